@@ -105,7 +105,11 @@ SCHEMAS: dict[str, dict[str, Array]] = {
         "depth": Array("float64", "283", "(Rp/Rs)^2"),
         "noise_variance": Array("float64", "283", "(Rp/Rs)^4"),
         "nuisance": Array("float64", "283 K", "(Rp/Rs)^2: covariance = diag(noise_variance) + nuisance nuisance^T"),
-        "orbit": Array("str", "", "JSON: fitted orbit and limb darkening a visit"),
+        "parameters": Array("str", "", "JSON: fitted orbit, limb darkening and drift by name, quality figures"),
+        "channel": Array("int8", "T", "0 FGS1, 1 AIRS"),
+        "white_flux": Array("float64", "T", "relative to the median"),
+        "white_model": Array("float64", "T", "relative to the median"),
+        **_AXES,
     },
 }
 
