@@ -124,7 +124,7 @@ def mean_signal(visit: Visit, options: Options) -> np.ndarray:  # e-/pair before
 
 def frame_flags(visit: Visit, chosen: slice, signal: np.ndarray, read_variance: np.ndarray, expected: np.ndarray, options: Options) -> np.ndarray:
     """Flags of each pixel of each pair, uint8 (pairs, rows, columns)."""
-    noise = np.sqrt(read_variance + np.maximum(expected, 0) + (0.01 * expected) ** 2)
+    noise = np.sqrt(read_variance + np.maximum(expected, 0) + (0.03 * expected) ** 2)
     jump = signal - expected
     flags = np.broadcast_to(pixel_flags(visit.calibration), signal.shape).copy()
     flags |= ((visit.signal[chosen] == np.iinfo(np.uint16).max).any(axis=1) * FLAGS["saturated"]).astype(np.uint8)

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from .. import __version__
 from .config import ConfigError, cfg_hash, compose, nearest, same_kind, section, section_name
 from .contracts import ContractError, UserError, atomic_path
-from .progress import PROGRESS_FILE, OneLine, Show, Watch, progress, read_progress  # noqa: F401
+from .progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
 from spectramind_nb.lib.provenance import (
     code_hash, damaged_artifact, digest, environment, git_sha, hash_artifacts, library_versions, raw_fingerprint, utc_now, write_json, write_summary,
 )
@@ -178,7 +178,7 @@ def _last_cell(stage: Stage) -> str:
 def _tidy_notebook(path: Path) -> None:
     """Keep this machine's folders out of the executed notebook's metadata."""
     if path.is_file():
-        with contextlib.suppress(ValueError, KeyError):
+        with contextlib.suppress(ValueError, KeyError, UserError):
             notebook = json.loads(path.read_text(encoding="utf-8"))
             about = notebook["metadata"]["papermill"]
             about |= {key: Path(about[key]).name for key in ("input_path", "output_path")} | {"parameters": {}}
@@ -255,7 +255,7 @@ def run_stage(stage: Stage, cfg: DictConfig, parameters: Mapping[str, Any], work
         if found := read_progress(state):
             show.inner(*found)
 
-    with Watch(look) as watch:
+    with show.watch(look) as watch:
         execute_stage(stage, parameters, int(cfg.chain.stage_timeout_s))
     for path in (state, stage.folder / "begun.json"):
         path.unlink(missing_ok=True)
@@ -324,7 +324,7 @@ def _simulate(raw: Path, cfg: DictConfig, show: Show) -> None:
 
     wanted, clock = cfg.simulate, time.monotonic()
     show.stage(0, 0, "raw", "run", f"simulating {wanted.planets} + {wanted.test_planets} planets")
-    with Watch():
+    with show.watch():
         simulate_dataset(
             raw, planets=wanted.planets, test_planets=wanted.test_planets, seed=cfg.seed, frames=wanted.frames, ood=wanted.ood,
             workers=cfg.chain.workers, progress=lambda done, total: show.inner("planets", done, total),

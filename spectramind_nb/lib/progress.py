@@ -108,10 +108,23 @@ class Watch:
     def __exit__(self, *error: Any) -> None:
         self._end.set()
         self._thread.join()
+        self.peak = max(self.peak, tree_memory(os.getpid()))
 
 # %% ../../nbs/lib/progress.ipynb #e53549e5
 class Show:
-    """Listens to a chain and shows nothing."""
+    """Listens to a chain and shows nothing; keeps its watches, for the memory they saw."""
+
+    def __init__(self) -> None:
+        self.watches: list[Watch] = []
+
+    def watch(self, look: Callable[[], None] = lambda: None) -> Watch:
+        """A watch for a piece of the work."""
+        self.watches.append(Watch(look))
+        return self.watches[-1]
+
+    def peak(self) -> int:
+        """The highest memory of all watches, bytes; 0 where none is known."""
+        return max((watch.peak for watch in self.watches), default=0)
 
     def stage(self, number: int, count: int, name: str, action: str, why: str) -> None:
         """Stage `number` of `count` is taken up: `action` is "run" or "skip"."""
@@ -122,11 +135,20 @@ class Show:
     def done(self, name: str, seconds: float) -> None:
         """The stage ended well."""
 
+    def close(self) -> None:
+        """Nothing more will come."""
+
 class Lines(Show):
-    """Plain lines on stdout, one when a stage starts and one when it ends."""
+    """Plain lines on stdout: one when a stage starts, one when it ends, and one a minute in between."""
 
     def stage(self, number: int, count: int, name: str, action: str, why: str) -> None:
-        print(f"[{number}/{count}] {action:4} {name}: {why}", flush=True)
+        self.told = time.monotonic()
+        print(f"[{number}/{count}] " if count else "      ", f"{action:4} {name}: {why}", sep="", flush=True)
+
+    def inner(self, label: str, done: int, total: int) -> None:
+        if time.monotonic() - self.told > 60:
+            self.told = time.monotonic()
+            print(f"      {label} {done}/{total or '?'}", flush=True)
 
     def done(self, name: str, seconds: float) -> None:
         print(f"      done {name} in {seconds:.1f} s", flush=True)
@@ -136,6 +158,7 @@ class OneLine(Show):
     """One line of text that changes, and is empty at the end."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.line, self.text = status_line(), ""
 
     def stage(self, number: int, count: int, name: str, action: str, why: str) -> None:

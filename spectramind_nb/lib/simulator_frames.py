@@ -103,7 +103,7 @@ FGS1_GAUSSIANS = (  # (share of the light, row, column, sigma pixels); fitted to
     (0.033, 13.47, 11.54, 1.04),
     (0.050, 12.93, 12.55, 5.94),
 )
-FGS1_PEDESTAL = 0.02  # share of the light spread evenly
+FGS1_PEDESTAL = 0.012  # share of the light spread evenly
 
 def fgs1_image(row: float, column: float, stretch: float) -> np.ndarray:  # share of the light, (32, 32)
     """The star's image, moved by `row` and `column` pixels and widened by the factor 1 + `stretch`."""
@@ -116,10 +116,10 @@ def fgs1_image(row: float, column: float, stretch: float) -> np.ndarray:  # shar
 def airs_profile(wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0.0) -> np.ndarray:  # share of the light, (32, wavelengths)
     """Cross-dispersion profile of the AIRS trace at each wavelength."""
     red, centre = wavelength_um - 3, AIRS_CENTRE_ROW + row
-    wings, pedestal = 0.253 - 0.072 * red, 0.019
-    core = pixel_gaussian(32, centre, (1.08 + 0.35 * red) * (1 + stretch))
-    wide = pixel_gaussian(32, centre, (3.27 + 1.0 * red) * (1 + stretch))
-    return (1 - wings - pedestal) * core + wings * wide + pedestal * pixel_gaussian(32, centre, np.full_like(red, 9.0))
+    wings, pedestal = 0.264 - 0.091 * red, 0.028 + 0.010 * red
+    core = pixel_gaussian(32, centre, (1.07 + 0.36 * red) * (1 + stretch))
+    wide = pixel_gaussian(32, centre, (2.88 + 0.73 * red) * (1 + stretch))
+    return (1 - wings - pedestal) * core + wings * wide + pedestal / 32
 
 def airs_image(spectrum: np.ndarray, row: float, column: float, stretch: float) -> np.ndarray:  # e-/s, (32, 356)
     """The star's spectrum, e-/s a column (356,), spread over rows and moved by `row` and `column` pixels."""
@@ -202,8 +202,8 @@ def prepare_exposure(rng: np.random.Generator, channel: Channel, transit: np.nda
     gain = 1 + polygrid2d(np.linspace(-1, 1, pairs), np.linspace(-1, 1, columns), drift)
     response = detector.response.ravel()
     modes = image_modes(_star_image(channel, temperature_K, brightness)) * response[:, None]
-    foreground = rng.uniform(0.05, 0.4) if channel == AIRS else rng.uniform(1, 20)  # e-/s a pixel
-    flux_jitter = np.exp(rng.uniform(np.log(1e-4), np.log(5e-3))) if channel != AIRS else 5e-4
+    foreground = rng.uniform(0.05, 0.4) if channel == AIRS else rng.uniform(1, 10)  # e-/s a pixel
+    flux_jitter = np.exp(rng.uniform(np.log(1e-4), np.log(3e-3))) if channel != AIRS else 5e-4
     jitter = np.array([JITTER_ROW_PX, JITTER_COLUMN_PX, JITTER_WIDTH, flux_jitter])
     bad = bool(rng.random() < BAD_LAST_PAIR_CHANCE)
     return Exposure(detector, modes, foreground * response + detector.dark.ravel(), transit * gain, draw_wander(rng, pairs), jitter, bad_last_pair=bad)

@@ -47,7 +47,7 @@ def draw_system(rng: np.random.Generator) -> System:
     Ts = np.clip(np.exp(8.643 + 0.378 * np.log(Ms) + 0.05 * rng.normal()), 4236, 6979)
     Mp = np.clip(0.936 * np.exp(0.85 * rng.standard_t(6)), 0.049, 24.7)
     P = rng.uniform(2.78, 7.61)
-    sma = np.clip(kepler_sma(Ms, Rs, P) * np.exp(np.clip(0.063 * rng.normal(), -0.25, 0.29)), 4.23, 20.95)
+    sma = np.clip(kepler_sma(Ms, Rs, P) * np.exp(np.clip(0.055 * rng.standard_t(6), -0.25, 0.29)), 4.23, 20.95)
     tilt = 0.0 if rng.random() < 0.076 else 4.43 * rng.beta(1.55, 2.6)
     tilt = min(tilt, np.degrees(np.arcsin(1.0 / sma)))  # no grazing beyond an impact parameter of 1
     return System(Rs, Ms, Ts, Mp, 0.0, P, sma, 90.0 - tilt)

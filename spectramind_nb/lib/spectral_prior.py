@@ -68,7 +68,7 @@ def fit_gp(rest: np.ndarray) -> tuple[float, float, float]:
         for white in (1e-3, 1e-2, 0.1):
             correlation = (1 - white) * matern52(um, length) + white * np.eye(len(um))
             factor = cho_factor(correlation, lower=True)
-            variance = float(np.mean(data * cho_solve(factor, data.T).T))
+            variance = max(float(np.mean(data * cho_solve(factor, data.T).T)), 1e-6)
             likelihood = -0.5 * len(um) * np.log(variance) - np.log(np.diag(factor[0])).sum()
             best = max(best, (likelihood, variance, length, white))
     return best[1:]

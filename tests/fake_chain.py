@@ -1,0 +1,50 @@
+"""A chain of small notebooks, and a raw folder with nothing in it, for the tests of chain and command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from spectramind_nb.lib.config import compose, section
+
+WRITE = "from pathlib import Path\n(Path(run_dir) / {stage!r} / 'artifacts' / 'sum.txt').write_text(str({sum}))"
+
+
+def write_stage(notebooks: Path, stage: str, *cells: str, common: tuple[str, ...] = ("run_dir",), extra: str = "") -> Path:
+    """A notebook that declares its section's parameters and writes one artifact, then runs `cells`."""
+    own = section(compose(), stage)
+    lines = [*(f"{name} = ''" for name in common), *(f"{name} = {value!r}" for name, value in own.items()), extra]
+    sources = ["\n".join(lines), WRITE.format(stage=stage, sum=" + ".join(["1", *(f"len(str({name}))" for name in own)])), *cells]
+    written = [{"cell_type": "code", "id": f"c{k}", "metadata": {}, "source": text, "outputs": [], "execution_count": None} for k, text in enumerate(sources)]
+    written[0]["metadata"] = {"tags": ["parameters"]}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebooks.mkdir(parents=True, exist_ok=True)
+    path = notebooks / f"{stage}.ipynb"
+    path.write_text(json.dumps({"cells": written, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def write_raw(folder: Path) -> Path:
+    """A raw folder in outline: one table, two planets."""
+    for planet in (7, 8):
+        (folder / "test" / str(planet)).mkdir(parents=True, exist_ok=True)
+        (folder / "test" / str(planet) / "FGS1_signal_0.parquet").write_text("…")
+    (folder / "adc_info.csv").write_text("x\n1\n")
+    return folder
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from spectramind_nb.lib import chain, cli
+chain.notebooks_folder = lambda: Path({notebooks!r})
+cli.main()
+"""
+
+
+def start(notebooks: Path, *words: str, **options: Any) -> "subprocess.Popen[str]":
+    """The `spectramind` command as a process of its own, on the notebooks in a folder."""
+    code = COMMAND.format(notebooks=str(notebooks))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, *words], **{**pipes, **options})

@@ -1,0 +1,206 @@
+"""The command line: exit codes, one line for each fault, the log of events, and what a kill leaves."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_chain import start, write_raw, write_stage
+from typer.testing import CliRunner, Result
+
+import spectramind_nb
+from spectramind_nb.lib import chain, cli
+from spectramind_nb.lib.contracts import Submission, write_submission
+from spectramind_nb.lib.provenance import event_faults, read_events
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with one notebook and a raw folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPECTRAMIND_DEBUG", raising=False)
+    write_stage(tmp_path / "nbs", "01_features")
+    write_raw(tmp_path / "mine")
+    monkeypatch.setattr(chain, "notebooks_folder", lambda: tmp_path / "nbs")
+    return tmp_path
+
+
+def spectramind(*words: str) -> Result:
+    return CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
+
+
+def fake_module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: object) -> None:
+    module = types.ModuleType(name)
+    module.__dict__.update(functions)
+    monkeypatch.setitem(sys.modules, f"spectramind_nb.{name}", module)
+
+
+def one_line(result: Result, code: int = 2) -> str:
+    """The only line on stderr of a call that failed."""
+    assert result.exit_code == code, result.output
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("error: ") and all(line.startswith("  ") for line in lines[1:]) and "Traceback" not in result.output
+    return lines[0]
+
+
+def test_the_version_comes_at_once_and_loads_nothing() -> None:
+    code = "import sys; from spectramind_nb.lib import cli; print([m for m in ('numpy', 'pandas', 'hydra', 'papermill', 'rich', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert spectramind("--version").output == f"spectramind {spectramind_nb.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["run", "simulate", "predict", "score", "validate"])
+def test_each_command_helps_with_an_example(command: str) -> None:
+    result = spectramind(command, "--help")
+    assert result.exit_code == 0 and f"Example: spectramind {command}" in result.output
+    assert "Exit codes" in spectramind("--help").output
+
+
+def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None:
+    row = "{'predictor': 'transit', 'planets': 'test', 'count': 2, 'score': 0.5, 'fgs1_ppm': None}"
+    report = f"import json\n(Path(run_dir) / '09_submission/artifacts/report.json').write_text(json.dumps({{'rows': [{row}], 'seconds_per_planet': 0.1, 'submission': 'submission.csv'}}))"
+    write_stage(home / "nbs", "09_submission", report)
+    result = spectramind("run", "--raw", "mine", "--planets", "7,8", "features.folds=3", "+loss.λ_sm=0.2")
+    assert result.exit_code == 0, result.output
+    for words in ("transit    test", "0.500", "–", "runs/mine/09_submission/artifacts/submission.csv", "runs/mine/01_features/notebook.ipynb", "wall time", "peak memory"):
+        assert words in result.stdout
+    saved = (home / "runs/mine/config.yaml").read_text()
+    assert "λ_sm: 0.2" in saved and "folds: 3" in saved
+    (event,) = read_events(home / "runs/events.jsonl")
+    assert not event_faults(event) and (event["cmd"], event["run_id"], event["status"], event["seed"]) == ("run", "mine", "ok", 1337)
+    assert event["cfg_hash"] == json.loads((home / "runs/mine/run_hash_summary_v50.json").read_text())["cfg_hash"]
+    assert event["artifacts"] == ["runs/mine/01_features", "runs/mine/09_submission"]
+    assert "- 20" in (home / "runs/v50_debug_log.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "feature.folds=3"), "feature.folds: unknown key. Fix: did you mean 'features.folds'"),
+        (("run", "loss.λ_smooth=3"), "did you mean 'loss.λ_sm'"),
+        (("run", "--raw", "nowhere"), "nowhere: folder: is missing"),
+        (("run", "--raw", "mine", "--planets", "7,x"), "'x' is no planet id"),
+        (("run", "--raw", "mine", "--planets", "9"), "9 is in neither train/ nor test/"),
+        (("run", "--profile", "dem"), "did you mean 'demo'"),
+        (("run", "--raw", "mine", "--from", "05"), "known are 01_features"),
+        (("run", "--raw", "mine", "--run-dir", "nbs/01_features.ipynb/x"), "can't be written"),
+        (("predict", "--raw", "nowhere", "--run", "runs/a", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
+        (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
+        (("validate", "nowhere.csv"), "nowhere.csv: file: is missing"),
+        (("validate", "mine/adc_info.csv"), "missing or unknown column"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(words: tuple[str, ...], said: str) -> None:
+    line = one_line(spectramind(*words))
+    assert said in line and "Fix: " in line
+    assert not list(Path().glob("runs/*/*/notebook.ipynb")) and not Path("out").exists()
+
+
+def test_usage_errors_are_typers_own() -> None:
+    assert spectramind("run", "--wrong").exit_code == 2
+    assert spectramind("run", "--workers", "0").exit_code == 2
+    assert spectramind("validate").exit_code == 2
+
+
+def test_a_fault_of_the_user_inside_a_stage_is_one_line_and_how_to_go_on(home: Path) -> None:
+    write_stage(home / "nbs", "01_features", "from spectramind_nb.lib.contracts import ContractError\nraise ContractError('a.csv', 'Rs', 'is NaN', 'mend it')")
+    result = spectramind("run", "--raw", "mine", "--to", "features", "--force", "+loss.λ_sm=0.2")
+    assert one_line(result) == "error: a.csv: Rs: is NaN. Fix: mend it"
+    assert "stage 01_features, cell [4]" in result.stderr and "runs/mine/01_features/notebook.ipynb" in result.stderr
+    assert "to go on: spectramind run --run-dir runs/mine --raw mine --to features '+loss.λ_sm=0.2'" in result.stderr
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_traceback_in_the_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stage(home / "nbs", "01_features", "1 / 0")
+    result = spectramind("run", "--raw", "mine")
+    assert one_line(result, code=1) == "error: ZeroDivisionError: division by zero"
+    assert "ZeroDivisionError" in (home / "runs/v50_debug_log.md").read_text()
+    assert read_events(home / "runs/events.jsonl")[-1]["status"] == "fail"
+
+    fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {}["key"])
+    result = spectramind("score", "--submission", "a.csv", "--truth", "b.csv")
+    assert one_line(result, code=1) == "error: KeyError: 'key'" and "v50_debug_log.md" in result.stderr
+    assert "Traceback" in spectramind("--debug", "score", "--submission", "a.csv", "--truth", "b.csv").stderr
+
+
+def test_a_full_disk_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(os, "replace", full)
+    assert "No space left on device" in one_line(spectramind("run", "--raw", "mine"))
+    assert not (home / "runs/mine/01_features/manifest.json").exists()
+
+
+def test_a_log_that_cannot_be_written_is_no_reason_to_fail(home: Path) -> None:
+    (home / "runs").write_text("a regular file")
+    write_submission(home / "s.csv", Submission(np.array([7, 8]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))
+    assert spectramind("validate", "s.csv").exit_code == 0
+
+
+def test_validate_says_ok_or_which_planet(home: Path) -> None:
+    write_submission(home / "s.csv", Submission(np.array([7, 8]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))
+    assert spectramind("validate", "s.csv").stdout == "OK s.csv: 2 planets, 283 bins, median sigma 100 ppm\n"
+    stars = "planet_id,Rs,Ms,Ts,Mp,e,P,sma,i\n7,1,1,5000,1,0,3,9,88\n"
+    (home / "mine/test_star_info.csv").write_text(stars)
+    assert "planet 8 is missing or unknown" in one_line(spectramind("validate", "s.csv", "--raw", "mine"))
+
+
+def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    fake_module(monkeypatch, "submission", predict=lambda *words, **named: seen.append((words, named)))
+    fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
+    fake_module(monkeypatch, "lib.simulator", simulate_dataset=lambda out, *words, **named: seen.append((out, words, named["frames"], named["ood"])))
+    (home / "runs/a").mkdir(parents=True)
+    assert spectramind("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7").exit_code == 0
+    assert seen.pop() == ((Path("mine"), Path("runs/a"), Path("o.csv")), {"planets": [7], "workers": 2})
+    assert json.loads(spectramind("score", "--submission", "a.csv", "--truth", "b.csv").stdout) == {"score": 0.5, "files": 3}
+    assert spectramind("simulate", "--out", "o", "--planets", "3", "--test-planets", "2", "--seed", "5", "--ood").exit_code == 0
+    assert seen.pop() == (Path("o"), (3, 2, 5), "demo", True)
+    assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict", "score", "simulate"]
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]
+
+
+@pytest.mark.parametrize(("blow", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_the_same_command_resumes_a_run_that_was_cut(home: Path, blow: signal.Signals, code: int) -> None:
+    pid = "import os, time\n(Path(run_dir) / 'pid').write_text(str(os.getpid()))\ntime.sleep(0 if (Path(run_dir) / 'go').exists() else 60)"
+    write_stage(home / "nbs", "06_training", pid)
+    words = ("run", "--raw", "mine")
+    process = start(home / "nbs", *words, start_new_session=True, cwd=home)
+    wait_for(home / "runs/mine/pid", process)
+    assert "is running there" in one_line(spectramind(*words))
+    os.killpg(process.pid, blow)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code and "Traceback" not in err
+    if blow == signal.SIGINT:
+        assert err.startswith("interrupted: run the same command to resume") and "--run-dir runs/mine" in err
+    assert (home / "runs/mine/01_features/manifest.json").exists() and not (home / "runs/mine/06_training/manifest.json").exists()
+
+    (home / "runs/mine/go").touch()
+    result = spectramind(*words)
+    assert "skip 01_features: unchanged" in result.stdout and "run  06_training: not finished yet" in result.stdout
+    kernel, deadline = int((home / "runs/mine/pid").read_text()), time.monotonic() + 10
+    while alive(kernel) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(kernel)
