@@ -13,7 +13,7 @@ __all__ = ['DEPTH_PRIOR_MEAN', 'DEPTH_PRIOR_STD', 'LIMB_PRIORS', 'STAGE', 'Block
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,20 +151,22 @@ class Linearised:
     index: np.ndarray  # their places in the shared vector, (S,)
 
 def linearise_block(block: Block, basis: np.ndarray, value: dict[str, float], place: dict[str, int], period_h: float, depth: np.ndarray, level: np.ndarray) -> Linearised:
-    """Model and slopes of a block; `depth` and `level` are (B,)."""
+    """Model and slopes of a block; `depth` and `level` are (B,). The transit is linear in depth about the block's white depth."""
     channel, visit = ("airs" if block.is_airs else "fgs1"), block.visit
     delay = 0.0 if block.is_airs else value[f"fgs1_delay_h[{visit}]"]
     x = airs_coordinate() if block.is_airs else np.zeros(1)
     u1, u2 = (value[f"{channel}_{u}"] + (value[f"airs_{u}_slope"] * x if block.is_airs else 0 * x) for u in ("u1", "u2"))
     orbit = Orbit(value[f"t0_h[{visit}]"] + delay, period_h, value["sma"], value["b"])
-    curve = transit(block.time_h, orbit, depth, u1, u2)
+    white = float(np.clip(np.average(depth, weights=1 / block.variance.mean(axis=0)), 1e-5, 0.25))
+    curve = transit(block.time_h, orbit, np.array([white]), u1, u2)
+    flux = curve.flux + curve.depth * (depth - white)
     drift_names = [name for name in place if name.startswith(f"{channel}_drift[{visit},")]
     scale = level * (1 + basis @ np.array([value[name] for name in drift_names]))
     slopes = {f"t0_h[{visit}]": curve.orbit[0], "sma": curve.orbit[1], "b": curve.orbit[2], f"{channel}_u1": curve.u1, f"{channel}_u2": curve.u2}
     slopes |= {"airs_u1_slope": curve.u1 * x, "airs_u2_slope": curve.u2 * x} if block.is_airs else {f"fgs1_delay_h[{visit}]": curve.orbit[0]}
-    shared = np.concatenate([np.stack(list(slopes.values()), axis=2) * scale[..., None], basis * (level * curve.flux)[..., None]], axis=2)
-    local = np.stack([curve.depth * scale, curve.flux * scale / level], axis=2)
-    return Linearised(curve.flux * scale, local, shared, np.array([place[name] for name in (*slopes, *drift_names)]))
+    shared = np.concatenate([np.stack(list(slopes.values()), axis=2) * scale[..., None], basis * (level * flux)[..., None]], axis=2)
+    local = np.stack([curve.depth * scale, flux * scale / level], axis=2)
+    return Linearised(flux * scale, local, shared, np.array([place[name] for name in (*slopes, *drift_names)]))
 
 # %% ../nbs/02_transit.ipynb #764eeb9a
 @dataclass
@@ -295,7 +297,6 @@ def normal_equations(problem: Problem, state: State, at: list[Linearised]) -> No
 def moved(problem: Problem, state: State, local_step: np.ndarray, shared_step: np.ndarray, fraction: float) -> State:
     """The state after a share of a step, kept within the bounds where the model makes sense."""
     local, shared = state.local + fraction * local_step, state.shared + fraction * shared_step
-    local[:, 0] = np.clip(local[:, 0], 1e-5, 0.25)
     for name, low, high in (("sma", 2.0, 40.0), ("b", -1.3, 1.3)):
         place = problem.prior.names.index(name)
         shared[place] = np.clip(shared[place], low, high)
@@ -428,7 +429,7 @@ def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, worke
     everyone = [(split, planet) for split in chosen for planet in chosen[split]]
     quality = map_planets(partial(fit_to_file, run_dir=run_dir, stars=stars, options=options), everyone, workers, "planets")
     timing = {"seconds_per_planet": (time.perf_counter() - start) / len(everyone)}
-    for name, content in {"quality.json": quality, "timing.json": timing}.items():
+    for name, content in {"quality.json": quality, "timing.json": timing, "options.json": asdict(options)}.items():
         with atomic_path(run_dir / STAGE / "artifacts" / name) as temporary:
             temporary.write_text(json.dumps(content, indent=1))
     return quality

@@ -1,5 +1,6 @@
 """A chain of small notebooks, and a raw folder with nothing in it, for the tests of chain and command line."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -11,12 +12,21 @@ from spectramind_nb.lib.config import compose, section
 WRITE = "from pathlib import Path\n(Path(run_dir) / {stage!r} / 'artifacts' / 'sum.txt').write_text(str({sum}))"
 
 
-def write_stage(notebooks: Path, stage: str, *cells: str, common: tuple[str, ...] = ("run_dir",), extra: str = "") -> Path:
+@functools.cache
+def own_section(stage: str) -> dict[str, Any]:
+    return section(compose(), stage)
+
+
+def write_stage(
+    notebooks: Path, stage: str, *cells: str, common: tuple[str, ...] = ("run_dir",), extra: str = ""
+) -> Path:
     """A notebook that declares its section's parameters and writes one artifact, then runs `cells`."""
-    own = section(compose(), stage)
+    own = own_section(stage)
     lines = [*(f"{name} = ''" for name in common), *(f"{name} = {value!r}" for name, value in own.items()), extra]
-    sources = ["\n".join(lines), WRITE.format(stage=stage, sum=" + ".join(["1", *(f"len(str({name}))" for name in own)])), *cells]
-    written = [{"cell_type": "code", "id": f"c{k}", "metadata": {}, "source": text, "outputs": [], "execution_count": None} for k, text in enumerate(sources)]
+    total = " + ".join(["1", *(f"len(str({name}))" for name in own)])
+    sources = ["\n".join(lines), WRITE.format(stage=stage, sum=total), *cells]
+    blank = {"cell_type": "code", "outputs": [], "execution_count": None}
+    written = [{**blank, "id": f"c{k}", "metadata": {}, "source": text} for k, text in enumerate(sources)]
     written[0]["metadata"] = {"tags": ["parameters"]}
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebooks.mkdir(parents=True, exist_ok=True)
@@ -37,8 +47,8 @@ def write_raw(folder: Path) -> Path:
 COMMAND = """
 import sys
 from pathlib import Path
-from spectramind_nb.lib import chain, cli
-chain.notebooks_folder = lambda: Path({notebooks!r})
+from spectramind_nb.lib import cli, stages
+stages.notebooks_folder = lambda: Path({notebooks!r})
 cli.main()
 """
 

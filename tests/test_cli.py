@@ -16,7 +16,7 @@ from fake_chain import start, write_raw, write_stage
 from typer.testing import CliRunner, Result
 
 import spectramind_nb
-from spectramind_nb.lib import chain, cli
+from spectramind_nb.lib import cli, stages
 from spectramind_nb.lib.contracts import Submission, write_submission
 from spectramind_nb.lib.provenance import event_faults, read_events
 
@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("SPECTRAMIND_DEBUG", raising=False)
     write_stage(tmp_path / "nbs", "01_features")
     write_raw(tmp_path / "mine")
-    monkeypatch.setattr(chain, "notebooks_folder", lambda: tmp_path / "nbs")
+    monkeypatch.setattr(stages, "notebooks_folder", lambda: tmp_path / "nbs")
     return tmp_path
 
 
@@ -46,13 +46,20 @@ def one_line(result: Result, code: int = 2) -> str:
     """The only line on stderr of a call that failed."""
     assert result.exit_code == code, result.output
     lines = result.stderr.splitlines()
-    assert lines[0].startswith("error: ") and all(line.startswith("  ") for line in lines[1:]) and "Traceback" not in result.output
+    assert (
+        lines[0].startswith("error: ")
+        and all(line.startswith("  ") for line in lines[1:])
+        and "Traceback" not in result.output
+    )
     return lines[0]
 
 
 def test_the_version_comes_at_once_and_loads_nothing() -> None:
-    code = "import sys; from spectramind_nb.lib import cli; print([m for m in ('numpy', 'pandas', 'hydra', 'papermill', 'rich', 'torch') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    heavy = ("numpy", "pandas", "hydra", "papermill", "rich", "torch")
+    code = f"import sys; from spectramind_nb.lib import cli; print([m for m in {heavy} if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
     assert spectramind("--version").output == f"spectramind {spectramind_nb.__version__}\n"
 
 
@@ -65,16 +72,23 @@ def test_each_command_helps_with_an_example(command: str) -> None:
 
 def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None:
     row = "{'predictor': 'transit', 'planets': 'test', 'count': 2, 'score': 0.5, 'fgs1_ppm': None}"
-    report = f"import json\n(Path(run_dir) / '09_submission/artifacts/report.json').write_text(json.dumps({{'rows': [{row}], 'seconds_per_planet': 0.1, 'submission': 'submission.csv'}}))"
-    write_stage(home / "nbs", "09_submission", report)
+    report = f"report = {{'rows': [{row}], 'seconds_per_planet': 0.1, 'submission': 'submission.csv'}}"
+    write = "import json\n(Path(run_dir) / '09_submission/artifacts/report.json').write_text(json.dumps(report))"
+    write_stage(home / "nbs", "09_submission", report, write)
     result = spectramind("run", "--raw", "mine", "--planets", "7,8", "features.folds=3", "+loss.λ_sm=0.2")
     assert result.exit_code == 0, result.output
-    for words in ("transit    test", "0.500", "–", "runs/mine/09_submission/artifacts/submission.csv", "runs/mine/01_features/notebook.ipynb", "wall time", "peak memory"):
+    paths = ("runs/mine/09_submission/artifacts/submission.csv", "runs/mine/01_features/notebook.ipynb")
+    for words in ("transit    test", "0.500", "–", "wall time", "peak memory", *paths):
         assert words in result.stdout
     saved = (home / "runs/mine/config.yaml").read_text()
     assert "λ_sm: 0.2" in saved and "folds: 3" in saved
     (event,) = read_events(home / "runs/events.jsonl")
-    assert not event_faults(event) and (event["cmd"], event["run_id"], event["status"], event["seed"]) == ("run", "mine", "ok", 1337)
+    assert not event_faults(event) and (event["cmd"], event["run_id"], event["status"], event["seed"]) == (
+        "run",
+        "mine",
+        "ok",
+        1337,
+    )
     assert event["cfg_hash"] == json.loads((home / "runs/mine/run_hash_summary_v50.json").read_text())["cfg_hash"]
     assert event["artifacts"] == ["runs/mine/01_features", "runs/mine/09_submission"]
     assert "- 20" in (home / "runs/v50_debug_log.md").read_text()
@@ -110,14 +124,20 @@ def test_usage_errors_are_typers_own() -> None:
 
 
 def test_a_fault_of_the_user_inside_a_stage_is_one_line_and_how_to_go_on(home: Path) -> None:
-    write_stage(home / "nbs", "01_features", "from spectramind_nb.lib.contracts import ContractError\nraise ContractError('a.csv', 'Rs', 'is NaN', 'mend it')")
+    fault = "raise ContractError('a.csv', 'Rs', 'is NaN', 'mend it')"
+    write_stage(home / "nbs", "01_features", "from spectramind_nb.lib.contracts import ContractError", fault)
     result = spectramind("run", "--raw", "mine", "--to", "features", "--force", "+loss.λ_sm=0.2")
     assert one_line(result) == "error: a.csv: Rs: is NaN. Fix: mend it"
-    assert "stage 01_features, cell [4]" in result.stderr and "runs/mine/01_features/notebook.ipynb" in result.stderr
+    assert (
+        "stage 01_features, cell [5] `raise ContractError" in result.stderr
+        and "runs/mine/01_features/notebook.ipynb" in result.stderr
+    )
     assert "to go on: spectramind run --run-dir runs/mine --raw mine --to features '+loss.λ_sm=0.2'" in result.stderr
 
 
-def test_what_nobody_foresaw_is_one_line_and_a_traceback_in_the_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_foresaw_is_one_line_and_a_traceback_in_the_log(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_stage(home / "nbs", "01_features", "1 / 0")
     result = spectramind("run", "--raw", "mine")
     assert one_line(result, code=1) == "error: ZeroDivisionError: division by zero"
@@ -157,12 +177,22 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
     seen: list[object] = []
     fake_module(monkeypatch, "submission", predict=lambda *words, **named: seen.append((words, named)))
     fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
-    fake_module(monkeypatch, "lib.simulator", simulate_dataset=lambda out, *words, **named: seen.append((out, words, named["frames"], named["ood"])))
+    simulate = lambda out, *words, **named: seen.append((out, words, named["frames"], named["ood"]))  # noqa: E731
+    fake_module(monkeypatch, "lib.simulator", simulate_dataset=simulate)
     (home / "runs/a").mkdir(parents=True)
-    assert spectramind("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7").exit_code == 0
+    assert (
+        spectramind("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7").exit_code
+        == 0
+    )
     assert seen.pop() == ((Path("mine"), Path("runs/a"), Path("o.csv")), {"planets": [7], "workers": 2})
-    assert json.loads(spectramind("score", "--submission", "a.csv", "--truth", "b.csv").stdout) == {"score": 0.5, "files": 3}
-    assert spectramind("simulate", "--out", "o", "--planets", "3", "--test-planets", "2", "--seed", "5", "--ood").exit_code == 0
+    assert json.loads(spectramind("score", "--submission", "a.csv", "--truth", "b.csv").stdout) == {
+        "score": 0.5,
+        "files": 3,
+    }
+    assert (
+        spectramind("simulate", "--out", "o", "--planets", "3", "--test-planets", "2", "--seed", "5", "--ood").exit_code
+        == 0
+    )
     assert seen.pop() == (Path("o"), (3, 2, 5), "demo", True)
     assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict", "score", "simulate"]
 
@@ -184,23 +214,27 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize(("blow", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_the_same_command_resumes_a_run_that_was_cut(home: Path, blow: signal.Signals, code: int) -> None:
-    pid = "import os, time\n(Path(run_dir) / 'pid').write_text(str(os.getpid()))\ntime.sleep(0 if (Path(run_dir) / 'go').exists() else 60)"
-    write_stage(home / "nbs", "06_training", pid)
+    pid = "import os, time\n(Path(run_dir) / 'pid').write_text(str(os.getpid()))"
+    wait = "time.sleep(0 if (Path(run_dir) / 'go').exists() else 60)"
+    write_stage(home / "nbs", "06_training", pid, wait)
     words = ("run", "--raw", "mine")
     process = start(home / "nbs", *words, start_new_session=True, cwd=home)
     wait_for(home / "runs/mine/pid", process)
     assert "is running there" in one_line(spectramind(*words))
     os.killpg(process.pid, blow)
-    out, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == code and "Traceback" not in err
     if blow == signal.SIGINT:
         assert err.startswith("interrupted: run the same command to resume") and "--run-dir runs/mine" in err
-    assert (home / "runs/mine/01_features/manifest.json").exists() and not (home / "runs/mine/06_training/manifest.json").exists()
+    assert (home / "runs/mine/01_features/manifest.json").exists() and not (
+        home / "runs/mine/06_training/manifest.json"
+    ).exists()
 
+    kernel = int((home / "runs/mine/pid").read_text())
     (home / "runs/mine/go").touch()
     result = spectramind(*words)
     assert "skip 01_features: unchanged" in result.stdout and "run  06_training: not finished yet" in result.stdout
-    kernel, deadline = int((home / "runs/mine/pid").read_text()), time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while alive(kernel) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(kernel)

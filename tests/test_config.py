@@ -63,7 +63,17 @@ def test_the_hash_names_what_changes_results() -> None:
     base = cfg_hash(compose())
     assert len(base) == 8 and int(base, 16) >= 0
     assert base == cfg_hash(compose(["chain.workers=7", "data.raw=elsewhere"]))
-    assert len({base, cfg_hash(compose(["seed=1"])), cfg_hash(compose(["loss.λ_sm=0.1"])), cfg_hash(compose(profile="example"))}) == 4
+    assert (
+        len(
+            {
+                base,
+                cfg_hash(compose(["seed=1"])),
+                cfg_hash(compose(["loss.λ_sm=0.1"])),
+                cfg_hash(compose(profile="example")),
+            }
+        )
+        == 4
+    )
 
 
 def test_a_stage_without_a_section_has_no_settings() -> None:

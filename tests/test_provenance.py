@@ -27,7 +27,8 @@ from spectramind_nb.lib.provenance import (
     write_summary,
 )
 
-PLAIN = st.recursive(st.integers() | st.text() | st.booleans(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+LEAF = st.integers() | st.text() | st.booleans()
+PLAIN = st.recursive(LEAF, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
 @given(st.dictionaries(st.text(), PLAIN))
@@ -63,7 +64,9 @@ def test_the_fingerprint_sees_names_sizes_times_and_chosen_planets_only(tmp_path
     assert only_one != raw_fingerprint(tmp_path, [1])
 
 
-def test_the_code_hash_follows_imports_but_not_what_sits_on_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_hash_follows_imports_but_not_what_sits_on_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = tmp_path / "spectramind_nb"
     (package / "lib").mkdir(parents=True)
     (package / "a.py").write_text("from .lib.b import x\nfrom .lib import chain")
@@ -79,19 +82,25 @@ def test_the_code_hash_follows_imports_but_not_what_sits_on_top(tmp_path: Path, 
 
 
 def test_imports_are_found_in_all_their_spellings() -> None:
-    source = "import spectramind_nb.transit as t\nfrom spectramind_nb.lib import metric\nfrom . import features\nfrom .lib.x import y"
-    found = imported_modules(source)
-    assert {"spectramind_nb.transit", "spectramind_nb.lib.metric", "spectramind_nb.features", "spectramind_nb.lib.x"} <= found
+    absolute = "import spectramind_nb.transit as t\nfrom spectramind_nb.lib import metric"
+    relative = "from . import features\nfrom .lib.x import y"
+    found = imported_modules(f"{absolute}\n{relative}")
+    assert {f"spectramind_nb.{name}" for name in ("transit", "lib.metric", "features", "lib.x")} <= found
 
 
 @pytest.mark.parametrize("cmd", COMMANDS)
 def test_every_command_has_a_good_event(cmd: str) -> None:
-    event = make_event(cmd, "ok", time.time(), run_id="demo", args={"k": 1}, cfg_hash="0123abcd", seed=1337, artifacts=[Path("a")])
+    event = make_event(
+        cmd, "ok", time.time(), run_id="demo", args={"k": 1}, cfg_hash="0123abcd", seed=1337, artifacts=[Path("a")]
+    )
     assert not event_faults(json.loads(json.dumps(event)))
     assert set(event["env"]) == {"cuda", "driver", "torch", "device"} and event["args"] == {"k": "1"}
 
 
-@pytest.mark.parametrize(("field", "value"), [("cmd", "fly"), ("cfg_hash", "123"), ("git_sha", "unknown"), ("status", "good"), ("seed", "1"), ("ts", "now")])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cmd", "fly"), ("cfg_hash", "123"), ("git_sha", "unknown"), ("status", "good"), ("seed", "1"), ("ts", "now")],
+)
 def test_a_field_off_the_schema_is_found(field: str, value: str) -> None:
     event = make_event("run", "ok", time.time())
     assert event_faults({**event, field: value}) == [field]

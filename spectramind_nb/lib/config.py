@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,10 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
     walk(OmegaConf.to_container(cfg, resolve=True), "")  # type: ignore[arg-type]
     return found
 
+@lru_cache
+def _known(profile: str) -> dict[str, Any]:
+    return flat(_hydra(profile))
+
 def _check(override: Override, known: dict[str, Any]) -> None:
     key, value = override.key, None if override.text is None else parse_value(override.key, override.text)
     if key not in known:
@@ -130,9 +135,8 @@ def compose(overrides: Sequence[str] = (), profile: str = "demo") -> DictConfig:
     parsed = [parse_override(text) for text in overrides]
     profile = next((item.text for item in reversed(parsed) if item.key == "profile" and item.text), profile)
     parsed = [item for item in parsed if item.key != "profile"]
-    known = flat(_hydra(profile))
     for item in parsed:
-        _check(item, known)
+        _check(item, _known(profile))
     plain = [f"{item.sign * (2 if item.sign == '+' else 1)}{item.key}" + ("" if item.text is None else f"={item.text}") for item in parsed]
     try:
         cfg = _hydra(profile, [text for text in plain if text.isascii()])

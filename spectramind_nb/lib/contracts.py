@@ -111,6 +111,11 @@ SCHEMAS: dict[str, dict[str, Array]] = {
         "white_model": Array("float64", "T", "relative to the median"),
         **_AXES,
     },
+    "out_of_fold": {
+        "planet": Array("int64", "P", "planet_id"),
+        "fold": Array("int8", "P", "fold in which the planet was held out"),
+        **{name: Array("float64", "P 283", "(Rp/Rs)^2") for name in ("truth", "transit_mu", "transit_sigma", "gaussian_mu", "gaussian_sigma")},
+    },
 }
 
 # %% ../../nbs/lib/contracts.ipynb #61152176

@@ -61,7 +61,7 @@ class TransitGradient:
     u2: np.ndarray
 
 def transit(time_h: np.ndarray, orbit: Orbit, depth: np.ndarray, u1: np.ndarray, u2: np.ndarray) -> TransitGradient:
-    """Relative flux at `time_h` (T,) for depths (Rp/Rs)^2 and limb darkening of B bins, with all derivatives."""
+    """Relative flux at `time_h` (T,) with all derivatives, for limb darkening of B bins and their depths (Rp/Rs)^2, (B,) or (1,) for all."""
     z, z_gradient = separation(time_h, orbit)
     radius = np.sqrt(np.asarray(depth, float))
     shape = (len(z), len(radius))
@@ -69,7 +69,7 @@ def transit(time_h: np.ndarray, orbit: Orbit, depth: np.ndarray, u1: np.ndarray,
     s, s_z, s_r = (np.zeros((*shape, 3)) for _ in range(3))
     driver.quad_solution_vector_with_grad(zs, rs, s, s_z, s_r)
     c, c_u = limb_coefficients(u1, u2)
-    c, c_u = np.broadcast_to(c, (shape[1], 3)), np.broadcast_to(c_u, (shape[1], 3, 2))
+    c, c_u = np.atleast_2d(c), c_u.reshape(-1, 3, 2)
     def times(solution: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
         return np.einsum("tbk,bk->tb", solution, coefficients)
     per_z = times(s_z, c)

@@ -66,7 +66,7 @@ def raw_fingerprint(raw: Path, planets: Sequence[int] = ()) -> str:
 
 # %% ../../nbs/lib/provenance.ipynb #3e8f1b7f
 PACKAGE = Path(str(files("spectramind_nb"))).resolve()
-_ON_TOP = {f"spectramind_nb.lib.{name}" for name in ("chain", "cli", "config", "progress", "provenance")}
+_ON_TOP = {f"spectramind_nb.lib.{name}" for name in ("chain", "cli", "config", "progress", "provenance", "stages")}
 
 def imported_modules(source: str, package: str = "spectramind_nb") -> set[str]:
     """Dotted names in this package that a source text imports; `package` is what one dot stands for there."""

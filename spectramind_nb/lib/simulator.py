@@ -7,7 +7,7 @@ __all__ = ['FRAME_COUNTS', 'SPLITS', 'CHUNK_BYTES', 'SIMULATOR_VERSION', 'FrameC
            'draw_planets', 'visit_transit', 'write_signal', 'write_calibration', 'visit_files', 'write_visit',
            'write_axes', 'write_tables', 'claim_folder', 'simulate_dataset']
 
-# %% ../../nbs/lib/simulator.ipynb #610cc8a8
+# %% ../../nbs/lib/simulator.ipynb #929c3b24
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -26,7 +26,7 @@ from .instrument import ADC_GAIN, ADC_OFFSET, AIRS, CHANNELS, FGS1, N_BINS, VISI
 from .simulator_frames import expose, ground_calibration, prepare_exposure
 from .simulator_sky import Planet, draw_planet, planet_stream, transit_flux
 
-# %% ../../nbs/lib/simulator.ipynb #af5f7f0e
+# %% ../../nbs/lib/simulator.ipynb #cb5350dd
 @dataclass(frozen=True)
 class FrameCount:
     """CDS pairs of a visit."""
@@ -49,7 +49,7 @@ def frame_hours(frames: FrameCount, channel: Channel) -> np.ndarray:  # (2 * pai
     starts = np.arange(frames.pairs(channel)) * frames.cycle_s(channel)
     return ((starts[:, None] + [0.1, 0.2]) / 3600).ravel()
 
-# %% ../../nbs/lib/simulator.ipynb #be28ddca
+# %% ../../nbs/lib/simulator.ipynb #5fcaca70
 SPLITS = ("train", "test")
 
 def planet_ids(seed: int, split: str, count: int) -> list[int]:
@@ -63,12 +63,13 @@ def planet_ids(seed: int, split: str, count: int) -> list[int]:
         ids[label] = None
     return list(ids)
 
+# %% ../../nbs/lib/simulator.ipynb #b4a0296b
 def draw_planets(seed: int, split: str, count: int, ood: bool = False) -> dict[int, Planet]:
     """Planets by id; `ood` changes test planets alone."""
     ids = planet_ids(seed, split, count)
     return {label: draw_planet(planet_stream(seed, split, number, 1), ood and split == "test") for number, label in enumerate(ids)}
 
-# %% ../../nbs/lib/simulator.ipynb #0857c6a1
+# %% ../../nbs/lib/simulator.ipynb #f5ee9733
 def visit_transit(planet: Planet, visit: int, channel: Channel, hours: np.ndarray) -> np.ndarray:  # (pairs, columns)
     """Relative flux of the star in each column of a channel; one column for FGS1."""
     orbit, delay = planet.orbits[visit], planet.fgs1_delay_h[visit]
@@ -78,7 +79,7 @@ def visit_transit(planet: Planet, visit: int, channel: Channel, hours: np.ndarra
     nearest = np.clip(np.rint(np.interp(airs_column_wavelengths(), wavelengths()[1:], bins)).astype(int), 1, N_BINS - 1)
     return transit_flux(hours, orbit, planet.spectrum[1:], planet.limb[1:])[:, nearest - 1]
 
-# %% ../../nbs/lib/simulator.ipynb #d41b49b9
+# %% ../../nbs/lib/simulator.ipynb #535f9702
 CHUNK_BYTES = 16 * 2**20  # of frames exposed at a time
 
 def write_signal(path: Path, channel: Channel, pairs: int, chunks: Iterable[np.ndarray]) -> None:
@@ -90,9 +91,12 @@ def write_signal(path: Path, channel: Channel, pairs: int, chunks: Iterable[np.n
         done += len(frames)
     table = pa.table([pa.array(pixel) for pixel in by_pixel], names=[f"column_{k}" for k in range(channel.pixels)])
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=2 * pairs, compression="zstd", use_dictionary=False, use_byte_stream_split=True, write_statistics=False)
+        pq.write_table(
+            table, temporary, row_group_size=2 * pairs, compression="zstd",
+            use_dictionary=False, use_byte_stream_split=True, write_statistics=False,
+        )
 
-# %% ../../nbs/lib/simulator.ipynb #ea3c568b
+# %% ../../nbs/lib/simulator.ipynb #29803d7b
 def write_calibration(folder: Path, calibration: CalibrationSet) -> None:
     """Write dark, dead, flat, linear_corr (six maps stacked) and read."""
     for name, array in asdict(calibration).items():
@@ -101,29 +105,32 @@ def write_calibration(folder: Path, calibration: CalibrationSet) -> None:
         with atomic_path(folder / f"{name}.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd", write_statistics=False)
 
-# %% ../../nbs/lib/simulator.ipynb #b4958a67
+# %% ../../nbs/lib/simulator.ipynb #cbc470c8
 def visit_files(folder: Path, visit: int) -> list[Path]:
     """The twelve files of a visit, signals last."""
     maps = [folder / f"{name}_calibration_{visit}" / f"{part}.parquet" for name in CHANNELS for part in CalibrationSet.__dataclass_fields__]
     return maps + [folder / f"{name}_signal_{visit}.parquet" for name in CHANNELS]
 
+# %% ../../nbs/lib/simulator.ipynb #156ecfad
 def write_visit(folder: Path, planet: Planet, visit: int, frames: FrameCount, stream: Callable[[int], np.random.Generator], ood: bool = False) -> None:
     """Simulate and write one visit. `stream(k)`: the random numbers of channel k."""
     for k, channel in enumerate(CHANNELS.values()):
         rng = stream(k)
         hours = frame_hours(frames, channel).reshape(-1, 2).mean(axis=1)
-        exposure = prepare_exposure(rng, channel, visit_transit(planet, visit, channel, hours), planet.system.Ts, planet.brightness, ood)
+        transit = visit_transit(planet, visit, channel, hours)
+        exposure = prepare_exposure(rng, channel, transit, planet.system.Ts, planet.brightness, ood)
         write_calibration(folder / f"{channel.name}_calibration_{visit}", ground_calibration(rng, exposure.detector))
         chunk = max(CHUNK_BYTES // (4 * channel.pixels), 1)
         write_signal(folder / f"{channel.name}_signal_{visit}.parquet", channel, frames.pairs(channel), expose(rng, exposure, chunk))
 
-# %% ../../nbs/lib/simulator.ipynb #cf162363
+# %% ../../nbs/lib/simulator.ipynb #9209dbda
 def _write_csv(path: Path, rows: dict[int, list[float]], columns: Iterable[str]) -> None:
     table = pd.DataFrame([rows[label] for label in sorted(rows)], columns=list(columns))
     table.insert(0, "planet_id", sorted(rows))
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
 
+# %% ../../nbs/lib/simulator.ipynb #e89c456e
 def write_axes(out: Path, frames: FrameCount) -> None:
     """axis_info.parquet, wavelengths.csv and adc_info.csv; short columns of axis_info are padded with NaN."""
     axes = {
@@ -140,6 +147,7 @@ def write_axes(out: Path, frames: FrameCount) -> None:
     with atomic_path(out / "adc_info.csv") as temporary:
         pd.DataFrame(adc).to_csv(temporary, index=False)
 
+# %% ../../nbs/lib/simulator.ipynb #a15b28f3
 def write_tables(out: Path, planets: dict[str, dict[int, Planet]]) -> None:
     """Star tables, labels of both splits (train.csv, truth.csv) and a sample submission."""
     for split, labels in zip(SPLITS, ("train.csv", "truth.csv"), strict=True):
@@ -147,21 +155,23 @@ def write_tables(out: Path, planets: dict[str, dict[int, Planet]]) -> None:
         _write_csv(out / labels, {k: list(p.spectrum) for k, p in planets[split].items()}, WAVELENGTH_COLUMNS)
     _write_csv(out / "sample_submission.csv", {k: [0.456] * (2 * N_BINS) for k in planets["test"]}, (*WAVELENGTH_COLUMNS, *SIGMA_COLUMNS))
 
-# %% ../../nbs/lib/simulator.ipynb #983456c9
-SIMULATOR_VERSION = "spectramind-simulator 1 (analytic atmospheres)"
+# %% ../../nbs/lib/simulator.ipynb #4478ab18
+SIMULATOR_VERSION = "spectramind-simulator 1.1 (analytic atmospheres)"
 
 def _truth(planet: Planet) -> dict[str, Any]:
     visits = [{**asdict(orbit), "fgs1_t0_h": orbit.t0_h + delay} for orbit, delay in zip(planet.orbits, planet.fgs1_delay_h, strict=True)]
     limb = {"FGS1": planet.limb[0].tolist(), "AIRS": planet.limb[1:].mean(axis=0).tolist()}
     return {"visits": visits, "limb_darkening": limb, "brightness": planet.brightness, "atmosphere": asdict(planet.atmosphere)}
 
+# %% ../../nbs/lib/simulator.ipynb #9f143ffa
 def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int, Planet]]) -> None:
     """Write simulation.json, or find it there with the same request. Raises `UserError` where the folder holds anything else."""
     path = out / "simulation.json"
     if path.exists():
         found = json.loads(path.read_text())
         if odd := [name for name, value in request.items() if found.get(name) != value]:
-            raise UserError(f"{out} holds another simulation ({odd[0]} is {found.get(odd[0])!r}, not {request[odd[0]]!r}). Fix: choose another folder, or remove this one")
+            problem = f"{odd[0]} is {found.get(odd[0])!r}, not {request[odd[0]]!r}"
+            raise UserError(f"{out} holds another simulation ({problem}). Fix: choose another folder, or remove this one")
         return
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} holds files that no simulation wrote. Fix: choose an empty folder")
@@ -169,7 +179,7 @@ def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({**request, "truth": truth}, indent=1, default=float))
 
-# %% ../../nbs/lib/simulator.ipynb #4ad8f2ca
+# %% ../../nbs/lib/simulator.ipynb #63bdd7a6
 def simulate_dataset(
     out: Path,  # folder to write below; empty, or an unfinished run of the same simulation
     planets: int,  # training planets
@@ -187,7 +197,8 @@ def simulate_dataset(
     if frames not in FRAME_COUNTS:
         raise UserError(f"frames = {frames!r} is unknown. Fix: one of {', '.join(FRAME_COUNTS)}")
     if min(planets, test_planets) < 0 or planets + test_planets < 1 or workers < 1 or seed < 0:
-        raise UserError(f"planets = {planets}, test_planets = {test_planets}, workers = {workers}, seed = {seed} can't be. Fix: at least one planet and one worker, nothing negative")
+        asked = f"planets = {planets}, test_planets = {test_planets}, workers = {workers}, seed = {seed}"
+        raise UserError(f"{asked} can't be. Fix: at least one planet and one worker, nothing negative")
     out = Path(out)
     drawn = {split: draw_planets(seed, split, count, ood) for split, count in zip(SPLITS, (planets, test_planets), strict=True)}
     request = {"simulator": SIMULATOR_VERSION, "seed": seed, "planets": planets, "test_planets": test_planets, "frames": frames, "ood": ood}
@@ -196,6 +207,7 @@ def simulate_dataset(
     write_tables(out, drawn)
     _write_planets(out, drawn, request, workers, progress or (lambda done, total: None))
 
+# %% ../../nbs/lib/simulator.ipynb #82e71f67
 def _write_planets(out: Path, drawn: dict[str, dict[int, Planet]], request: dict[str, Any], workers: int, progress: Callable[[int, int], None]) -> None:
     seed, frames = request["seed"], FRAME_COUNTS[request["frames"]]
 

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['HOT_FRACTION', 'DEAD_FRACTION', 'HOTTEST_E_S', 'OOD_HOT_FRACTION', 'OOD_DEAD_FRACTION', 'LINEAR_CORR',
-           'AIRS_CENTRE_ROW', 'FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'STAR_KNOTS_UM', 'STAR_KNOTS_E_S', 'FGS1_STAR_E_S',
-           'REFERENCE_STAR_K', 'JITTER_ROW_PX', 'JITTER_COLUMN_PX', 'JITTER_WIDTH', 'JITTER_MEMORY',
-           'BAD_LAST_PAIR_CHANCE', 'Detector', 'draw_dark', 'draw_read_noise', 'draw_linear_corr', 'draw_detector',
-           'ground_calibration', 'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image', 'image_modes',
-           'planck_ratio', 'airs_star', 'draw_gain_drift', 'Exposure', 'draw_wander', 'prepare_exposure', 'poisson',
-           'measured_charge', 'expose']
+           'FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'STAR_KNOTS', 'FGS1_STAR_E_S', 'REFERENCE_STAR_K',
+           'JITTER_ROW_PX', 'JITTER_COLUMN_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'BAD_LAST_PAIR_CHANCE', 'Detector',
+           'draw_dark', 'draw_read_noise', 'draw_linear_corr', 'draw_detector', 'ground_calibration', 'pixel_gaussian',
+           'fgs1_image', 'airs_profile', 'airs_image', 'image_modes', 'planck_ratio', 'airs_star', 'draw_gain_drift',
+           'Exposure', 'draw_wander', 'prepare_exposure', 'poisson', 'measured_charge', 'expose']
 
-# %% ../../nbs/lib/simulator_frames.ipynb #d54b9d73
+# %% ../../nbs/lib/simulator_frames.ipynb #7558e82c
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from scipy.special import erf
 from .contracts import CalibrationSet
 from .instrument import ADC_GAIN, ADC_OFFSET, AIRS, Channel, airs_column_wavelengths
 
-# %% ../../nbs/lib/simulator_frames.ipynb #605fb94d
+# %% ../../nbs/lib/simulator_frames.ipynb #82c0a716
 @dataclass(frozen=True)
 class Detector:
     """The truth about one channel's pixels during one visit."""
@@ -35,7 +34,7 @@ class Detector:
     linear_corr: np.ndarray  # measured e- to true e-, ascending powers, (6, rows, columns)
     read: np.ndarray  # e- rms of one read, (rows, columns)
 
-# %% ../../nbs/lib/simulator_frames.ipynb #1737c18c
+# %% ../../nbs/lib/simulator_frames.ipynb #83ef0e6b
 HOT_FRACTION = {"AIRS-CH0": 0.007, "FGS1": 0.011}
 DEAD_FRACTION = {"AIRS-CH0": 0.0011, "FGS1": 0.0029}
 HOTTEST_E_S = {"AIRS-CH0": 12.0, "FGS1": 1.35}
@@ -51,13 +50,14 @@ def draw_dark(rng: np.random.Generator, channel: Channel, hot_fraction: float) -
     hot = np.minimum(0.012 * np.exp(rng.exponential(1.4, shape)), HOTTEST_E_S[channel.name])
     return np.where(rng.random(shape) < hot_fraction, hot, np.abs(rng.normal(0.0065, 0.0013, shape)))
 
+# %% ../../nbs/lib/simulator_frames.ipynb #db3375b2
 def draw_read_noise(rng: np.random.Generator, channel: Channel) -> np.ndarray:  # e-
     """Read noise of one read: 13 e- in most pixels, 7% in a tail up to 150."""
     shape = (channel.rows, channel.columns)
     tail = rng.random(shape) < 0.07
     return 11.9 + np.minimum(np.exp(np.where(tail, rng.normal(1.6, 1.3, shape), rng.normal(0.12, 0.6, shape))), 140.0)
 
-# %% ../../nbs/lib/simulator_frames.ipynb #c52f98d4
+# %% ../../nbs/lib/simulator_frames.ipynb #278c8299
 def draw_linear_corr(rng: np.random.Generator, channel: Channel) -> np.ndarray:  # (6, rows, columns)
     """Polynomial a pixel from measured to true electrons, coefficients in ascending order; rising up to 200,000 e- at least."""
     shape = (channel.rows, channel.columns)
@@ -70,6 +70,7 @@ def draw_linear_corr(rng: np.random.Generator, channel: Channel) -> np.ndarray: 
     corr[3] -= trade / 6e4
     return corr
 
+# %% ../../nbs/lib/simulator_frames.ipynb #6bcdec3c
 def draw_detector(rng: np.random.Generator, channel: Channel, ood: bool = False) -> Detector:
     """A detector of the challenge's kind; `ood`: with 1.7% hot and 1.1% dead pixels."""
     shape = (channel.rows, channel.columns)
@@ -78,7 +79,7 @@ def draw_detector(rng: np.random.Generator, channel: Channel, ood: bool = False)
     dark = draw_dark(rng, channel, OOD_HOT_FRACTION if ood else HOT_FRACTION[channel.name])
     return Detector(channel, dark, dead, response, draw_linear_corr(rng, channel), draw_read_noise(rng, channel))
 
-# %% ../../nbs/lib/simulator_frames.ipynb #3c3ea252
+# %% ../../nbs/lib/simulator_frames.ipynb #ca888488
 def ground_calibration(rng: np.random.Generator, detector: Detector) -> CalibrationSet:
     """What the calibration files say: flat off by 0.05%, dark by 4% and .0005 e-/s, read noise by 1%; linear_corr and dead exact."""
     shape = detector.dark.shape
@@ -87,14 +88,14 @@ def ground_calibration(rng: np.random.Generator, detector: Detector) -> Calibrat
     read = detector.read * (1 + 0.01 * rng.normal(size=shape))
     return CalibrationSet(dark, detector.dead.copy(), flat, detector.linear_corr.copy(), read)
 
-# %% ../../nbs/lib/simulator_frames.ipynb #695343a5
+# %% ../../nbs/lib/simulator_frames.ipynb #7a492e80
 def pixel_gaussian(pixels: int, centre: float, sigma: float | np.ndarray) -> np.ndarray:  # (pixels, *sigma.shape)
     """A normal density integrated over each pixel; pixel k reaches from k - 1/2 to k + 1/2."""
     edges = np.arange(pixels + 1).reshape(-1, *np.ones(np.ndim(sigma), int)) - 0.5 - centre
     return np.diff(erf(edges / (np.sqrt(2) * sigma)), axis=0) / 2
 
-AIRS_CENTRE_ROW = 15.6
-FGS1_GAUSSIANS = (  # (share of the light, row, column, sigma pixels); fitted to encircled energies .73/.86/.91/.93/.95/.97 of the real image
+# %% ../../nbs/lib/simulator_frames.ipynb #56dba398
+FGS1_GAUSSIANS = (  # share of the light, row, column, sigma in pixels; fitted to the encircled energy of the real image
     (0.225, 16.83, 15.61, 1.18),
     (0.367, 15.36, 16.33, 0.74),
     (0.260, 14.58, 14.72, 0.71),
@@ -112,7 +113,9 @@ def fgs1_image(row: float, column: float, stretch: float) -> np.ndarray:  # shar
         image += share * np.outer(*(pixel_gaussian(32, c, sigma * (1 + stretch)) for c in (y + row, x + column)))
     return image
 
-# %% ../../nbs/lib/simulator_frames.ipynb #aa416c19
+# %% ../../nbs/lib/simulator_frames.ipynb #4981ccb1
+AIRS_CENTRE_ROW = 15.6
+
 def airs_profile(wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0.0) -> np.ndarray:  # share of the light, (32, wavelengths)
     """Cross-dispersion profile of the AIRS trace at each wavelength."""
     red, centre = wavelength_um - 3, AIRS_CENTRE_ROW + row
@@ -121,13 +124,14 @@ def airs_profile(wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0
     wide = pixel_gaussian(32, centre, (2.88 + 0.73 * red) * (1 + stretch))
     return (1 - wings - pedestal) * core + wings * wide + pedestal / 32
 
+# %% ../../nbs/lib/simulator_frames.ipynb #e3059d76
 def airs_image(spectrum: np.ndarray, row: float, column: float, stretch: float) -> np.ndarray:  # e-/s, (32, 356)
     """The star's spectrum, e-/s a column (356,), spread over rows and moved by `row` and `column` pixels."""
     columns = np.arange(AIRS.columns)
     moved = np.interp(columns - column, columns, spectrum)
     return airs_profile(airs_column_wavelengths(), row, stretch) * moved
 
-# %% ../../nbs/lib/simulator_frames.ipynb #6d544334
+# %% ../../nbs/lib/simulator_frames.ipynb #d1a511c6
 def image_modes(image: Callable[[float, float, float], np.ndarray], step: float = 0.05) -> np.ndarray:  # (pixels, 7)
     """Taylor pictures of `image(row, column, stretch)`: image, d/drow, d/dcolumn, three second derivatives, d/dstretch."""
     here = image(0, 0, 0)
@@ -144,9 +148,11 @@ def image_modes(image: Callable[[float, float, float], np.ndarray], step: float 
     )
     return np.stack([mode.ravel() for mode in modes], axis=1)
 
-# %% ../../nbs/lib/simulator_frames.ipynb #6ffa1f64
-STAR_KNOTS_UM = (1.64, 1.70, 1.75, 1.81, 1.86, 1.916, 1.95, 2.04, 2.38, 2.77, 3.12, 3.45, 3.73, 3.83, 3.90, 3.94, 3.97, 4.00, 4.08)
-STAR_KNOTS_E_S = (450, 3500, 8000, 7600, 8200, 13800, 22000, 30000, 18000, 11700, 6500, 4700, 3200, 2100, 1000, 450, 175, 70, 19)  # e-/s a column
+# %% ../../nbs/lib/simulator_frames.ipynb #88574f75
+STAR_KNOTS = {  # um: e-/s a column
+    1.64: 450, 1.70: 3500, 1.75: 8000, 1.81: 7600, 1.86: 8200, 1.916: 13800, 1.95: 22000, 2.04: 30000, 2.38: 18000, 2.77: 11700,
+    3.12: 6500, 3.45: 4700, 3.73: 3200, 3.83: 2100, 3.90: 1000, 3.94: 450, 3.97: 175, 4.00: 70, 4.08: 19,
+}
 FGS1_STAR_E_S = 2.6e6  # e-/s
 REFERENCE_STAR_K = 5887.0
 
@@ -160,17 +166,17 @@ def planck_ratio(wavelength_um: np.ndarray | float, temperature_K: float) -> np.
 def airs_star(temperature_K: float, brightness: float) -> np.ndarray:  # e-/s a column, (356,)
     """The star's spectrum on the AIRS detector."""
     um = airs_column_wavelengths()
-    knots = np.exp(np.interp(um, STAR_KNOTS_UM, np.log(STAR_KNOTS_E_S)))
+    knots = np.exp(np.interp(um, list(STAR_KNOTS), np.log(list(STAR_KNOTS.values()))))
     return brightness * knots * planck_ratio(um, temperature_K)
 
-# %% ../../nbs/lib/simulator_frames.ipynb #f7365a19
+# %% ../../nbs/lib/simulator_frames.ipynb #2838b7ec
 def draw_gain_drift(rng: np.random.Generator, terms: int) -> np.ndarray:  # (6, terms)
     """Polynomial coefficients in time x wavelength, both from -1 to 1; `terms` is 6, or 1 for a channel without wavelengths."""
     coefficients = rng.uniform(-1, 1, (6, terms))
     rms = polygrid2d(np.linspace(-1, 1, 101), np.linspace(-1, 1, 51), coefficients).std()
     return coefficients * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6))) / rms
 
-# %% ../../nbs/lib/simulator_frames.ipynb #cece2638
+# %% ../../nbs/lib/simulator_frames.ipynb #0bc2f60a
 @dataclass(frozen=True)
 class Exposure:
     """All that a channel's frames of one visit depend on, but for the noise."""
@@ -184,7 +190,7 @@ class Exposure:
     ray_rate: float = 1e-6  # cosmic-ray hits a pixel and second
     bad_last_pair: bool = False  # the shutter closes early
 
-# %% ../../nbs/lib/simulator_frames.ipynb #d91ebe81
+# %% ../../nbs/lib/simulator_frames.ipynb #8fc003a3
 JITTER_ROW_PX, JITTER_COLUMN_PX, JITTER_WIDTH = 0.121, 0.096, 0.002  # rms in 0.1 s
 JITTER_MEMORY = 0.65  # correlation between two successive exposures of 0.1 s
 BAD_LAST_PAIR_CHANCE = 0.05
@@ -194,7 +200,15 @@ def draw_wander(rng: np.random.Generator, pairs: int) -> np.ndarray:  # (pairs, 
     time = np.linspace(-1, 1, pairs)
     return np.stack([size * np.polyval(rng.uniform(-1, 1, 4), time) for size in (0.02, 0.02, 0.001)], axis=1)
 
-def prepare_exposure(rng: np.random.Generator, channel: Channel, transit: np.ndarray, temperature_K: float, brightness: float, ood: bool = False) -> Exposure:
+# %% ../../nbs/lib/simulator_frames.ipynb #dbc5125d
+def prepare_exposure(
+    rng: np.random.Generator,
+    channel: Channel,
+    transit: np.ndarray,  # relative flux, (pairs, 356) for AIRS, (pairs, 1) for FGS1
+    temperature_K: float,  # of the star
+    brightness: float,  # star over reference star, at 1.2 um
+    ood: bool = False,
+) -> Exposure:
     """Draw a visit's detector, drift and pointing around `transit`, relative flux (pairs, columns)."""
     pairs, columns = transit.shape
     detector = draw_detector(rng, channel, ood)
@@ -206,7 +220,8 @@ def prepare_exposure(rng: np.random.Generator, channel: Channel, transit: np.nda
     flux_jitter = np.exp(rng.uniform(np.log(1e-4), np.log(3e-3))) if channel != AIRS else 5e-4
     jitter = np.array([JITTER_ROW_PX, JITTER_COLUMN_PX, JITTER_WIDTH, flux_jitter])
     bad = bool(rng.random() < BAD_LAST_PAIR_CHANCE)
-    return Exposure(detector, modes, foreground * response + detector.dark.ravel(), transit * gain, draw_wander(rng, pairs), jitter, bad_last_pair=bad)
+    background = foreground * response + detector.dark.ravel()
+    return Exposure(detector, modes, background, transit * gain, draw_wander(rng, pairs), jitter, bad_last_pair=bad)
 
 def _star_image(channel: Channel, temperature_K: float, brightness: float) -> Callable[[float, float, float], np.ndarray]:
     if channel == AIRS:
@@ -215,7 +230,7 @@ def _star_image(channel: Channel, temperature_K: float, brightness: float) -> Ca
     rate = FGS1_STAR_E_S * brightness * float(planck_ratio(0.7, temperature_K))
     return lambda row, column, stretch: rate * fgs1_image(row, column, stretch)
 
-# %% ../../nbs/lib/simulator_frames.ipynb #505ec848
+# %% ../../nbs/lib/simulator_frames.ipynb #d51e2c0b
 @njit(nogil=True, cache=True)
 def poisson(rng: np.random.Generator, mean: float) -> float:
     """A Poisson deviate: inversion up to a mean of 16, rounded Cornish-Fisher expansion above."""
@@ -229,7 +244,7 @@ def poisson(rng: np.random.Generator, mean: float) -> float:
         p *= mean / k
     return float(k)
 
-# %% ../../nbs/lib/simulator_frames.ipynb #6e5314c1
+# %% ../../nbs/lib/simulator_frames.ipynb #c029b342
 @njit(nogil=True, cache=True)
 def measured_charge(true_e: float, corr: np.ndarray) -> float:
     """The measured charge (e-) that `corr` (6 coefficients, ascending) corrects to `true_e`, to 1e-4 e-."""
@@ -243,9 +258,21 @@ def measured_charge(true_e: float, corr: np.ndarray) -> float:
             break
     return m
 
-# %% ../../nbs/lib/simulator_frames.ipynb #7406297d
+# %% ../../nbs/lib/simulator_frames.ipynb #6891d61e
 @njit(nogil=True, cache=True)
-def _collect(rng, charge, seconds, light, column, modes, background, shift, jitter, ray_rate):  # type: ignore[no-untyped-def]
+def _collect(
+    rng: np.random.Generator,
+    charge: np.ndarray,  # e-, (pixels,), added to
+    seconds: float,
+    light: np.ndarray,  # (columns,)
+    column: np.ndarray,  # (pixels,), which light a pixel sees
+    modes: np.ndarray,  # e-/s, (pixels, 7)
+    background: np.ndarray,  # e-/s, (pixels,)
+    shift: np.ndarray,  # row, column, width, (3,)
+    jitter: np.ndarray,  # rms in 0.1 s, (4,)
+    ray_rate: float,  # hits a pixel and second
+) -> None:
+    """Add to `charge` what falls on the pixels in `seconds`."""
     y, x, w = shift
     f = 1 + jitter[3] * np.sqrt(0.1 / seconds) * rng.standard_normal()
     for p in range(charge.size):
@@ -259,9 +286,23 @@ def _collect(rng, charge, seconds, light, column, modes, background, shift, jitt
         if hit + 1 < charge.size and rng.random() < 0.3:
             charge[hit + 1] += np.rint(0.5 * energy)
 
-# %% ../../nbs/lib/simulator_frames.ipynb #92fce5d5
+# %% ../../nbs/lib/simulator_frames.ipynb #bda432c8
 @njit(nogil=True, cache=True)
-def _expose(rng, read_times, light, column, modes, background, wander, jitter, ray_rate, corr, read, adu):  # type: ignore[no-untyped-def]
+def _expose(
+    rng: np.random.Generator,
+    read_times: np.ndarray,  # s after reset, (2,)
+    light: np.ndarray,  # (pairs, columns)
+    column: np.ndarray,
+    modes: np.ndarray,
+    background: np.ndarray,
+    wander: np.ndarray,  # (pairs, 3)
+    jitter: np.ndarray,
+    ray_rate: float,
+    corr: np.ndarray,  # (pixels, 6)
+    read: np.ndarray,  # e-, (pixels,)
+    adu: np.ndarray,  # uint16, (pairs, 2, pixels), filled
+) -> None:
+    """Pairs of reads: collect, read, digitise; collect on, read, digitise."""
     for n in range(adu.shape[0]):
         charge, kick, before = np.zeros(adu.shape[2]), np.zeros(3), 0.0
         for k in range(2):
@@ -270,23 +311,25 @@ def _expose(rng, read_times, light, column, modes, background, wander, jitter, r
             memory = JITTER_MEMORY * shrink * k
             for j in range(3):
                 kick[j] = memory * kick[j] + np.sqrt(1 - memory**2) * rng.standard_normal()
-            _collect(rng, charge, seconds, light[n], column, modes, background, wander[n] + shrink * jitter[:3] * kick, jitter, ray_rate)
+            shift = wander[n] + shrink * jitter[:3] * kick
+            _collect(rng, charge, seconds, light[n], column, modes, background, shift, jitter, ray_rate)
             for p in range(charge.size):
                 measured = measured_charge(charge[p], corr[p]) + read[p] * rng.standard_normal()
                 adu[n, k, p] = int(min(max((measured - ADC_OFFSET) * ADC_GAIN, 0.0), 65535.0))
 
-# %% ../../nbs/lib/simulator_frames.ipynb #bab159d5
+# %% ../../nbs/lib/simulator_frames.ipynb #1f0fb1bd
 def expose(rng: np.random.Generator, exposure: Exposure, chunk: int) -> Iterator[np.ndarray]:  # ADU, uint16, (chunk, 2, pixels)
     """Frames of a visit, `chunk` pairs at a time; what comes out doesn't depend on `chunk`."""
     detector, pairs = exposure.detector, len(exposure.light)
     channel = detector.channel
-    column = np.tile(np.arange(channel.columns), channel.rows) if exposure.light.shape[1] > 1 else np.zeros(channel.pixels, np.int64)
+    column = np.tile(np.arange(channel.columns), channel.rows) % exposure.light.shape[1]
     corr, read = np.ascontiguousarray(detector.linear_corr.reshape(6, -1).T), detector.read.ravel()
     for start in range(0, pairs, chunk):
         light = exposure.light[start : start + chunk].copy()
         if exposure.bad_last_pair and start + chunk >= pairs:
             light[-1] *= 0.5
         adu = np.empty((len(light), 2, channel.pixels), np.uint16)
-        _expose(rng, np.array(channel.read_times_s), light, column, exposure.modes, exposure.background, exposure.wander[start : start + chunk],
+        wander = exposure.wander[start : start + chunk]
+        _expose(rng, np.array(channel.read_times_s), light, column, exposure.modes, exposure.background, wander,
                 exposure.jitter, exposure.ray_rate, corr, read, adu)
         yield adu

@@ -8,7 +8,7 @@ __all__ = ['BANDS', 'TRAINING_MOLECULES', 'LOG_ABUNDANCE', 'BOLTZMANN', 'ATOMIC_
            'draw_atmosphere', 'opacity', 'transmission_spectrum', 'draw_depth', 'draw_limb_darkening', 'Orbit',
            'transit_flux', 'Planet', 'planet_stream', 'draw_planet']
 
-# %% ../../nbs/lib/simulator_sky.ipynb #dc750e7c
+# %% ../../nbs/lib/simulator_sky.ipynb #918cd7a9
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from exoplanet_core import quad_limbdark_light_curve
 from .contracts import STAR_COLUMNS
 from .instrument import wavelengths
 
-# %% ../../nbs/lib/simulator_sky.ipynb #4dfd1ad7
+# %% ../../nbs/lib/simulator_sky.ipynb #74ff3a58
 @dataclass(frozen=True)
 class System:
     """A star and its planet, named and in units as in the challenge's star tables."""
@@ -35,13 +35,17 @@ class System:
         """The system as a row of a star table."""
         return {name: float(value) for name, value in asdict(self).items() if name in STAR_COLUMNS}
 
-# %% ../../nbs/lib/simulator_sky.ipynb #3347888a
+# %% ../../nbs/lib/simulator_sky.ipynb #cab9d9a6
 def kepler_sma(Ms: float, Rs: float, P: float) -> float:  # a/Rs
     """Semi-major axis in stellar radii by Kepler's third law, from Ms (Msun), Rs (Rsun), P (days)."""
     return 4.2076 * (Ms * P**2) ** (1 / 3) / Rs
 
+# %% ../../nbs/lib/simulator_sky.ipynb #a7ce2157
 def draw_system(rng: np.random.Generator) -> System:
-    """A system of the challenge's population. Source: shapes read off train_star_info.csv, Ariel Data Challenge 2025 public data."""
+    """A system of the challenge's population.
+
+    Source: shapes read off train_star_info.csv, Ariel Data Challenge 2025 public data.
+    """
     Ms = np.clip(rng.normal(1.10, 0.21), 0.60, 1.82)
     Rs = np.clip(np.exp(0.113 + 1.161 * np.log(Ms) + 0.14 * rng.normal()), 0.654, 2.887)
     Ts = np.clip(np.exp(8.643 + 0.378 * np.log(Ms) + 0.05 * rng.normal()), 4236, 6979)
@@ -52,23 +56,29 @@ def draw_system(rng: np.random.Generator) -> System:
     tilt = min(tilt, np.degrees(np.arcsin(1.0 / sma)))  # no grazing beyond an impact parameter of 1
     return System(Rs, Ms, Ts, Mp, 0.0, P, sma, 90.0 - tilt)
 
-# %% ../../nbs/lib/simulator_sky.ipynb #97217c1a
-BANDS: dict[str, tuple[tuple[float, float, float], ...]] = {  # molecule: (centre um, width um, log10 peak cm2/molecule), ...
-    "H2O": ((0.72, 0.02, -24.3), (1.87, 0.06, -20.8), (2.68, 0.09, -20.1), (3.12, 0.13, -21.0), (3.6, 0.5, -22.6)),
-    "CO2": ((1.96, 0.012, -22.0), (2.01, 0.014, -21.6), (2.06, 0.012, -22.0), (2.69, 0.03, -19.6), (2.77, 0.03, -19.6), (4.26, 0.035, -17.5)),
-    "CH4": ((0.73, 0.01, -24.5), (2.30, 0.06, -20.7), (2.60, 0.08, -21.3), (3.31, 0.10, -19.2), (3.32, 0.006, -18.8), (3.75, 0.15, -21.3)),
+# %% ../../nbs/lib/simulator_sky.ipynb #f6c78bea
+BANDS: dict[str, tuple[tuple[float, float, float], ...]] = {  # centre um, width um, log10 peak cm2/molecule
+    "H2O": ((0.72, 0.02, -24.3), (1.87, 0.06, -20.8), (2.75, 0.11, -20.5), (3.13, 0.13, -20.4), (3.6, 0.4, -22.8)),
+    "CO2": ((1.96, 0.012, -22.0), (2.01, 0.014, -21.6), (2.06, 0.012, -22.0),
+            (2.69, 0.03, -19.6), (2.77, 0.03, -19.6), (4.26, 0.035, -17.5)),
+    "CH4": ((0.73, 0.01, -24.5), (2.30, 0.06, -20.7), (2.60, 0.08, -21.3),
+            (3.31, 0.10, -19.2), (3.32, 0.006, -18.8), (3.75, 0.15, -21.3)),
     "CO": ((2.345, 0.035, -21.2), (4.67, 0.07, -18.5)),
     "NH3": ((1.97, 0.03, -20.6), (2.25, 0.05, -20.6), (2.95, 0.08, -19.6)),
 }
 TRAINING_MOLECULES = ("H2O", "CO2", "CH4", "CO")
-LOG_ABUNDANCE = {"H2O": (-5.0, -2.5), "CO2": (-8.0, -4.0), "CH4": (-8.0, -4.0), "CO": (-6.0, -3.0), "NH3": (-5.0, -3.5)}  # log10 volume mixing ratio
+LOG_ABUNDANCE = {  # log10 volume mixing ratio, from and to
+    "H2O": (-5.0, -2.5), "CO2": (-8.5, -5.0), "CH4": (-7.5, -4.0), "CO": (-6.0, -3.5), "NH3": (-5.0, -3.5),
+}
 
+# %% ../../nbs/lib/simulator_sky.ipynb #1b58059b
 def cross_section(molecule: str, wavelength_um: np.ndarray) -> np.ndarray:  # cm2/molecule
     """Synthetic band cross section: sech envelopes at the real band centres; no lines, no temperature."""
     floor = np.full_like(wavelength_um, 1e-26)
-    return sum((10**peak / np.cosh((wavelength_um - centre) / width) for centre, width, peak in BANDS[molecule]), start=floor)
+    bands = (10**peak / np.cosh((wavelength_um - centre) / width) for centre, width, peak in BANDS[molecule])
+    return sum(bands, start=floor)
 
-# %% ../../nbs/lib/simulator_sky.ipynb #8fbe1515
+# %% ../../nbs/lib/simulator_sky.ipynb #1580d70b
 @dataclass(frozen=True)
 class Atmosphere:
     """An isothermal, well mixed atmosphere."""
@@ -80,6 +90,7 @@ class Atmosphere:
     log_haze: float  # log10 of scattering over that of molecular hydrogen
     haze_slope: float  # scattering goes as wavelength to minus this
 
+# %% ../../nbs/lib/simulator_sky.ipynb #63a57534
 def draw_atmosphere(rng: np.random.Generator, system: System, ood: bool = False) -> Atmosphere:
     """An atmosphere at the planet's equilibrium temperature. `ood`: it holds NH3 and is far hotter or colder."""
     temperature = system.Ts * np.sqrt(0.5 / system.sma) * rng.uniform(0.8, 1.1)
@@ -88,30 +99,33 @@ def draw_atmosphere(rng: np.random.Generator, system: System, ood: bool = False)
     molecules = (*TRAINING_MOLECULES, "NH3") if ood else TRAINING_MOLECULES
     abundance = {name: rng.uniform(*LOG_ABUNDANCE[name]) for name in molecules}
     weight = 2.3 + rng.exponential(0.8)
-    return Atmosphere(temperature, weight, abundance, rng.uniform(-4.3, 0.5), rng.uniform(0, 3), rng.uniform(2, 5))
+    return Atmosphere(temperature, weight, abundance, rng.uniform(-4.5, 0.3), rng.uniform(0, 3), rng.uniform(2, 5))
 
-# %% ../../nbs/lib/simulator_sky.ipynb #98314304
+# %% ../../nbs/lib/simulator_sky.ipynb #740b95e7
 BOLTZMANN, ATOMIC_MASS = 1.380649e-23, 1.66053907e-27  # J/K, kg
 GRAVITY_MASS_JUPITER, SOLAR_RADIUS_M = 1.26687e17, 6.957e8  # m3/s2, m
 HYDROGEN_RAYLEIGH_CM2 = 2.9e-28  # cm2/molecule of gas at 0.7 um
 
 def opacity(atmosphere: Atmosphere, wavelength_um: np.ndarray, chord_m: float) -> np.ndarray:  # cm2/molecule of gas
     """Molecules, haze and cloud. `chord_m`: length of the grazing path, sqrt(2 pi R H), m."""
-    total = sum((10**log * cross_section(name, wavelength_um) for name, log in atmosphere.log_abundance.items()), start=np.zeros_like(wavelength_um))
+    molecules = (10**log * cross_section(name, wavelength_um) for name, log in atmosphere.log_abundance.items())
     haze = HYDROGEN_RAYLEIGH_CM2 * 10**atmosphere.log_haze * (wavelength_um / 0.7) ** -atmosphere.haze_slope
     cloud = 0.56 * BOLTZMANN * atmosphere.temperature_K / (10 ** (atmosphere.log_cloud_bar + 5) * chord_m) * 1e4
-    return total + haze + cloud
+    return sum(molecules, start=haze + cloud)
 
+# %% ../../nbs/lib/simulator_sky.ipynb #0dd0378d
 def transmission_spectrum(system: System, atmosphere: Atmosphere, mean_depth: float) -> np.ndarray:  # (Rp/Rs)^2, (283,)
     """Transit depths of a planet whose mean AIRS depth is about `mean_depth`."""
     star_m = system.Rs * SOLAR_RADIUS_M
     radius_m = star_m * np.sqrt(mean_depth)
     gravity = GRAVITY_MASS_JUPITER * system.Mp / radius_m**2
-    height_m = min(BOLTZMANN * atmosphere.temperature_K / (atmosphere.molecular_weight * ATOMIC_MASS * gravity), 0.06 * radius_m)
-    log_opacity = np.log(opacity(atmosphere, wavelengths(), float(np.sqrt(2 * np.pi * radius_m * height_m))))
+    height_m = BOLTZMANN * atmosphere.temperature_K / (atmosphere.molecular_weight * ATOMIC_MASS * gravity)
+    height_m = min(height_m, 0.06 * radius_m)  # fluffier planets would not be planets
+    chord_m = float(np.sqrt(2 * np.pi * radius_m * height_m))
+    log_opacity = np.log(opacity(atmosphere, wavelengths(), chord_m))
     return ((radius_m + height_m * (log_opacity - log_opacity[1:].mean())) / star_m) ** 2
 
-# %% ../../nbs/lib/simulator_sky.ipynb #123b8bf4
+# %% ../../nbs/lib/simulator_sky.ipynb #a5c3bf81
 def draw_depth(rng: np.random.Generator) -> float:  # (Rp/Rs)^2
     """A mean transit depth: log-normal, within the challenge's range .0037 to .083."""
     while True:
@@ -119,7 +133,7 @@ def draw_depth(rng: np.random.Generator) -> float:  # (Rp/Rs)^2
         if 0.0037 <= depth <= 0.083:
             return depth
 
-# %% ../../nbs/lib/simulator_sky.ipynb #da4c7276
+# %% ../../nbs/lib/simulator_sky.ipynb #cae72613
 def draw_limb_darkening(rng: np.random.Generator, Ts: float) -> np.ndarray:  # (283, 2)
     """Quadratic limb-darkening coefficients u1, u2 a bin: FGS1 apart, AIRS smooth in wavelength."""
     hot, red = (Ts - 5890) / 1000, wavelengths() - 2.9
@@ -129,7 +143,7 @@ def draw_limb_darkening(rng: np.random.Generator, Ts: float) -> np.ndarray:  # (
     u2[0] = np.clip(0.15 + 0.03 * hot + 0.02 * rng.normal(), 0.06, 0.22)
     return np.stack([u1, u2], axis=1)
 
-# %% ../../nbs/lib/simulator_sky.ipynb #419e5941
+# %% ../../nbs/lib/simulator_sky.ipynb #26c496c7
 @dataclass(frozen=True)
 class Orbit:
     """A circular orbit as it passes the star."""
@@ -155,7 +169,7 @@ class Orbit:
         sine = np.sin(np.radians(self.inclination_deg))
         return float(24 * self.period_d / np.pi * np.arcsin(min(chord / (self.sma * sine), 1.0)))
 
-# %% ../../nbs/lib/simulator_sky.ipynb #a5d458c6
+# %% ../../nbs/lib/simulator_sky.ipynb #8e8deec4
 def transit_flux(hours: np.ndarray, orbit: Orbit, depth: np.ndarray, limb: np.ndarray) -> np.ndarray:  # (T, B)
     """Relative flux through a transit: hours (T,), depth (Rp/Rs)^2 (B,), limb-darkening coefficients (B, 2).
 
@@ -168,7 +182,7 @@ def transit_flux(hours: np.ndarray, orbit: Orbit, depth: np.ndarray, limb: np.nd
         flux[near, column] += quad_limbdark_light_curve(u1, u2, separation[near], k)
     return flux
 
-# %% ../../nbs/lib/simulator_sky.ipynb #b34ffc52
+# %% ../../nbs/lib/simulator_sky.ipynb #daf9ad88
 @dataclass(frozen=True)
 class Planet:
     """Everything about a planet before light meets the telescope."""
@@ -181,12 +195,13 @@ class Planet:
     orbits: tuple[Orbit, ...]  # AIRS, one a visit
     fgs1_delay_h: tuple[float, ...]  # t0 of FGS1 minus t0 of AIRS, hours, one a visit
 
+# %% ../../nbs/lib/simulator_sky.ipynb #a7a31cc1
 def planet_stream(seed: int, split: str, number: int, *purpose: int) -> np.random.Generator:
     """The random numbers of planet `number` of "train" or "test"; `purpose` sets visits and channels apart."""
     key = (("train", "test").index(split), number, *purpose)
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
-# %% ../../nbs/lib/simulator_sky.ipynb #092e17ca
+# %% ../../nbs/lib/simulator_sky.ipynb #6269a225
 def draw_planet(rng: np.random.Generator, ood: bool = False) -> Planet:
     """A planet of the challenge's population, or (`ood`) one unlike it."""
     system = draw_system(rng)
