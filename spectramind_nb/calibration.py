@@ -288,7 +288,7 @@ def explore(run_dir: str | Path, planet: int | None = None) -> Figure | str:
     figure = Figure(figsize=(8, 4), dpi=70, layout="constrained")
     for row, kind in zip(figure.subplots(2, 2, width_ratios=[2, 1]), ("airs", "fgs1"), strict=True):
         arrays = read_npz(run_folder(run_dir, "data/calibrated") / f"{kind}_{planet or kept[0]}.npz", kind)
-        image = np.nanmedian(arrays["frames"], axis=0)
+        image = np.median(arrays["frames"], axis=0)  # NaN where a pixel was ever masked
         figure.colorbar(row[0].imshow(image, aspect="auto" if kind == "airs" else "equal", origin="lower", vmax=np.nanpercentile(image, 99.5)), ax=row[0], label="e-/pair")
         row[0].set(title=f"planet {planet or kept[0]}, {kind.upper()}", xlabel="column", ylabel="row")
         total = np.nansum(arrays["frames"], axis=(1, 2))

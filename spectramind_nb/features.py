@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'read_plan', 'fill_masked', 'sky_pixels', 'Profile', 'sky_level', 'typical', 'make_profile', 'sky_course',
-           'optimal_sums', 'star_shift', 'star_centre', 'decorrelate', 'LightCurves', 'extract_visit', 'in_steps',
-           'white_features', 'at_times', 'bin_features', 'Steps', 'extract_planet', 'map_planets', 'group_folds',
-           'extract_run', 'explore']
+           'optimal_sums', 'star_shift', 'star_centre', 'robust_std', 'decorrelate', 'LightCurves', 'extract_visit',
+           'in_steps', 'without_gaps', 'white_features', 'at_times', 'bin_features', 'Steps', 'extract_planet',
+           'map_planets', 'group_folds', 'extract_run', 'explore']
 
 # %% ../nbs/01_features.ipynb #543e10ef
 import json
@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import median_filter, uniform_filter1d
 
 from spectramind_nb.calibration import (
-    Options, Pairs, Visit, average_pairs, calibrate_pairs, calibrated_chunks, calibration_log, mean_signal, read_visit, sample_pairs, step_edges,
+    Options, Pairs, Visit, calibrate_pairs, calibrated_chunks, calibration_log, mean_signal, read_visit, sample_pairs, step_edges,
 )
 from .lib.contracts import ContractError, RawFolder, atomic_path, read_npz, run_folder, write_npz
-from .lib.instrument import AIRS, AIRS_COLUMNS, FGS1, N_BINS, Channel
+from .lib.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
 from .lib.progress import progress
 
 # %% ../nbs/01_features.ipynb #ab7545dd
@@ -65,7 +65,7 @@ class Profile:
     star: np.ndarray  # share of the light in each pixel; sums to 1 over a column (AIRS) or the image (FGS1)
     variance: np.ndarray  # (e-/pair)^2, expected of a single pair
     sky: np.ndarray  # e-/pair, mean background
-    axis: int | tuple[int, int]  # axes over which light is summed
+    axis: tuple[int, ...]  # axes over which light is summed: rows (AIRS) or the image (FGS1)
 
 def sky_level(image: np.ndarray, channel: Channel) -> np.ndarray:  # e-/pair, (rows, columns)
     """Background of a mean frame: the sky pixels' median a column, smooth along the dispersion (AIRS), or one level (FGS1)."""
@@ -83,7 +83,7 @@ def make_profile(pairs: Pairs, channel: Channel) -> Profile:
     """Profile of a visit from calibrated pairs spread over it."""
     image = fill_masked(typical(pairs.frames))
     sky = sky_level(image, channel)
-    axis: int | tuple[int, int] = 0 if channel is AIRS else (0, 1)
+    axis = (0,) if channel is AIRS else (0, 1)
     light = np.maximum(image - sky, 0)
     if channel is AIRS:
         share = light / light.sum(axis=0)
@@ -102,12 +102,11 @@ def optimal_sums(pairs: Pairs, profile: Profile) -> tuple[np.ndarray, np.ndarray
 
     Shapes (pairs, columns) for AIRS, (pairs,) for FGS1. Source: Horne 1986, PASP 98, 609.
     """
-    axis = profile.axis if isinstance(profile.axis, int) else tuple(profile.axis)
-    shifted = tuple(a + 1 for a in axis) if isinstance(axis, tuple) else axis + 1
+    axis = tuple(1 + number for number in profile.axis)
     weight = (profile.star / profile.variance).astype(np.float32) * ~pairs.mask
-    information = (weight * profile.star.astype(np.float32)).sum(axis=shifted)
-    light = np.nansum(weight * pairs.frames, axis=shifted) / information
-    return light, 1 / information, (weight * profile.sky.astype(np.float32)).sum(axis=shifted) / information
+    information = (weight * profile.star.astype(np.float32)).sum(axis=axis)
+    light = np.nansum(weight * pairs.frames, axis=axis) / information
+    return light, 1 / information, (weight * profile.sky.astype(np.float32)).sum(axis=axis) / information
 
 # %% ../nbs/01_features.ipynb #4dbab551
 def star_shift(pairs: Pairs, profile: Profile) -> np.ndarray:  # pixels (row, column), (pairs, 2)
@@ -124,17 +123,24 @@ def star_centre(profile: Profile) -> np.ndarray:  # pixels (row, column), (2,)
     return (grid * profile.star).sum(axis=(1, 2)) / profile.star.sum()
 
 # %% ../nbs/01_features.ipynb #4fe871e9
+def robust_std(values: np.ndarray) -> float:
+    """Standard deviation of the bulk of values, from the median absolute deviation."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
 def decorrelate(flux: np.ndarray, shift: np.ndarray, window: int = 31) -> np.ndarray:  # e-, (pairs,)
-    """Take out of a light curve what follows the star's shift (second order), judged by fluctuations faster than `window` pairs."""
+    """Take out of a light curve what follows the star's shift (to second order), judged by what is faster than `window` pairs.
+
+    Pairs that a cosmic ray lifts by more than 6 sigma above or below their neighbours come back as NaN.
+    """
     row, column = shift.T
     wobble = np.stack([row, column, row**2, row * column, column**2], axis=1)
     wobble = wobble - wobble.mean(axis=0)
-    smooth = uniform_filter1d(flux, window, mode="nearest")
+    residual = flux / median_filter(flux, window, mode="nearest") - 1
     fast = wobble - uniform_filter1d(wobble, window, axis=0, mode="nearest")
-    residual = flux / smooth - 1
-    usual = np.abs(residual) < 5 * 1.4826 * np.median(np.abs(residual)) + 1e-12
+    usual = np.abs(residual) < 6 * robust_std(residual)
     coefficients = np.linalg.lstsq(fast[usual], residual[usual], rcond=None)[0]
-    return flux / (1 + wobble @ coefficients)
+    residual = residual - fast @ coefficients
+    return np.where(np.abs(residual) < 6 * robust_std(residual), flux / (1 + wobble @ coefficients), np.nan)
 
 # %% ../nbs/01_features.ipynb #3ed8c91c
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ class LightCurves:
     """Light of one channel and visit at the rate of pairs."""
 
     time_h: np.ndarray  # hours, (N,)
-    flux: np.ndarray  # e-/pair, (N, columns) or (N,)
+    flux: np.ndarray  # e-/pair, (N, columns), or (N,) with NaN for pairs left out
     variance: np.ndarray  # (e-/pair)^2, as flux
     shift: np.ndarray  # pixels (row, column), (N, 2); zero for AIRS
     centre: np.ndarray  # pixels (row, column), (2,)
@@ -168,11 +174,22 @@ def in_steps(array: np.ndarray, length: int) -> np.ndarray:
     """Means over successive `length` entries of the first axis."""
     return array.reshape(-1, length, *array.shape[1:]).mean(axis=1)
 
+def without_gaps(curves: LightCurves, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """FGS1 flux and variance in steps of `length` pairs, each the mean of its finite pairs; an empty step takes its neighbours' flux."""
+    finite = np.isfinite(curves.flux)
+    used = in_steps(finite.astype(float), length) * length
+    with np.errstate(invalid="ignore", divide="ignore"):
+        flux = in_steps(np.where(finite, curves.flux, 0), length) * length / used
+        variance = in_steps(np.where(finite, curves.variance, 0), length) * length / used**2
+    steps, some = np.arange(len(used)), used > 0
+    return np.interp(steps, steps[some], flux[some]), np.where(some, variance, length * np.nanmax(variance))
+
 def white_features(curves: LightCurves, length: int, visit: int) -> dict[str, np.ndarray]:
     """FGS1 light curve of a visit in steps of `length` pairs, as the schema `fgs1_white` has it."""
     position = curves.centre + curves.shift
     jitter = np.sqrt(in_steps((position - np.repeat(in_steps(position, length), length, axis=0)) ** 2, length))
-    arrays = {"flux": in_steps(curves.flux, length), "variance": in_steps(curves.variance, length) / length, "centroid": in_steps(position, length), "jitter": jitter}
+    flux, variance = without_gaps(curves, length)
+    arrays = {"flux": flux, "variance": variance, "centroid": in_steps(position, length), "jitter": jitter}
     times = in_steps(curves.time_h, length)
     return {name: array.astype(np.float32) for name, array in arrays.items()} | {"time": times, "visit": np.full(len(times), visit, np.int8)}
 
@@ -180,11 +197,12 @@ def white_features(curves: LightCurves, length: int, visit: int) -> dict[str, np
 def at_times(curves: LightCurves, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """FGS1 flux and variance averaged around each of the (rising) `times`; interpolated where no pair falls."""
     edges = np.concatenate([[-np.inf], (times[1:] + times[:-1]) / 2, [np.inf]])
-    step = np.searchsorted(edges, curves.time_h, side="right") - 1
+    finite = np.isfinite(curves.flux)
+    step = np.searchsorted(edges, curves.time_h[finite], side="right") - 1
     count = np.bincount(step, minlength=len(times))
     with np.errstate(invalid="ignore", divide="ignore"):
-        flux = np.bincount(step, curves.flux, len(times)) / count
-        variance = np.bincount(step, curves.variance, len(times)) / count**2
+        flux = np.bincount(step, curves.flux[finite], len(times)) / count
+        variance = np.bincount(step, curves.variance[finite], len(times)) / count**2
     known = count > 0
     return np.interp(times, times[known], flux[known]), np.interp(times, times[known], variance[known])
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from .calibration import calibrate_run
@@ -24,7 +23,6 @@ from .features import Steps, extract_run, read_plan
 from spectramind_nb.lib.contracts import (
     WAVELENGTH_COLUMNS, ContractError, RawFolder, Submission, atomic_path, check_planets, read_submission, read_table, run_folder, write_submission,
 )
-from .lib.instrument import wavelengths
 from .lib.metric import DEFAULT_REFERENCE, reference_of, summary
 from .lib.spectral_prior import read_prior
 from .training import Fits, SigmaFactors, parts_of, plot_spectrum, predict_gaussian, read_fits, sigma_of

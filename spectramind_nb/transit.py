@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from numpy.polynomial import chebyshev
 
 from .features import map_planets, read_plan
 from .lib.contracts import RawFolder, atomic_path, read_npz, run_folder, write_npz
-from .lib.instrument import N_AIRS_BINS, N_BINS, VISIT_HOURS, wavelengths
+from .lib.instrument import N_BINS, VISIT_HOURS, wavelengths
 from .lib.light_curve import Orbit, transit
 
 # %% ../nbs/02_transit.ipynb #c1b39957
@@ -182,7 +181,7 @@ class Normal:
 
     def add(self, block: Block, at: Linearised, weight: np.ndarray) -> None:
         """Add a block's data with `weight` = 1 / variance (T, B)."""
-        columns = [0, 1 + block.visit]
+        columns = np.array([0, 1 + block.visit])
         residual = block.flux - at.model
         weighted = at.local * weight[..., None]
         bins = np.arange(block.bins.start, block.bins.stop)
@@ -316,7 +315,9 @@ def descend(problem: Problem, state: State) -> tuple[State, list[Linearised], No
     """Gauss-Newton steps with step halving, until chi^2 falls by less than 0.01; also the number of steps."""
     at = linearise_all(problem, state)
     normal = normal_equations(problem, state, at)
-    for iteration in range(1, problem.options.iterations + 1):
+    iterations = 0
+    while iterations < problem.options.iterations:
+        iterations += 1
         local_step, shared_step, _, _ = solve(normal)
         whole = first_fraction(problem, shared_step)
         for halvings in range(5):
@@ -330,7 +331,7 @@ def descend(problem: Problem, state: State) -> tuple[State, list[Linearised], No
             state, at, normal = trial, trial_at, trial_normal
         if gain < 0.01:
             break
-    return state, at, normal, iteration
+    return state, at, normal, iterations
 
 # %% ../nbs/02_transit.ipynb #e915ef5e
 def reweighed(problem: Problem, state: State, at: list[Linearised]) -> tuple[State, list[float]]:
@@ -416,7 +417,8 @@ def read_fit(run_dir: str | Path, planet: int) -> dict[str, np.ndarray]:
 def fit_to_file(who: tuple[str, int], run_dir: Path, stars: dict[str, pd.DataFrame], options: FitOptions) -> dict[str, float]:
     """Fit one planet of a run and write it; its quality figures."""
     blocks = read_blocks(run_dir, who[1])
-    fit = fit_planet(blocks, stars[who[0]].loc[who[1]], options)
+    star = pd.Series(stars[who[0]].loc[who[1]])
+    fit = fit_planet(blocks, star, options)
     write_fit(run_folder(run_dir, "outputs/fits") / f"transit_{who[1]}.npz", blocks, fit)
     return {"planet": who[1], **{name: fit.shared[name] for name in ("sma", "b", "t0_h[0]")}, **fit.quality}
 
@@ -443,7 +445,7 @@ def explore(run_dir: str | Path, planet: int | None = None, truth: np.ndarray | 
     planet = there[0] if planet is None else planet
     fitted = read_fit(run_dir, planet)
     figure = Figure(figsize=(8, 6), dpi=70, layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.2, 1])
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.2, 1], squeeze=False)[:, 0]
     plot_white(upper, fitted)
     plot_depths(lower, fitted["depth"], fitted["noise_variance"], fitted["nuisance"], truth)
     figure.suptitle(f"planet {planet}")

@@ -249,10 +249,11 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 def test_raw_data_are_simulated_once_and_again_when_asked_otherwise(
     house: Path, tmp_path: Path, simulator: list[dict[str, object]]
 ) -> None:
+    counts = (compose(profile="example").simulate.planets, 3)
     for overrides in ([], [], ["simulate.planets=3"]):
         run_chain(compose(overrides, "example"), tmp_path / "run", notebooks=house / "nbs", last="00")
     assert simulator == [
-        {"planets": n, "test_planets": 4, "seed": 1337, "frames": "tiny", "ood": False} for n in (10, 3)
+        {"planets": n, "test_planets": 4, "seed": 1337, "frames": "tiny", "ood": False} for n in counts
     ]
     (tmp_path / "run/raw/test/7/FGS1_signal_0.parquet").unlink()
     run_chain(compose(["simulate.planets=3"], "example"), tmp_path / "run", notebooks=house / "nbs", last="00")

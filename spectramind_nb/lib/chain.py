@@ -24,9 +24,21 @@ from omegaconf import DictConfig, OmegaConf
 from .config import ConfigError, cfg_hash, compose
 from .contracts import ContractError, UserError, atomic_path
 from .progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
-from .provenance import code_hash, digest, environment, git_sha, hash_artifacts, library_versions, raw_fingerprint, utc_now, write_json, write_summary
+from spectramind_nb.lib.provenance import (
+    code_hash,
+    digest,
+    environment,
+    git_sha,
+    hash_artifacts,
+    library_versions,
+    raw_fingerprint,
+    utc_now,
+    write_json,
+    write_summary,
+)
 from spectramind_nb.lib.stages import (
-    COMMON, Stage, find_manifests, find_stages, finished, notebooks_folder, read_manifest, stage_index, stage_inputs, stage_parameters, stage_work, why_run,
+    COMMON, Stage, find_manifests, find_stages, finished, notebooks_folder, read_manifest,
+    stage_index, stage_inputs, stage_parameters, stage_work, why_run,
 )
 
 # %% ../../nbs/lib/chain.ipynb #63f8fbdf
@@ -47,16 +59,20 @@ def _cell_name(cell: Mapping[str, Any]) -> str:
 def check_complete(stage: Stage) -> None:
     """Raise `StageError` unless every code cell of the executed notebook was run to its end."""
     cells = json.loads((stage.folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    if any(cell["metadata"]["papermill"]["status"] != "completed" or ("".join(cell["source"]).strip() and cell["execution_count"] is None) for cell in code):
-        raise StageError(stage, _last_cell(stage), "the notebook stopped here without an error, and the cells after it did not run")
+    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    if any(cell["metadata"]["papermill"]["status"] != "completed" or cell["execution_count"] is None for cell in code):
+        raise StageError(
+            stage, _last_cell(stage), "the notebook stopped here without an error, and the cells after it did not run"
+        )
 
 # %% ../../nbs/lib/chain.ipynb #712d4ded
 def _last_cell(stage: Stage) -> str:
     """The last cell that was started in the executed notebook."""
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
         cells = json.loads((stage.folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
-        return _cell_name([c for c in cells if c["cell_type"] == "code" and c["metadata"]["papermill"].get("start_time")][-1])
+        return _cell_name(
+            [c for c in cells if c["cell_type"] == "code" and c["metadata"]["papermill"].get("start_time")][-1]
+        )
     return "before the first cell"
 
 def _tidy_notebook(path: Path) -> None:
@@ -87,8 +103,16 @@ def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> Non
     quiet = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with _variables(**{PROGRESS_FILE: str(stage.folder / "progress.json")}, **quiet):
         papermill.execute_notebook(
-            stage.notebook, stage.folder / "notebook.ipynb", dict(parameters), kernel_name="python3", language="python", progress_bar=False,
-            cwd=stage.folder, start_timeout=120, execution_timeout=timeout, extra_arguments=["--IPKernelApp.log_level=50"],
+            stage.notebook,
+            stage.folder / "notebook.ipynb",
+            dict(parameters),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            cwd=stage.folder,
+            start_timeout=120,
+            execution_timeout=timeout,
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
 
 # %% ../../nbs/lib/chain.ipynb #d8fa4e30
@@ -106,11 +130,16 @@ def execute_stage(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> 
         cell = _cell_name({"execution_count": error.exec_count, "source": error.source})
         raise StageError(stage, cell, problem, by_user, "\n".join(error.traceback)) from error
     except CellTimeoutError as error:
-        raise StageError(stage, _last_cell(stage), f"ran past {timeout} s. Fix: chain.stage_timeout_s={10 * timeout}", True) from error
+        raise StageError(
+            stage, _last_cell(stage), f"ran past {timeout} s. Fix: chain.stage_timeout_s={10 * timeout}", True
+        ) from error
     except DeadKernelError as error:
-        raise StageError(stage, _last_cell(stage), "the kernel died, often for lack of memory. Fix: --workers 1, or fewer --planets") from error
+        raise StageError(
+            stage, _last_cell(stage), "the kernel died, often for lack of memory. Fix: --workers 1, or fewer --planets"
+        ) from error
     except OSError as error:
-        raise ContractError(stage.folder / "notebook.ipynb", "file", f"can't be written ({error.strerror or error})", "free space, then run again") from error
+        problem = f"can't be written ({error.strerror or error})"
+        raise ContractError(stage.folder / "notebook.ipynb", "file", problem, "free space, then run again") from error
     finally:
         _tidy_notebook(stage.folder / "notebook.ipynb")
 
@@ -128,12 +157,16 @@ def _prepare_folder(stage: Stage, work: Mapping[str, Any], keep: bool) -> None:
     write_json(begun, digest(work))
 
 # %% ../../nbs/lib/chain.ipynb #317eab34
-def run_stage(stage: Stage, cfg: DictConfig, parameters: Mapping[str, Any], work: Mapping[str, Any], show: Show, keep: bool = True) -> dict[str, Any]:
+def run_stage(
+    stage: Stage, cfg: DictConfig, parameters: Mapping[str, Any], work: Mapping[str, Any], show: Show, keep: bool = True
+) -> dict[str, Any]:
     """Run a stage and write its manifest. Raises `StageError` or `ContractError`, and then leaves no manifest."""
     try:
         _prepare_folder(stage, work, keep)
     except OSError as error:
-        raise ContractError(stage.folder, "folder", f"can't be written ({error.strerror})", "choose a writable --run-dir") from error
+        raise ContractError(
+            stage.folder, "folder", f"can't be written ({error.strerror})", "choose a writable --run-dir"
+        ) from error
     begun, clock, state = utc_now(), time.monotonic(), stage.folder / "progress.json"
     with show.watch(lambda: show.inner(*found) if (found := read_progress(state)) else None) as watch:
         execute_stage(stage, parameters, int(cfg.chain.stage_timeout_s))
@@ -141,9 +174,20 @@ def run_stage(stage: Stage, cfg: DictConfig, parameters: Mapping[str, Any], work
         path.unlink(missing_ok=True)
     seconds = time.monotonic() - clock
     manifest = {
-        "stage": stage.name, "status": "ok", **work, "artifacts": hash_artifacts(stage.folder), "cfg_hash": cfg_hash(cfg), "git_sha": git_sha(),
-        "seed": cfg.seed, "workers": parameters.get("workers"), "device": environment()["device"], "libraries": library_versions(),
-        "started": begun, "finished": utc_now(), "duration_s": round(seconds, 2), "peak_bytes": watch.peak,
+        "stage": stage.name,
+        "status": "ok",
+        **work,
+        "artifacts": hash_artifacts(stage.folder),
+        "cfg_hash": cfg_hash(cfg),
+        "git_sha": git_sha(),
+        "seed": cfg.seed,
+        "workers": parameters.get("workers"),
+        "device": environment()["device"],
+        "libraries": library_versions(),
+        "started": begun,
+        "finished": utc_now(),
+        "duration_s": round(seconds, 2),
+        "peak_bytes": watch.peak,
     }
     write_json(stage.folder / "manifest.json", manifest)
     show.done(stage.name, seconds)
@@ -158,14 +202,18 @@ def run_lock(run_dir: Path, wait: bool = False) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise ContractError(run_dir, "folder", f"can't be written ({error.strerror})", "choose a writable --run-dir") from error
+        raise ContractError(
+            run_dir, "folder", f"can't be written ({error.strerror})", "choose a writable --run-dir"
+        ) from error
     os.register_at_fork(after_in_child=stream.close)  # a worker that outlives a killed run must not hold its lock
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             pid = path.read_text(encoding="utf-8").strip()
-            raise UserError(f"{run_dir}: process {pid or '?'} is running there. Fix: wait for it to end, or choose another --run-dir") from error
+            raise UserError(
+                f"{run_dir}: process {pid or '?'} is running there. Fix: wait for it, or choose another --run-dir"
+            ) from error
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
@@ -180,7 +228,9 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show) -> Path:
     wanted = {**cfg.simulate, "seed": cfg.seed, "code": code_hash("import spectramind_nb.lib.simulator")}
     known = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
     if raw.exists() and known is None:
-        raise UserError(f"{raw}: holds files that were not simulated here. Fix: --raw {raw} to use them, or choose another --run-dir")
+        raise UserError(
+            f"{raw}: holds files that were not simulated here. Fix: --raw {raw} uses them, or choose another --run-dir"
+        )
     if known == {**wanted, "files": raw_fingerprint(raw)}:
         return raw
     if known != wanted:  # else it was cut: the simulator goes on where it was
@@ -192,10 +242,13 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show) -> Path:
 
 def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
     if not any((raw / split).is_dir() for split in ("train", "test")):
-        raise ContractError(raw, "folder", "has no train/ or test/ in it" if raw.is_dir() else "is missing", "--raw names a folder in the challenge's layout")
+        problem = "has no train/ or test/ in it" if raw.is_dir() else "is missing"
+        raise ContractError(raw, "folder", problem, "--raw names a folder in the challenge's layout")
     for planet in planets:
         if not any((raw / split / str(planet)).is_dir() for split in ("train", "test")):
-            raise ContractError(raw, "planet folder", f"{planet} is in neither train/ nor test/", "choose planets that are there")
+            raise ContractError(
+                raw, "planet folder", f"{planet} is in neither train/ nor test/", "choose planets that are there"
+            )
     return raw
 
 # %% ../../nbs/lib/chain.ipynb #4351d4b8
@@ -206,8 +259,14 @@ def _simulate(raw: Path, cfg: DictConfig, show: Show) -> None:
     show.stage(0, 0, "raw", "run", f"simulating {wanted.planets} + {wanted.test_planets} planets")
     with show.watch():
         simulate_dataset(
-            raw, planets=wanted.planets, test_planets=wanted.test_planets, seed=cfg.seed, frames=wanted.frames, ood=wanted.ood,
-            workers=cfg.chain.workers, progress=lambda done, total: show.inner("planets", done, total),
+            raw,
+            planets=wanted.planets,
+            test_planets=wanted.test_planets,
+            seed=cfg.seed,
+            frames=wanted.frames,
+            ood=wanted.ood,
+            workers=cfg.chain.workers,
+            progress=lambda done, total: show.inner("planets", done, total),
         )
     show.done("raw", time.monotonic() - clock)
 
@@ -223,20 +282,26 @@ class Outcome:
 def _common(cfg: DictConfig, run_dir: Path, raw: Path) -> dict[str, Any]:
     weights = str(Path(cfg.data.weights).expanduser().resolve()) if cfg.data.weights else ""
     if weights and not find_manifests(Path(weights)):
-        raise ContractError(weights, "folder", "holds no finished stage", "--weights names the folder of an earlier run")
+        raise ContractError(
+            weights, "folder", "holds no finished stage", "--weights names the folder of an earlier run"
+        )
     if odd := [planet for planet in cfg.data.planets if not isinstance(planet, int)]:
         raise ConfigError("data.planets", f"{odd[0]!r} is no planet id", "give whole numbers, such as [1,2,3]")
     values = (str(run_dir), str(raw), weights, int(cfg.chain.workers), int(cfg.seed), list(cfg.data.planets))
     return dict(zip(COMMON, values, strict=True))
 
 # %% ../../nbs/lib/chain.ipynb #34e0750d
-def _run(cfg: DictConfig, run_dir: Path, stages: Sequence[Stage], first: int, stop: int, force: bool, show: Show) -> list[Outcome]:
+def _run(
+    cfg: DictConfig, run_dir: Path, stages: Sequence[Stage], first: int, stop: int, force: bool, show: Show
+) -> list[Outcome]:
     raw = Path(cfg.data.raw).expanduser().resolve() if cfg.data.raw else run_dir / "raw"
     common = _common(cfg, run_dir, raw)
     parameters = [stage_parameters(stage, cfg, common) for stage in stages[:stop]]
     for stage in stages[:first]:
         if not finished(stage):
-            raise UserError(f"{stage.folder}: the stage isn't finished. Fix: run without --from, or with --from {stage.name}")
+            raise UserError(
+                f"{stage.folder}: the stage isn't finished. Fix: run without --from, or with --from {stage.name}"
+            )
     prepare_raw(cfg, run_dir, show)
     with atomic_path(run_dir / "config.yaml") as temporary:
         temporary.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
@@ -251,7 +316,16 @@ def _run(cfg: DictConfig, run_dir: Path, stages: Sequence[Stage], first: int, st
     return outcomes
 
 # %% ../../nbs/lib/chain.ipynb #9c7ae2a2
-def run_chain(cfg: DictConfig, run_dir: str | Path, *, notebooks: Path | None = None, first: str = "", last: str = "", force: bool = False, show: Show | None = None) -> list[Outcome]:
+def run_chain(
+    cfg: DictConfig,
+    run_dir: str | Path,
+    *,
+    notebooks: Path | None = None,
+    first: str = "",
+    last: str = "",
+    force: bool = False,
+    show: Show | None = None,
+) -> list[Outcome]:
     """Run the stages from `first` to `last` (all by default) whose work isn't done; with `force` all of them.
 
     Raises `UserError` (before anything runs, for what can be known before) and `StageError`.
@@ -259,14 +333,21 @@ def run_chain(cfg: DictConfig, run_dir: str | Path, *, notebooks: Path | None = 
     run_dir = Path(run_dir).expanduser().resolve()
     stages = find_stages(run_dir, notebooks)
     if not stages:
-        raise UserError(f"{notebooks or notebooks_folder()}: there are no numbered notebooks. Fix: install the package again")
+        raise UserError(
+            f"{notebooks or notebooks_folder()}: there are no numbered notebooks. Fix: install the package again"
+        )
     start = stage_index(stages, first) if first else 0
     stop = stage_index(stages, last) + 1 if last else len(stages)
     if start >= stop:
         raise ConfigError("--to", f"{last} comes before {first}", "name a later stage")
     with run_lock(run_dir):
         outcomes = _run(cfg, run_dir, stages, start, stop, force, show or Show())
-        write_summary(run_dir, cfg_hash(cfg), int(cfg.seed), [manifest for stage in stages[:stop] if (manifest := read_manifest(stage))])
+        write_summary(
+            run_dir,
+            cfg_hash(cfg),
+            int(cfg.seed),
+            [manifest for stage in stages[:stop] if (manifest := read_manifest(stage))],
+        )
     return outcomes
 
 # %% ../../nbs/lib/chain.ipynb #e0a15e61
@@ -279,7 +360,7 @@ def _upstream_ready(run_dir: Path, earlier: Sequence[Stage]) -> bool:
     return False
 
 def ensure_upstream(stage: str, run_dir: str | Path = "runs/example", notebooks: Path | None = None) -> Path:
-    """The run folder, with raw data and every stage before `stage` in it; made with the profile `example` where it isn't.
+    """The run folder, with raw data and all stages before `stage` in it; made with profile `example` where it isn't.
 
     Raises `UserError` where an unfinished run of another profile is there, `StageError` where a chapter before fails.
     """
@@ -290,7 +371,8 @@ def ensure_upstream(stage: str, run_dir: str | Path = "runs/example", notebooks:
         return Path(run_dir)
     saved = folder / "config.yaml"
     if saved.is_file() and OmegaConf.load(saved).profile != "example":
-        raise UserError(f"{run_dir}: the stages before {stage} are not finished. Fix: end that run with spectramind run, or set run_dir to runs/example")
+        fix = "end that run with spectramind run, or set run_dir to runs/example"
+        raise UserError(f"{run_dir}: the stages before {stage} are not finished. Fix: {fix}")
     with run_lock(folder, wait=True):
         if not _upstream_ready(folder, stages[:count]):
             _run(compose(profile="example"), folder, stages, 0, count, False, OneLine())

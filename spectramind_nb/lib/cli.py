@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +46,8 @@ class Call:
         with suppress(OSError, ValueError):
             event = make_event(self.cmd, status, self.started, args=self.args, **self.facts)
             append_line(self.runs / "events.jsonl", json.dumps(event, ensure_ascii=False))
-            append_line(self.runs / "v50_debug_log.md", f"- {utc_now()} {self.cmd}: {status}, {time.time() - self.started:.1f} s" + (f"\n\n{text}\n" if text else ""))
+            line = f"- {utc_now()} {self.cmd}: {status}, {time.time() - self.started:.1f} s"
+            append_line(self.runs / "v50_debug_log.md", f"{line}\n\n{text}\n" if text else line)
 
 # %% ../../nbs/lib/cli.ipynb #4f7e4330
 def short(path: str | Path) -> str:
@@ -61,17 +63,21 @@ def explain(error: BaseException, call: Call) -> tuple[int, list[str]]:
     resume = [f"  to go on: {call.resume}"] if call.resume else []
     if isinstance(error, KeyboardInterrupt):
         return 130, ["interrupted: run the same command to resume", *resume]
-    if hasattr(error, "by_user"):  # a StageError; its module is loaded only where a chain ran
-        stage = error.stage  # type: ignore[attr-defined]
-        notebook = short(stage.folder / "notebook.ipynb")
-        return 2 if error.by_user else 1, [f"error: {error.problem}", f"  stage {stage.name}, {error.cell} of {notebook}", *resume]  # type: ignore[attr-defined]
+    failed: Any = error  # a StageError has more to say; its module is loaded only where a chain ran
+    if hasattr(failed, "by_user"):
+        where = f"  stage {failed.stage.name}, {failed.cell} of {short(failed.stage.folder / 'notebook.ipynb')}"
+        return 2 if failed.by_user else 1, [f"error: {failed.problem}", where, *resume]
     if isinstance(error, UserError):
         return 2, [f"error: {error}"]
     if isinstance(error, OSError) and error.filename:
-        return 2, [f"error: {short(error.filename)}: file: {error.strerror}. Fix: check the path, its permissions and the free space", *resume]
+        return 2, [
+            f"error: {short(error.filename)}: file: {error.strerror}. Fix: check path, permissions and free space",
+            *resume,
+        ]
     if isinstance(error, OSError) and error.strerror:
         return 2, [f"error: {error.strerror}. Fix: free space or choose another folder, then run again", *resume]
-    return 1, [f"error: {type(error).__name__}: {error}", f"  the traceback is in {short(call.runs / 'v50_debug_log.md')} (or: --debug)", *resume]
+    log = short(call.runs / "v50_debug_log.md")
+    return 1, [f"error: {type(error).__name__}: {error}", f"  the traceback is in {log} (or: --debug)", *resume]
 
 # %% ../../nbs/lib/cli.ipynb #b24d4661
 @contextmanager
@@ -91,8 +97,14 @@ def recorded(cmd: str, **args: Any) -> Iterator[Call]:
     call.log("ok")
 
 # %% ../../nbs/lib/cli.ipynb #15cc9f27
-_EPILOG = "Exit codes: 0 done; 1 a stage failed or something unforeseen; 2 something you can mend; 130 interrupted (the same command resumes)."
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_EPILOG)
+_EPILOG = (
+    "Exit codes: 0 done; 1 a stage failed or something unforeseen; 2 something you can mend; "
+    "130 interrupted (the same command resumes)."
+)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_EPILOG
+)
+
 
 def _version(asked: bool) -> None:
     if asked:
@@ -101,7 +113,9 @@ def _version(asked: bool) -> None:
 
 @app.callback(epilog=_EPILOG)
 def common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (also: SPECTRAMIND_DEBUG=1).")] = False,
 ) -> None:
     """Raw Ariel detector frames in, transmission spectra with honest error bars out."""
@@ -135,8 +149,8 @@ def make_show() -> "Show":
     class Bars(Show):
         def __init__(self) -> None:
             super().__init__()
-            columns = [TextColumn("{task.fields[mark]}"), TextColumn("{task.description:<18}"), BarColumn(30), TimeElapsedColumn(), TextColumn("{task.fields[note]}")]
-            self.bars = Progress(SpinnerColumn(finished_text=" "), *columns)
+            name, note = TextColumn("{task.fields[mark]} {task.description:<15}"), TextColumn("{task.fields[note]}")
+            self.bars = Progress(SpinnerColumn(finished_text=" "), name, BarColumn(20), TimeElapsedColumn(), note)
             self.task: Any = None
 
         def stage(self, number: int, count: int, name: str, action: str, why: str) -> None:
@@ -145,7 +159,9 @@ def make_show() -> "Show":
             self.task = self.bars.add_task(name, total=total, completed=total or 0, mark=mark, note=f"{action}: {why}")
 
         def inner(self, label: str, done: int, total: int) -> None:
-            self.bars.update(self.task, completed=done, total=max(total, done + 1) or None, note=f"{label} {done}/{total or '?'}")
+            self.bars.update(
+                self.task, completed=done, total=max(total, done + 1) or None, note=f"{label} {done}/{total or '?'}"
+            )
 
         def done(self, name: str, seconds: float) -> None:
             self.bars.update(self.task, completed=1, total=1, note="done")
@@ -157,8 +173,15 @@ def make_show() -> "Show":
 
 # %% ../../nbs/lib/cli.ipynb #29a01f59
 _COLUMNS = {
-    "predictor": "predictor", "planets": "planets", "count": "n", "score": "score", "fgs1_ppm": "FGS1 ppm", "airs_mean_ppm": "AIRS mean ppm",
-    "airs_shape_ppm": "AIRS shape ppm", "coverage68": "in 68%", "coverage90": "in 90%",
+    "predictor": "predictor",
+    "planets": "planets",
+    "count": "n",
+    "score": "score",
+    "fgs1_ppm": "FGS1 ppm",
+    "airs_mean_ppm": "AIRS mean ppm",
+    "airs_shape_ppm": "AIRS shape ppm",
+    "coverage68": "in 68%",
+    "coverage90": "in 90%",
 }
 
 def report_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -170,7 +193,8 @@ def report_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 
     table = [list(_COLUMNS.values()), *([cell(name, row.get(name)) for name in _COLUMNS] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    aligned = ["  ".join(text.ljust(w) if k < 2 else text.rjust(w) for k, (text, w) in enumerate(zip(line, widths, strict=True))) for line in table]
+    columns = [(f"<{width}" if k < 2 else f">{width}") for k, width in enumerate(widths)]
+    aligned = ["  ".join(format(text, column) for text, column in zip(line, columns, strict=True)) for line in table]
     return [aligned[0], "-" * len(aligned[0]), *aligned[1:]]
 
 # %% ../../nbs/lib/cli.ipynb #e8468ed1
@@ -186,24 +210,26 @@ def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
             lines.append(f"seconds a planet  {found['seconds_per_planet']:.2f}")
         lines.append(f"submission        {short(report.parent / found['submission'])}")
     unit = 1 if sys.platform == "darwin" else 1024
-    peak = max(peak, *(unit * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
-    notebooks = [f"{'notebooks' if k == 0 else '':18}{short(path)}" for k, path in enumerate(sorted(run_dir.glob("[0-9][0-9]_*/notebook.ipynb")))]
+    peak = max(
+        peak, *(unit * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+    books = sorted(run_dir.glob("[0-9][0-9]_*/notebook.ipynb"))
+    notebooks = [f"{'notebooks' if k == 0 else '':18}{short(path)}" for k, path in enumerate(books)]
     return [*lines, *notebooks, f"wall time         {seconds:.0f} s", f"peak memory       {peak / 1e9:.2f} GB"]
 
 # %% ../../nbs/lib/cli.ipynb #5465a3d7
-def _resume(run_dir: Path, raw: Path | None, weights: Path | None, profile: str, rest: dict[str, Any], overrides: Sequence[str]) -> str:
-    words = ["spectramind", "run", "--run-dir", short(run_dir)]
-    named = {"--raw": raw, "--weights": weights, "--profile": "" if profile == "demo" else profile, **rest}
-    for name, value in named.items():
-        words += [name, str(value)] if value else []
-    return shlex.join([*words, *overrides])
-
 @app.command(epilog="Example: spectramind run --raw data/mine --planets 1,2,3 features.folds=4 +loss.λ_sm=0.2")
 def run(
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings: key=value, +key=value or ~key.")] = None,
-    raw: Annotated[Path | None, typer.Option("--raw", help="Your raw data, in the challenge's layout; simulated without it.")] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder of an earlier run, for raw data without labels.")] = None,
-    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="Where the run lives; by default runs/<profile or raw folder>.")] = None,
+    raw: Annotated[
+        Path | None, typer.Option("--raw", help="Your raw data, in the challenge's layout; simulated without it.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Folder of an earlier run, for raw data without labels.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="Where the run lives; by default runs/<profile or raw folder>.")
+    ] = None,
     profile: Annotated[str, typer.Option("--profile", help="demo, example, laptop or full.")] = "demo",
     planets: Planets = "",
     first: Annotated[str, typer.Option("--from", help="First stage, such as 02_transit.")] = "",
@@ -216,14 +242,40 @@ def run(
     Stages whose work is done are skipped, so the same command resumes a run that was cut.
     """
     folder = (run_dir or Path("runs") / (raw.resolve().name if raw else profile)).expanduser()
-    with recorded("run", raw=raw, weights=weights, profile=profile, planets=planets, to=last, force=force, overrides=" ".join(overrides or [])) as call:
+    named = {
+        "--raw": raw,
+        "--weights": weights,
+        "--profile": profile,
+        "--planets": planets,
+        "--from": first,
+        "--to": last,
+        "--workers": workers,
+    }
+    with recorded(
+        "run", **{name.strip("-"): value for name, value in named.items()}, force=force, overrides=overrides
+    ) as call:
         call.runs, call.facts["run_id"] = folder.parent, folder.name
-        call.resume = _resume(folder, raw, weights, profile, {"--planets": planets, "--from": first, "--to": last, "--workers": workers}, overrides or [])
-        settings = {"data.raw": raw and str(raw), "data.weights": weights and str(weights), "data.planets": planet_ids(planets), "chain.workers": workers}
+        words = [word for name, value in named.items() if value and value != "demo" for word in (name, str(value))]
+        call.resume = shlex.join(["spectramind", "run", "--run-dir", short(folder), *words, *(overrides or [])])
+        settings = {
+            "data.raw": raw,
+            "data.weights": weights,
+            "data.planets": planet_ids(planets),
+            "chain.workers": workers,
+        }
         _run(call, folder, profile, overrides or [], settings, first, last, force)
 
 # %% ../../nbs/lib/cli.ipynb #67dcb93c
-def _run(call: Call, folder: Path, profile: str, overrides: Sequence[str], settings: dict[str, Any], first: str, last: str, force: bool) -> None:
+def _run(
+    call: Call,
+    folder: Path,
+    profile: str,
+    overrides: Sequence[str],
+    settings: dict[str, Any],
+    first: str,
+    last: str,
+    force: bool,
+) -> None:
     from omegaconf import OmegaConf
 
     from spectramind_nb.lib.chain import run_chain
@@ -232,7 +284,7 @@ def _run(call: Call, folder: Path, profile: str, overrides: Sequence[str], setti
     cfg = compose(overrides, profile)
     for key, value in settings.items():
         if value:
-            OmegaConf.update(cfg, key, value)
+            OmegaConf.update(cfg, key, str(value) if isinstance(value, Path) else value)
     call.facts |= {"cfg_hash": cfg_hash(cfg), "seed": int(cfg.seed)}
     show = make_show()
     try:
@@ -247,14 +299,18 @@ def _run(call: Call, folder: Path, profile: str, overrides: Sequence[str], setti
 def simulate(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     planets: Annotated[int, typer.Option("--planets", min=0, help="Training planets.")] = 40,
-    test_planets: Annotated[int, typer.Option("--test-planets", min=0, help="Test planets; their truth goes to truth.csv.")] = 16,
+    test_planets: Annotated[
+        int, typer.Option("--test-planets", min=0, help="Test planets; their truth goes to truth.csv.")
+    ] = 16,
     seed: Seed = 1337,
     frames: Annotated[str, typer.Option("--frames", help="demo (fewer cycles) or full.")] = "demo",
     ood: Annotated[bool, typer.Option("--ood", help="Draw test planets from outside the training range.")] = False,
     workers: Workers = 2,
 ) -> None:
     """Write simulated raw data in the challenge's layout."""
-    with recorded("simulate", out=out, planets=planets, test_planets=test_planets, seed=seed, frames=frames, ood=ood) as call:
+    with recorded(
+        "simulate", out=out, planets=planets, test_planets=test_planets, seed=seed, frames=frames, ood=ood
+    ) as call:
         from spectramind_nb.lib.config import CHOICES, ConfigError, nearest
         from spectramind_nb.lib.simulator import simulate_dataset
 
@@ -264,7 +320,8 @@ def simulate(
         show = make_show()
         show.stage(0, 0, "simulate", "run", f"{planets} + {test_planets} planets")
         try:
-            simulate_dataset(out, planets, test_planets, seed, frames=frames, ood=ood, workers=workers, progress=lambda done, total: show.inner("planets", done, total))
+            told = partial(show.inner, "planets")
+            simulate_dataset(out, planets, test_planets, seed, frames=frames, ood=ood, workers=workers, progress=told)
             show.done("simulate", time.time() - call.started)
         finally:
             show.close()
@@ -298,7 +355,9 @@ def predict(
 def score(
     submission: Annotated[Path, typer.Option("--submission", help="The submission.")],
     truth: Annotated[Path, typer.Option("--truth", help="True spectra, as in train.csv.")],
-    train: Annotated[Path | None, typer.Option("--train", help="Training spectra, for the mean and spread that the score refers to.")] = None,
+    train: Annotated[
+        Path | None, typer.Option("--train", help="Training spectra, for the mean and spread that the score refers to.")
+    ] = None,
 ) -> None:
     """Score a submission with the challenge's metric: JSON on stdout."""
     with recorded("score", submission=submission, truth=truth, train=train):
@@ -318,7 +377,8 @@ def validate(
         found = read_submission(file)
         if raw:
             check_planets(file, found, choose_planets(RawFolder(raw), "test"))
-        print(f"OK {short(file)}: {len(found.mu)} planets, {found.mu.shape[1]} bins, median sigma {1e6 * float(sorted(found.sigma.ravel())[found.sigma.size // 2]):.0f} ppm")
+        ppm = 1e6 * float(sorted(found.sigma.ravel())[found.sigma.size // 2])
+        print(f"OK {short(file)}: {len(found.mu)} planets, {found.mu.shape[1]} bins, median sigma {ppm:.0f} ppm")
 
 # %% ../../nbs/lib/cli.ipynb #2aa08710
 def main() -> None:

@@ -116,7 +116,9 @@ def _check(override: Override, known: dict[str, Any]) -> None:
             raise ConfigError(key, "unknown key", f"{nearest(key, list(known))} (+{key}=... adds a new one)")
     elif override.text is not None and not same_kind(known[key], value):
         kind = type(known[key]).__name__
-        raise ConfigError(key, f"{override.text!r} is {type(value).__name__}, not {kind}", f"give a value like {known[key]!r}")
+        raise ConfigError(
+            key, f"{override.text!r} is {type(value).__name__}, not {kind}", f"give a value like {known[key]!r}"
+        )
     elif key in CHOICES and value not in CHOICES[key]:
         raise ConfigError(key, f"'{value}' is unknown", nearest(str(value), CHOICES[key]))
 
@@ -137,14 +139,19 @@ def compose(overrides: Sequence[str] = (), profile: str = "demo") -> DictConfig:
     parsed = [item for item in parsed if item.key != "profile"]
     for item in parsed:
         _check(item, _known(profile))
-    plain = [f"{item.sign * (2 if item.sign == '+' else 1)}{item.key}" + ("" if item.text is None else f"={item.text}") for item in parsed]
+    plain = [
+        f"{item.sign * (2 if item.sign == '+' else 1)}{item.key}" + ("" if item.text is None else f"={item.text}")
+        for item in parsed
+    ]
     try:
         cfg = _hydra(profile, [text for text in plain if text.isascii()])
         for text, item in zip(plain, parsed, strict=True):
             if not text.isascii():
                 _apply(cfg, item)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(" ".join(overrides), str(error).splitlines()[0], "write key=value, +key=value or ~key") from error
+        raise ConfigError(
+            " ".join(overrides), str(error).splitlines()[0], "write key=value, +key=value or ~key"
+        ) from error
     return cfg
 
 # %% ../../nbs/lib/config.ipynb #4409da6f
@@ -170,5 +177,7 @@ def section(cfg: DictConfig, stage: str) -> dict[str, Any]:
 def cfg_hash(cfg: DictConfig) -> str:
     """Eight hexadecimal digits that name a configuration, whatever its folders, worker count and time-outs."""
     settings = {key: value for key, value in flat(cfg).items() if not isinstance(value, dict)}
-    telling = {k: v for k, v in settings.items() if not k.startswith("chain.") and k not in ("data.raw", "data.weights")}
+    telling = {
+        k: v for k, v in settings.items() if not k.startswith("chain.") and k not in ("data.raw", "data.weights")
+    }
     return hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()[:8]

@@ -62,7 +62,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         problem = error.strerror or str(error)
         raise ContractError(path, "file", f"can't be written ({problem})", "free space or choose a writable folder, then run again") from error

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from .contracts import WAVELENGTH_COLUMNS, ContractError, check_planets, read_submission, read_table
-from .instrument import N_AIRS_BINS, N_BINS, wavelengths
+from .instrument import N_AIRS_BINS
 
 # %% ../../nbs/lib/metric.ipynb #45617f29
 @dataclass(frozen=True)

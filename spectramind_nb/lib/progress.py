@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 def status_line() -> Callable[[str], None]:
-    """A function that shows a line in place of the one before: in Jupyter or on a terminal; elsewhere it does nothing."""
+    """A function that shows a line in place of the one before, in Jupyter or on a terminal; elsewhere nothing."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None and hasattr(shell, "kernel"):
         from IPython.display import DisplayHandle
@@ -34,7 +34,11 @@ def status_line() -> Callable[[str], None]:
             shown[:] = [text]
 
         return show
-    return (lambda text: print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else (lambda text: None)
+    return (
+        (lambda text: print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True))
+        if sys.stderr.isatty()
+        else (lambda text: None)
+    )
 
 # %% ../../nbs/lib/progress.ipynb #c1b089b0
 PROGRESS_FILE = "SPECTRAMIND_PROGRESS"

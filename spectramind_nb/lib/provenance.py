@@ -46,7 +46,10 @@ def sha256(path: str | Path) -> str:
 def hash_artifacts(folder: Path) -> dict[str, dict[str, Any]]:
     """Size (bytes) and SHA-256 of every file below `folder/artifacts`, by path relative to `folder`."""
     found = sorted(path for path in (folder / "artifacts").rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in found}
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in found
+    }
+
 
 def damaged_artifact(folder: Path, artifacts: Mapping[str, Mapping[str, Any]], content: bool = True) -> str:
     """The first artifact that is missing or changed; "" if all are as recorded. Without `content` sizes are enough."""
@@ -58,11 +61,17 @@ def damaged_artifact(folder: Path, artifacts: Mapping[str, Mapping[str, Any]], c
 
 # %% ../../nbs/lib/provenance.ipynb #c6409927
 def raw_fingerprint(raw: Path, planets: Sequence[int] = ()) -> str:
-    """A hash of name, size and modification time of the tables and of the chosen planets' files (all planets by default)."""
-    folders = [raw / split / str(planet) for split in ("train", "test") for planet in planets] if planets else [raw / "train", raw / "test"]
+    """A hash of name, size and modification time of the tables and of the chosen planets' (or all) files."""
+    folders = (
+        [raw / split / str(planet) for split in ("train", "test") for planet in planets]
+        if planets
+        else [raw / "train", raw / "test"]
+    )
     found = [path for path in raw.iterdir() if path.is_file()] if raw.is_dir() else []
     found += [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
-    return digest(sorted((path.relative_to(raw).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in found))
+    return digest(
+        sorted((path.relative_to(raw).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in found)
+    )
 
 # %% ../../nbs/lib/provenance.ipynb #3e8f1b7f
 PACKAGE = Path(str(files("spectramind_nb"))).resolve()
@@ -125,7 +134,9 @@ def git_sha() -> str:
     """The commit of this package's checkout, 12 hexadecimal digits; `0000000` outside one."""
     def git(*words: str) -> str:
         try:
-            return subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+            return subprocess.run(
+                ["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, timeout=20, check=True
+            ).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return ""
     return (git("ls-files", "--error-unmatch", "__init__.py") and git("rev-parse", "--short=12", "HEAD")) or NO_SHA
@@ -135,28 +146,63 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 # %% ../../nbs/lib/provenance.ipynb #c0fe7fe6
-COMMANDS: tuple[str, ...] = ("train", "predict", "diagnose", "dashboard", "calibrate-temp", "calibrate-corel", "submit", "selftest", "ablate")
+COMMANDS: tuple[str, ...] = (
+    "train",
+    "predict",
+    "diagnose",
+    "dashboard",
+    "calibrate-temp",
+    "calibrate-corel",
+    "submit",
+    "selftest",
+    "ablate",
+)
 COMMANDS += ("run", "simulate", "score", "validate")
 
 EVENT_FIELDS: dict[str, Any] = {
-    "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "run_id": r".*", "cmd": "|".join(COMMANDS), "args": dict, "git_sha": r"[0-9a-f]{7,}",
-    "cfg_hash": r"[0-9a-f]{8}", "env": dict, "seed": int, "artifacts": list, "duration_ms": int, "status": "ok|warn|fail",
+    "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
+    "run_id": r".*",
+    "cmd": "|".join(COMMANDS),
+    "args": dict,
+    "git_sha": r"[0-9a-f]{7,}",
+    "cfg_hash": r"[0-9a-f]{8}",
+    "env": dict,
+    "seed": int,
+    "artifacts": list,
+    "duration_ms": int,
+    "status": "ok|warn|fail",
 }
 
 def event_faults(event: Mapping[str, Any]) -> list[str]:
     """The fields of an event that break the schema; none in a good event."""
     def fits(value: Any, rule: Any) -> bool:
-        return isinstance(value, str) and bool(re.fullmatch(rule, value)) if isinstance(rule, str) else isinstance(value, rule)
-    return [name for name in {**EVENT_FIELDS, **event} if name not in EVENT_FIELDS or name not in event or not fits(event[name], EVENT_FIELDS[name])]
+        return (
+            isinstance(value, str) and bool(re.fullmatch(rule, value))
+            if isinstance(rule, str)
+            else isinstance(value, rule)
+        )
+
+    odd = set(EVENT_FIELDS) ^ set(event)
+    return sorted(odd) + [
+        name for name, rule in EVENT_FIELDS.items() if name not in odd and not fits(event[name], rule)
+    ]
 
 # %% ../../nbs/lib/provenance.ipynb #1d7b9f34
 def make_event(cmd: str, status: str, started: float, *, run_id: str = "", args: Mapping[str, Any] | None = None,
                cfg_hash: str = "00000000", seed: int = 0, artifacts: Iterable[str | Path] = ()) -> dict[str, Any]:
-    """An event of a call that began at `started` (seconds of `time.time()`) and ends now. Raises `ValueError` off the schema."""
+    """An event of a call that began at `started` (s, `time.time()`) and ends now. Raises `ValueError` off the schema."""
     event = {
-        "ts": utc_now(), "run_id": run_id, "cmd": cmd, "args": {k: str(v) for k, v in (args or {}).items()}, "git_sha": git_sha(),
-        "cfg_hash": cfg_hash, "env": environment(), "seed": seed, "artifacts": [str(path) for path in artifacts],
-        "duration_ms": round(1000 * (time.time() - started)), "status": status,
+        "ts": utc_now(),
+        "run_id": run_id,
+        "cmd": cmd,
+        "args": {k: str(v) for k, v in (args or {}).items()},
+        "git_sha": git_sha(),
+        "cfg_hash": cfg_hash,
+        "env": environment(),
+        "seed": seed,
+        "artifacts": [str(path) for path in artifacts],
+        "duration_ms": round(1000 * (time.time() - started)),
+        "status": status,
     }
     if faults := event_faults(event):
         raise ValueError(f"event: {faults}")
@@ -191,8 +237,23 @@ def write_json(path: Path, value: Any) -> Path:
 
 def write_summary(run_dir: Path, cfg_hash: str, seed: int, manifests: Sequence[Mapping[str, Any]]) -> Path:
     """Write `run_hash_summary_v50.json`: commit, configuration, seeds, environment, each stage's artifact hashes."""
-    return write_json(run_dir / "run_hash_summary_v50.json", {
-        "run_id": run_dir.name, "written": utc_now(), "git_sha": git_sha(), "cfg_hash": cfg_hash, "seeds": {"run": seed},
-        "env": {**environment(), "python": platform.python_version(), "platform": sys.platform, "package": __version__, **library_versions()},
-        "artifacts": {m["stage"]: {name: known["sha256"] for name, known in m["artifacts"].items()} for m in manifests},
-    })
+    return write_json(
+        run_dir / "run_hash_summary_v50.json",
+        {
+            "run_id": run_dir.name,
+            "written": utc_now(),
+            "git_sha": git_sha(),
+            "cfg_hash": cfg_hash,
+            "seeds": {"run": seed},
+            "env": {
+                **environment(),
+                "python": platform.python_version(),
+                "platform": sys.platform,
+                "package": __version__,
+                **library_versions(),
+            },
+            "artifacts": {
+                m["stage"]: {name: known["sha256"] for name, known in m["artifacts"].items()} for m in manifests
+            },
+        },
+    )

@@ -54,7 +54,7 @@ COMMON = ("run_dir", "raw_dir", "weights_dir", "workers", "seed", "planets")
 _NO_WORK = ("run_dir", "raw_dir", "weights_dir", "workers")  # may differ without changing a result
 
 def declared_parameters(notebook: Path) -> dict[str, Any]:
-    """Names and defaults in the cell tagged `parameters`. Raises `ConfigError` where it holds more than plain assignments."""
+    """Names and defaults in the cell tagged `parameters`. Raises `ConfigError` unless all are plain assignments."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     found: dict[str, Any] = {}
@@ -64,21 +64,25 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
             found[target.id] = ast.literal_eval(getattr(node, "value", None) or "")
         except (AttributeError, ValueError, SyntaxError) as error:
             fix = "keep to names and literal values, such as folds = 5"
-            raise ConfigError(notebook.name, f"the parameters cell's line {node.lineno} is no plain assignment", fix) from error
+            raise ConfigError(
+                notebook.name, f"the parameters cell's line {node.lineno} is no plain assignment", fix
+            ) from error
     return found
 
 # %% ../../nbs/lib/stages.ipynb #a48ae4b5
 def stage_parameters(stage: Stage, cfg: DictConfig, common: Mapping[str, Any]) -> dict[str, Any]:
-    """What a stage's notebook is given: the common names it declares and its section. Raises `ConfigError` where they disagree."""
+    """What a notebook is given: the common names it declares and its section. Raises `ConfigError` on a mismatch."""
     book, name = stage.notebook.name, section_name(stage.name)
     declared, given = declared_parameters(stage.notebook), section(cfg, stage.name)
     for key in given:
         if key not in declared:
             own = [known for known in declared if known not in common]
-            raise ConfigError(f"{name}.{key}", f"{book} has no such parameter", f"{nearest(key, own)} or declare it in the cell tagged parameters")
+            fix = f"{nearest(key, own)} or declare it in the cell tagged parameters"
+            raise ConfigError(f"{name}.{key}", f"{book} has no such parameter", fix)
     for key in declared:
         if key not in common and key not in given:
-            raise ConfigError(f"{name}.{key}", f"is missing, {book} declares the parameter {key}", f"add {key} to section {name} of the configuration")
+            fix = f"add {key} to section {name} of the configuration"
+            raise ConfigError(f"{name}.{key}", f"is missing, {book} declares the parameter {key}", fix)
     parameters = {**{key: common[key] for key in common if key in declared}, **given}
     for key, value in parameters.items():
         if not same_kind(declared[key], value):
@@ -103,7 +107,13 @@ def stage_work(stage: Stage, parameters: Mapping[str, Any], inputs: Mapping[str,
     """Everything that may change a stage's result, as hashes and plain values."""
     code = notebook_code(stage.notebook)
     telling = {key: value for key, value in parameters.items() if key not in _NO_WORK}
-    return {"parameters": telling, "notebook": digest(code), "code": code_hash(code), "inputs": dict(inputs), "package": __version__}
+    return {
+        "parameters": telling,
+        "notebook": digest(code),
+        "code": code_hash(code),
+        "inputs": dict(inputs),
+        "package": __version__,
+    }
 
 # %% ../../nbs/lib/stages.ipynb #f583ed36
 def why_run(stage: Stage, work: Mapping[str, Any]) -> str:
@@ -114,13 +124,17 @@ def why_run(stage: Stage, work: Mapping[str, Any]) -> str:
     for part, value in work.items():
         old = manifest.get(part)
         if old != value:
-            names = sorted(k for k in {*old, *value} if old.get(k) != value.get(k)) if isinstance(value, dict) and isinstance(old, dict) else []
+            names = (
+                sorted(k for k in {*old, *value} if old.get(k) != value.get(k))
+                if isinstance(value, dict) and isinstance(old, dict)
+                else []
+            )
             return f"{part} changed" + (f" ({', '.join(names)})" if names else "")
     damaged = damaged_artifact(stage.folder, manifest["artifacts"])
     return f"{damaged} is missing or damaged" if damaged else ""
 
 def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of what a stage may read: the artifacts of the stages before it, the raw data, an earlier run's weights."""
+    """Hashes of what a stage may read: artifacts of the stages before it, raw data, an earlier run's weights."""
     inputs = {stage.name: digest((read_manifest(stage) or {}).get("artifacts")) for stage in earlier}
     if parameters.get("raw_dir"):
         inputs["raw"] = raw_fingerprint(Path(parameters["raw_dir"]), parameters.get("planets", ()))
