@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from spectramind_nb.lib.contracts import (
     Adc, CalibrationSet, RawFolder, UserError, atomic_path, check_signal, choose_planets,
     read_adc, read_calibration, read_npz, read_pair_times, read_signal, run_folder, write_npz,
 )
 from .lib.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel, airs_column_wavelengths
+from .lib.picture import Picture
 from .lib.progress import progress
 
 # %% ../nbs/00_calibration.ipynb #4f742be9
@@ -280,12 +280,12 @@ def calibrated_planets(run_dir: str | Path) -> list[int]:
     """Planets whose calibrated frames a run has kept."""
     return sorted(int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "data/calibrated").glob("airs_*.npz"))
 
-def explore(run_dir: str | Path, planet: int | None = None) -> Figure | str:
+def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
     """Calibrated frames of a planet of a finished run: the mean image and the plain sum in time, both channels."""
     kept = calibrated_planets(run_dir)
     if not kept or (planet is not None and planet not in kept):
         return f"{run_dir} holds calibrated frames of {kept or 'no planet'} so far; the parameter `keep` says of how many"
-    figure = Figure(figsize=(8, 4), dpi=70, layout="constrained")
+    figure = Picture(8, 4)
     for row, kind in zip(figure.subplots(2, 2, width_ratios=[2, 1]), ("airs", "fgs1"), strict=True):
         arrays = read_npz(run_folder(run_dir, "data/calibrated") / f"{kind}_{planet or kept[0]}.npz", kind)
         image = np.median(arrays["frames"], axis=0)  # NaN where a pixel was ever masked

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.ndimage import median_filter, uniform_filter1d
 
 from spectramind_nb.calibration import (
@@ -27,6 +26,7 @@ from spectramind_nb.calibration import (
 )
 from .lib.contracts import ContractError, RawFolder, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
+from .lib.picture import Picture
 from .lib.progress import progress
 
 # %% ../nbs/01_features.ipynb #ab7545dd
@@ -279,7 +279,7 @@ def _extract(who: tuple[str, int], **how: Any) -> list[dict]:
     return extract_planet(how["raw"], *who, how["out"], how["steps"], how["options"])
 
 # %% ../nbs/01_features.ipynb #b5365d67
-def explore(run_dir: str | Path, planet: int | None = None) -> Figure | str:
+def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
     """Light curves and pointing of any planet of a run, from its features: FGS1, white AIRS, centroid."""
     folder = run_folder(run_dir, "data/features")
     there = sorted(int(path.stem.rsplit("_", 1)[1]) for path in folder.glob("airs_bins_*.npz"))
@@ -287,7 +287,7 @@ def explore(run_dir: str | Path, planet: int | None = None) -> Figure | str:
         return f"{run_dir} has no features of {'any planet' if planet is None else planet} yet: run the chapter to its end"
     planet = there[0] if planet is None else planet
     white, bins = (read_npz(folder / f"{kind}_{planet}.npz", kind) for kind in ("fgs1_white", "airs_bins"))
-    figure = Figure(figsize=(8, 4.5), dpi=70, layout="constrained")
+    figure = Picture(8, 4.5)
     axes = figure.subplots(3, len(set(white["visit"])), sharex=True, squeeze=False)
     for column, visit in zip(axes.T, np.unique(white["visit"]), strict=True):
         mine, his = white["visit"] == visit, bins["visit"] == visit

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from .calibration import calibrate_run
 from .features import Steps, extract_run, read_plan
@@ -24,6 +23,7 @@ from spectramind_nb.lib.contracts import (
     WAVELENGTH_COLUMNS, ContractError, RawFolder, Submission, atomic_path, check_planets, read_submission, read_table, run_folder, write_submission,
 )
 from .lib.metric import DEFAULT_REFERENCE, reference_of, summary
+from .lib.picture import Picture
 from .lib.spectral_prior import read_prior
 from .training import Fits, SigmaFactors, parts_of, plot_spectrum, predict_gaussian, read_fits, sigma_of
 from .transit import FitOptions, fit_run, read_fit
@@ -122,7 +122,7 @@ def predict(raw_dir: Path, run_dir: Path, out_csv: Path, planets: Sequence[int] 
     write_submission(out_csv, Submission(prediction.planet, prediction.mu, prediction.sigma), spelling)
 
 # %% ../nbs/09_submission.ipynb #d51523b4
-def explore(run_dir: str | Path, planet: int | None = None, raw_dir: str | Path | None = None) -> Figure | str:
+def explore(planet: int | None, run_dir: str | Path, raw_dir: str | Path | None = None) -> Picture | str:
     """Submitted spectrum of any test planet of a run, from its artifacts; with its truth where `raw_dir` holds one."""
     path = run_folder(run_dir, "outputs") / "submission.csv"
     if not path.is_file():
@@ -133,7 +133,7 @@ def explore(run_dir: str | Path, planet: int | None = None, raw_dir: str | Path 
     row = 0 if planet is None else int(np.flatnonzero(submission.planet_id == planet)[0])
     name = int(submission.planet_id[row])
     truth = read_truth(RawFolder(Path(raw_dir or Path(run_dir) / "raw")), [name])
-    figure = Figure(figsize=(8, 3), dpi=70, layout="constrained")
+    figure = Picture(8, 3)
     plot_spectrum(figure, read_fit(run_dir, name)["depth"], submission.mu[row], submission.sigma[row], None if truth is None else truth[0])
     figure.suptitle(f"planet {name}")
     return figure

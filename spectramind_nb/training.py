@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from scipy.optimize import minimize
 
 from .features import read_plan
 from .lib.contracts import ContractError, RawFolder, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import wavelengths
 from .lib.metric import BIN_WEIGHTS, Reference, bin_scores, reference_of, summary
+from .lib.picture import Picture
 from .lib.spectral_prior import SpectralPrior, combine, learn_prior, read_prior, write_prior
 from .transit import read_fit
 
@@ -142,7 +143,7 @@ def cross_fitted_sigma(truth: np.ndarray, predicted: Predicted, folds: np.ndarra
     return sigma
 
 # %% ../nbs/06_training.ipynb #41eecda3
-def plot_spectrum(figure: Figure, depth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, truth: np.ndarray | None = None) -> None:
+def plot_spectrum(figure: FigureBase, depth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, truth: np.ndarray | None = None) -> None:
     """Fitted depths, predicted spectrum with its 1 sigma band and the truth where known; FGS1 in a panel of its own."""
     um, ppm = wavelengths(), 1e6
     for ax, chosen in zip(figure.subplots(1, 2, sharey=True, width_ratios=[1, 12]), (slice(0, 1), slice(1, None)), strict=True):
@@ -199,7 +200,7 @@ def train_run(run_dir: str | Path, raw_dir: str | Path, weights_dir: str, rank: 
     return pd.DataFrame({name: summary(truth, mus[name], sigmas[name], reference) for name in mus}).T
 
 # %% ../nbs/06_training.ipynb #f6cdf6c0
-def explore(run_dir: str | Path, planet: int | None = None) -> Figure | str:
+def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
     """Out-of-fold prediction of any training planet of a run, from its artifacts, with the truth."""
     path = run_folder(run_dir, "outputs/checkpoints") / "out_of_fold.npz"
     if not path.is_file():
@@ -208,7 +209,7 @@ def explore(run_dir: str | Path, planet: int | None = None) -> Figure | str:
     if planet is not None and planet not in arrays["planet"]:
         return f"planet {planet} is not among the labelled training planets of {run_dir}: {arrays['planet'][:5].tolist()} ..."
     row = 0 if planet is None else int(np.flatnonzero(arrays["planet"] == planet)[0])
-    figure = Figure(figsize=(8, 3), dpi=70, layout="constrained")
+    figure = Picture(8, 3)
     plot_spectrum(figure, *(arrays[name][row] for name in ("transit_mu", "gaussian_mu", "gaussian_sigma", "truth")))
     figure.suptitle(f"planet {arrays['planet'][row]}, predicted out of fold")
     return figure

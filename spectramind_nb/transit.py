@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from numpy.polynomial import chebyshev
 
 from .features import map_planets, read_plan
 from .lib.contracts import RawFolder, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import N_BINS, VISIT_HOURS, wavelengths
 from .lib.light_curve import Orbit, transit
+from .lib.picture import Picture
 
 # %% ../nbs/02_transit.ipynb #c1b39957
 @dataclass(frozen=True)
@@ -372,7 +373,7 @@ def white_light(blocks: list[Block], models: list[np.ndarray]) -> dict[str, np.n
     names = ("time", "visit", "channel", "white_flux", "white_model")
     return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
 
-def plot_white(figure: Figure, white: dict[str, np.ndarray], visit: int = 0) -> None:
+def plot_white(figure: FigureBase, white: dict[str, np.ndarray], visit: int = 0) -> None:
     """White light, model and residuals of a visit, both channels, into an empty figure."""
     axes = figure.subplots(2, 2, sharex=True, height_ratios=[2, 1])
     for channel, column in enumerate(axes.T):
@@ -386,7 +387,7 @@ def plot_white(figure: Figure, white: dict[str, np.ndarray], visit: int = 0) -> 
         column[1].set(xlabel="time (h)", ylabel="residual (ppm)")
 
 # %% ../nbs/02_transit.ipynb #bf947a43
-def plot_depths(figure: Figure, depth: np.ndarray, noise_variance: np.ndarray, nuisance: np.ndarray, truth: np.ndarray | None = None) -> None:
+def plot_depths(figure: FigureBase, depth: np.ndarray, noise_variance: np.ndarray, nuisance: np.ndarray, truth: np.ndarray | None = None) -> None:
     """Depths with 1 sigma errors over wavelength: total and white noise alone; FGS1 in a panel of its own."""
     um, ppm = wavelengths(), 1e6
     total = np.sqrt(noise_variance + (nuisance**2).sum(axis=1))
@@ -437,14 +438,14 @@ def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, worke
     return quality
 
 # %% ../nbs/02_transit.ipynb #dda34cf3
-def explore(run_dir: str | Path, planet: int | None = None, truth: np.ndarray | None = None) -> Figure | str:
+def explore(planet: int | None, run_dir: str | Path, truth: np.ndarray | None = None) -> Picture | str:
     """Fit of any planet of a run, from its artifacts: white light with residuals, and the depths."""
     there = sorted(int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "outputs/fits").glob("transit_*.npz"))
     if not there or (planet is not None and planet not in there):
         return f"{run_dir} has no fit of {'any planet' if planet is None else planet} yet: run the chapter to its end"
     planet = there[0] if planet is None else planet
     fitted = read_fit(run_dir, planet)
-    figure = Figure(figsize=(8, 6), dpi=70, layout="constrained")
+    figure = Picture(8, 6)
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.2, 1], squeeze=False)[:, 0]
     plot_white(upper, fitted)
     plot_depths(lower, fitted["depth"], fitted["noise_variance"], fitted["nuisance"], truth)

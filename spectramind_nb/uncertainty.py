@@ -12,12 +12,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from scipy.special import ndtri
 
 from .lib.contracts import ContractError, atomic_path, read_npz, run_folder
 from .lib.instrument import wavelengths
 from .lib.metric import BIN_WEIGHTS
+from .lib.picture import Picture
 
 # %% ../nbs/07_uncertainty.ipynb #68adcbc5
 def read_out_of_fold(run_dir: str | Path) -> dict[str, np.ndarray] | None:
@@ -46,7 +47,7 @@ def coverage_curve(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Share of pulls (any shape) inside the central interval of each level."""
     return np.array([(np.abs(z) <= ndtri(0.5 + level / 2)).mean() for level in levels])
 
-def plot_calibration(figure: Figure, z: np.ndarray, tau: float) -> None:
+def plot_calibration(figure: FigureBase, z: np.ndarray, tau: float) -> None:
     """Pulls of AIRS and FGS1, coverage before and after the temperature, and coverage over wavelength."""
     histogram, curve, bins = figure.subplots(1, 3)
     grid, levels = np.linspace(-4, 4, 33), np.linspace(0.05, 0.99, 30)
@@ -92,11 +93,11 @@ def temperature_run(run_dir: str | Path, weights_dir: str, enabled: bool, tau_in
     return found
 
 # %% ../nbs/07_uncertainty.ipynb #e716fb58
-def explore(run_dir: str | Path) -> Figure | str:
+def explore(run_dir: str | Path) -> Picture | str:
     """Calibration of a finished run's error bars, out of fold: pulls, coverage, coverage over wavelength."""
     arrays = read_out_of_fold(run_dir)
     if arrays is None or not (run_folder(run_dir, "outputs/calibration") / "temperature.json").is_file():
         return f"{run_dir} has no calibrated out-of-fold predictions yet: run the chapter to its end (training labels are needed)"
-    figure = Figure(figsize=(9, 2.8), dpi=70, layout="constrained")
+    figure = Picture(9, 2.8)
     plot_calibration(figure, pulls(arrays), read_temperature(run_dir))
     return figure

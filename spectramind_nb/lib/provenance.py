@@ -190,7 +190,7 @@ def event_faults(event: Mapping[str, Any]) -> list[str]:
 # %% ../../nbs/lib/provenance.ipynb #1d7b9f34
 def make_event(cmd: str, status: str, started: float, *, run_id: str = "", args: Mapping[str, Any] | None = None,
                cfg_hash: str = "00000000", seed: int = 0, artifacts: Iterable[str | Path] = ()) -> dict[str, Any]:
-    """An event of a call that began at `started` (s, `time.time()`) and ends now. Raises `ValueError` off the schema."""
+    """An event of a call that began at `started` (s, `time.time()`) and ends now. Raises `ValueError`."""
     event = {
         "ts": utc_now(),
         "run_id": run_id,
