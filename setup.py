@@ -43,6 +43,10 @@ setup(
     # The chapters are the stages that run, so they travel in the wheel as package data.
     packages=["spectramind_nb", "spectramind_nb.lib", "spectramind_nb.configs", notebooks],
     package_dir={notebooks: "nbs"},
-    package_data={"spectramind_nb": ["py.typed"], "spectramind_nb.configs": ["*.yaml", "*/*.yaml"], notebooks: ["[0-9]*.ipynb"]},
+    package_data={
+        "spectramind_nb": ["py.typed"],
+        "spectramind_nb.configs": ["*.yaml", "*/*.yaml"],
+        notebooks: ["[0-9]*.ipynb"],
+    },
     zip_safe=False,
 )

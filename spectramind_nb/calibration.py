@@ -18,8 +18,20 @@ from pathlib import Path
 import numpy as np
 
 from spectramind_nb.lib.contracts import (
-    Adc, CalibrationSet, RawFolder, UserError, atomic_path, check_signal, choose_planets,
-    read_adc, read_calibration, read_npz, read_pair_times, read_signal, run_folder, write_npz,
+    Adc,
+    CalibrationSet,
+    RawFolder,
+    UserError,
+    atomic_path,
+    check_signal,
+    choose_planets,
+    read_adc,
+    read_calibration,
+    read_npz,
+    read_pair_times,
+    read_signal,
+    run_folder,
+    write_npz,
 )
 from .lib.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel, airs_column_wavelengths
 from .lib.picture import Picture
@@ -36,10 +48,12 @@ class Visit:
     calibration: CalibrationSet
     adc: Adc
 
+
 def visit_paths(raw: RawFolder, split: str, planet: int, visit: int, channel: Channel) -> tuple[Path, Path]:
     """The signal file and the calibration folder of one channel of a visit."""
     folder = raw.planet_folder(split, planet)
     return folder / f"{channel.name}_signal_{visit}.parquet", folder / f"{channel.name}_calibration_{visit}"
+
 
 def read_visit(raw: RawFolder, split: str, planet: int, visit: int, channel: Channel) -> Visit:
     """Read one channel of a visit. Raises `ContractError`."""
@@ -53,6 +67,7 @@ def adc_to_electrons(signal: np.ndarray, adc: Adc) -> np.ndarray:  # e-, float32
     """Undo the analogue-to-digital conversion."""
     return (signal / np.float32(adc.gain) + np.float32(adc.offset)).astype(np.float32, copy=False)
 
+
 def quantisation_variance(adc: Adc) -> float:  # e-^2
     """Variance of rounding to whole ADU, of one read."""
     return 1 / (12 * adc.gain**2)
@@ -60,8 +75,11 @@ def quantisation_variance(adc: Adc) -> float:  # e-^2
 # %% ../nbs/00_calibration.ipynb #d57d3555
 FLAGS = {"dead": 1, "hot": 2, "saturated": 4, "cosmic": 8, "nan": 16}
 
+
 def hot_pixels(calibration: CalibrationSet, sigma: float = 5.0, rounds: int = 5) -> np.ndarray:  # bool, (rows, columns)
-    """Pixels whose dark current stands `sigma` above the rest, by repeated clipping (as the challenge's organisers do)."""
+    """Pixels whose dark current stands `sigma` above the rest, by repeated clipping (as the challenge's organisers
+    do).
+    """
     dark = np.where(calibration.dead, np.nan, calibration.dark)
     kept = np.isfinite(dark)
     for _ in range(rounds):
@@ -69,13 +87,16 @@ def hot_pixels(calibration: CalibrationSet, sigma: float = 5.0, rounds: int = 5)
         kept &= np.nan_to_num(dark, nan=np.inf) <= limit
     return ~kept & ~calibration.dead
 
+
 def pixel_flags(calibration: CalibrationSet) -> np.ndarray:  # uint8, (rows, columns)
     """Flags that hold for a whole visit: dead and hot."""
     return (calibration.dead * FLAGS["dead"] + hot_pixels(calibration) * FLAGS["hot"]).astype(np.uint8)
 
 # %% ../nbs/00_calibration.ipynb #a9d88d80
 def linearise(electrons: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corrected charge f(E) in e- and the slope f'(E), for reads (..., rows, columns) and coefficients (6, rows, columns)."""
+    """Corrected charge f(E) in e- and the slope f'(E), for reads (..., rows, columns) and coefficients (6, rows,
+    columns).
+    """
     coefficients = coefficients.astype(np.float32)
     value, slope = np.zeros_like(electrons) + coefficients[-1], np.zeros_like(electrons)
     for coefficient in coefficients[-2::-1]:
@@ -93,6 +114,7 @@ class Pairs:
     flags: np.ndarray  # uint8, bits of FLAGS
     mask: np.ndarray  # bool, True = do not use
 
+
 @dataclass(frozen=True)
 class Options:
     """Choices of the calibration, as in the configuration's section `calibration`."""
@@ -103,7 +125,9 @@ class Options:
 
 # %% ../nbs/00_calibration.ipynb #2548a8d0
 def cds_electrons(visit: Visit, chosen: slice, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    """Steps 1, 3 and 4 for the chosen pairs: signal of each pair (e-) and its read variance (e-^2), (pairs, rows, columns)."""
+    """Steps 1, 3 and 4 for the chosen pairs: signal of each pair (e-) and its read variance (e-^2), (pairs, rows,
+    columns).
+    """
     calibration, read_times = visit.calibration, np.array(visit.channel.read_times_s, np.float32)
     reads = adc_to_electrons(visit.signal[chosen], visit.adc)
     slope = np.ones_like(reads)
@@ -118,11 +142,15 @@ def sample_pairs(pairs: int, most: int = 64) -> slice:
     """Up to `most` pairs spread evenly over a visit."""
     return slice(0, None, max(1, pairs // most))
 
+
 def mean_signal(visit: Visit, options: Options) -> np.ndarray:  # e-/pair before the flat, (rows, columns)
     """The visit's typical pair: the median over pairs spread over the visit."""
     return np.median(cds_electrons(visit, sample_pairs(len(visit.signal)), options)[0], axis=0)
 
-def frame_flags(visit: Visit, chosen: slice, signal: np.ndarray, read_variance: np.ndarray, expected: np.ndarray, options: Options) -> np.ndarray:
+
+def frame_flags(
+    visit: Visit, chosen: slice, signal: np.ndarray, read_variance: np.ndarray, expected: np.ndarray, options: Options
+) -> np.ndarray:
     """Flags of each pixel of each pair, uint8 (pairs, rows, columns)."""
     noise = np.sqrt(read_variance + np.maximum(expected, 0) + (0.03 * expected) ** 2)
     jump = signal - expected
@@ -135,6 +163,7 @@ def frame_flags(visit: Visit, chosen: slice, signal: np.ndarray, read_variance: 
 def unusable(flags: np.ndarray, options: Options) -> np.ndarray:  # bool
     """Which flags take a pixel out: all of them, but hot ones only when asked for."""
     return (flags & ~np.uint8(0 if options.mask_hot else FLAGS["hot"])) > 0
+
 
 def calibrate_pairs(visit: Visit, chosen: slice, expected: np.ndarray, options: Options) -> Pairs:
     """Steps 1 to 5 for the chosen pairs; `expected` is the visit's `mean_signal`."""
@@ -155,14 +184,19 @@ def noise_ratio(pairs: Pairs) -> np.ndarray:  # (rows, columns)
 
 # %% ../nbs/00_calibration.ipynb #ac20e4c1
 def step_edges(pairs: int, steps: int) -> np.ndarray:  # (at most steps + 1,)
-    """Pair numbers at which steps begin: equal steps of a whole number of pairs, at most `steps` of them; a short rest is left out."""
+    """Pair numbers at which steps begin: equal steps of a whole number of pairs, at most `steps` of them; a short
+    rest is left out.
+    """
     length = max(1, -(-pairs // steps))
     return np.arange(0, pairs // length + 1) * length
 
+
 def average_pairs(pairs: Pairs, length: int) -> Pairs:
     """Average every `length` successive pairs."""
+
     def grouped(array: np.ndarray) -> np.ndarray:
         return array.reshape(-1, length, *array.shape[1:])
+
     used = (~grouped(pairs.mask)).sum(axis=1).astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
         frames = np.nansum(grouped(pairs.frames), axis=1) / used
@@ -172,6 +206,7 @@ def average_pairs(pairs: Pairs, length: int) -> Pairs:
 # %% ../nbs/00_calibration.ipynb #f480e97f
 CHUNK_PIXELS = 3_000_000  # pixels of pairs in memory at once
 
+
 def calibrated_chunks(visit: Visit, length: int, pairs: int, options: Options) -> Iterator[tuple[slice, Pairs]]:
     """Calibrate `pairs` pairs of a visit in chunks of whole steps of `length` pairs."""
     expected = mean_signal(visit, options)
@@ -179,6 +214,7 @@ def calibrated_chunks(visit: Visit, length: int, pairs: int, options: Options) -
     for start in range(0, pairs, chunk):
         chosen = slice(start, min(start + chunk, pairs))
         yield chosen, calibrate_pairs(visit, chosen, expected, options)
+
 
 def calibrate_visit(visit: Visit, steps: int, options: Options) -> tuple[Pairs, np.ndarray]:
     """A whole visit averaged into at most `steps` steps, and the steps' times in hours."""
@@ -194,20 +230,30 @@ def calibration_log(visit: Visit, pairs: Pairs, options: Options) -> dict[str, f
     live = ~visit.calibration.dead
     reads = adc_to_electrons(visit.signal[sample_pairs(len(visit.signal), 16)], visit.adc)
     bright = reads[:, 1] > 1000
-    shift = (linearise(reads, visit.calibration.linear_corr)[0] - reads)[:, 1][bright] / reads[:, 1][bright] if bright.any() else np.zeros(1)
+    shift = (
+        (linearise(reads, visit.calibration.linear_corr)[0] - reads)[:, 1][bright] / reads[:, 1][bright]
+        if bright.any()
+        else np.zeros(1)
+    )
     return {
-        "adc_gain": visit.adc.gain, "adc_offset_e": visit.adc.offset, "raw_median_adu": float(np.median(visit.signal)),
+        "adc_gain": visit.adc.gain,
+        "adc_offset_e": visit.adc.offset,
+        "raw_median_adu": float(np.median(visit.signal)),
         "mask_fraction": float(pairs.mask.mean()),
         **{f"{name}_fraction": float(((pairs.flags & bit) > 0).mean()) for name, bit in FLAGS.items()},
         "linearity_median_ppm": float(1e6 * np.median(shift)) if options.linearity else 0.0,
-        "dark_median_e_s": float(np.median(visit.calibration.dark[live])), "dark_max_e_s": float(visit.calibration.dark[live].max()),
+        "dark_median_e_s": float(np.median(visit.calibration.dark[live])),
+        "dark_max_e_s": float(visit.calibration.dark[live].max()),
         "read_noise_median_e": float(np.median(visit.calibration.read[live])),
-        "flat_mean": float(visit.calibration.flat[live].mean()), "flat_std": float(visit.calibration.flat[live].std()),
-        "negative_fraction": float((pairs.frames < 0).mean()), "pairs": len(visit.signal),
+        "flat_mean": float(visit.calibration.flat[live].mean()),
+        "flat_std": float(visit.calibration.flat[live].std()),
+        "negative_fraction": float((pairs.frames < 0).mean()),
+        "pairs": len(visit.signal),
     }
 
 # %% ../nbs/00_calibration.ipynb #44ba9bed
 STAGE = "00_calibration"
+
 
 def select_planets(raw: RawFolder, planets: Sequence[int]) -> dict[str, list[int]]:
     """Training and test planets of a run. Raises `UserError` for a planet that is in neither."""
@@ -215,13 +261,20 @@ def select_planets(raw: RawFolder, planets: Sequence[int]) -> dict[str, list[int
         raise UserError(f"{raw.root}: raw data: the folder is missing. Fix: give a folder in the challenge's layout")
     chosen = {split: choose_planets(raw, split, planets) for split in ("train", "test")}
     if unknown := sorted(set(planets) - set(chosen["train"]) - set(chosen["test"])):
-        raise UserError(f"{raw.root}: planet folder: planet {unknown[0]} is missing. Fix: choose planets below train/ or test/")
+        raise UserError(
+            f"{raw.root}: planet folder: planet {unknown[0]} is missing. Fix: choose planets below train/ or test/"
+        )
     if not any(chosen.values()):
-        raise UserError(f"{raw.root}: planet folder: no planet found. Fix: give a folder with train/<planet_id> or test/<planet_id>")
+        raise UserError(
+            f"{raw.root}: planet folder: no planet found. Fix: give a folder with train/<planet_id> or test/<planet_id>"
+        )
     return chosen
 
+
 def check_planet(raw: RawFolder, split: str, planet: int) -> list[dict]:
-    """Check a planet's files by footers and calibration sets; one row of detector statistics a visit and channel. Raises `ContractError`."""
+    """Check a planet's files by footers and calibration sets; one row of detector statistics a visit and channel.
+    Raises `ContractError`.
+    """
     rows = []
     for visit in raw.visits(split, planet):
         for channel in CHANNELS.values():
@@ -229,7 +282,16 @@ def check_planet(raw: RawFolder, split: str, planet: int) -> list[dict]:
             pairs = check_signal(signal_path, channel)
             read_pair_times(raw, channel, pairs)
             read_adc(raw, channel, planet)
-            rows.append({"planet": planet, "split": split, "visit": visit, "channel": channel.name, "pairs": pairs, **detector_statistics(read_calibration(calibration_folder, channel))})
+            rows.append(
+                {
+                    "planet": planet,
+                    "split": split,
+                    "visit": visit,
+                    "channel": channel.name,
+                    "pairs": pairs,
+                    **detector_statistics(read_calibration(calibration_folder, channel)),
+                }
+            )
     return rows
 
 # %% ../nbs/00_calibration.ipynb #cb54857b
@@ -237,16 +299,28 @@ def detector_statistics(calibration: CalibrationSet) -> dict[str, float]:
     """Typical values of a calibration set: dark (e-/s), read noise (e-), flat, share of dead and hot pixels."""
     live, flags = ~calibration.dead, pixel_flags(calibration)
     return {
-        "dark_median_e_s": float(np.median(calibration.dark[live])), "dark_max_e_s": float(calibration.dark[live].max()),
+        "dark_median_e_s": float(np.median(calibration.dark[live])),
+        "dark_max_e_s": float(calibration.dark[live].max()),
         "read_noise_median_e": float(np.median(calibration.read[live])),
-        "flat_mean": float(calibration.flat[live].mean()), "flat_std": float(calibration.flat[live].std()),
-        "dead_fraction": float((flags & FLAGS["dead"] > 0).mean()), "hot_fraction": float((flags & FLAGS["hot"] > 0).mean()),
+        "flat_mean": float(calibration.flat[live].mean()),
+        "flat_std": float(calibration.flat[live].std()),
+        "dead_fraction": float((flags & FLAGS["dead"] > 0).mean()),
+        "hot_fraction": float((flags & FLAGS["hot"] > 0).mean()),
     }
 
+
 def trace_meta() -> dict[str, object]:
-    """Where the spectrum lies on AIRS: rows of the slit, the seam between bins 0 and 1, wavelength as a polynomial of the column."""
+    """Where the spectrum lies on AIRS: rows of the slit, the seam between bins 0 and 1, wavelength as a polynomial of
+    the column.
+    """
     wavelength = np.polynomial.Polynomial.fit(np.arange(AIRS.columns), airs_column_wavelengths(), 2).convert()
-    return {"slit_rows": [8, 24], "centre_row": 15.6, "seam_bins": list(SEAM), "bin_columns": [AIRS_COLUMNS.start, AIRS_COLUMNS.stop], "dispersion_um": wavelength.coef.tolist()}
+    return {
+        "slit_rows": [8, 24],
+        "centre_row": 15.6,
+        "seam_bins": list(SEAM),
+        "bin_columns": [AIRS_COLUMNS.start, AIRS_COLUMNS.stop],
+        "dispersion_um": wavelength.coef.tolist(),
+    }
 
 # %% ../nbs/00_calibration.ipynb #518b4948
 def keep_calibrated(run_dir: Path, raw: RawFolder, split: str, planet: int, options: Options, steps: int = 60) -> None:
@@ -255,7 +329,15 @@ def keep_calibrated(run_dir: Path, raw: RawFolder, split: str, planet: int, opti
         parts = []
         for number in raw.visits(split, planet):
             pairs, time_h = calibrate_visit(read_visit(raw, split, planet, number, channel), steps, options)
-            parts.append({"frames": pairs.frames, "variance": pairs.variance, "mask": pairs.mask, "time": time_h, "visit": np.full(len(time_h), number, np.int8)})
+            parts.append(
+                {
+                    "frames": pairs.frames,
+                    "variance": pairs.variance,
+                    "mask": pairs.mask,
+                    "time": time_h,
+                    "visit": np.full(len(time_h), number, np.int8),
+                }
+            )
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         if channel is AIRS:
             arrays["trace_meta"] = np.array(json.dumps(trace_meta()))
@@ -263,14 +345,21 @@ def keep_calibrated(run_dir: Path, raw: RawFolder, split: str, planet: int, opti
 
 # %% ../nbs/00_calibration.ipynb #3a033bc9
 def calibrate_run(run_dir: Path, raw_dir: Path, planets: Sequence[int], keep: int, options: Options) -> list[dict]:
-    """The stage: check every planet, keep calibrated frames of the first `keep`. Returns the detector statistics of all."""
+    """The stage: check every planet, keep calibrated frames of the first `keep`. Returns the detector statistics of
+    all.
+    """
     raw, artifacts = RawFolder(Path(raw_dir)), Path(run_dir) / STAGE / "artifacts"
     chosen = select_planets(raw, planets)
     everyone = [(split, planet) for split in chosen for planet in chosen[split]]
-    statistics = [row for split, planet in progress(everyone, label="check") for row in check_planet(raw, split, planet)]
+    statistics = [
+        row for split, planet in progress(everyone, label="check") for row in check_planet(raw, split, planet)
+    ]
     for split, planet in everyone[:keep]:
         keep_calibrated(Path(run_dir), raw, split, planet, options)
-    for name, content in {"plan.json": {"planets": chosen, "options": asdict(options)}, "detector_statistics.json": statistics}.items():
+    for name, content in {
+        "plan.json": {"planets": chosen, "options": asdict(options)},
+        "detector_statistics.json": statistics,
+    }.items():
         with atomic_path(artifacts / name) as temporary:
             temporary.write_text(json.dumps(content, indent=1))
     return statistics
@@ -278,18 +367,29 @@ def calibrate_run(run_dir: Path, raw_dir: Path, planets: Sequence[int], keep: in
 # %% ../nbs/00_calibration.ipynb #ebcc0233
 def calibrated_planets(run_dir: str | Path) -> list[int]:
     """Planets whose calibrated frames a run has kept."""
-    return sorted(int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "data/calibrated").glob("airs_*.npz"))
+    return sorted(
+        int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "data/calibrated").glob("airs_*.npz")
+    )
+
 
 def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
     """Calibrated frames of a planet of a finished run: the mean image and the plain sum in time, both channels."""
     kept = calibrated_planets(run_dir)
     if not kept or (planet is not None and planet not in kept):
-        return f"{run_dir} holds calibrated frames of {kept or 'no planet'} so far; the parameter `keep` says of how many"
+        return (
+            f"{run_dir} holds calibrated frames of {kept or 'no planet'} so far; the parameter `keep` says of how many"
+        )
     figure = Picture(8, 4)
     for row, kind in zip(figure.subplots(2, 2, width_ratios=[2, 1]), ("airs", "fgs1"), strict=True):
         arrays = read_npz(run_folder(run_dir, "data/calibrated") / f"{kind}_{planet or kept[0]}.npz", kind)
         image = np.median(arrays["frames"], axis=0)  # NaN where a pixel was ever masked
-        figure.colorbar(row[0].imshow(image, aspect="auto" if kind == "airs" else "equal", origin="lower", vmax=np.nanpercentile(image, 99.5)), ax=row[0], label="e-/pair")
+        figure.colorbar(
+            row[0].imshow(
+                image, aspect="auto" if kind == "airs" else "equal", origin="lower", vmax=np.nanpercentile(image, 99.5)
+            ),
+            ax=row[0],
+            label="e-/pair",
+        )
         row[0].set(title=f"planet {planet or kept[0]}, {kind.upper()}", xlabel="column", ylabel="row")
         total = np.nansum(arrays["frames"], axis=(1, 2))
         row[1].plot(arrays["time"], total / np.median(total), ".", ms=3)

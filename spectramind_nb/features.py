@@ -22,7 +22,16 @@ import numpy as np
 from scipy.ndimage import median_filter, uniform_filter1d
 
 from spectramind_nb.calibration import (
-    Options, Pairs, Visit, calibrate_pairs, calibrated_chunks, calibration_log, mean_signal, read_visit, sample_pairs, step_edges,
+    Options,
+    Pairs,
+    Visit,
+    calibrate_pairs,
+    calibrated_chunks,
+    calibration_log,
+    mean_signal,
+    read_visit,
+    sample_pairs,
+    step_edges,
 )
 from .lib.contracts import ContractError, RawFolder, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
@@ -40,7 +49,9 @@ def read_plan(run_dir: str | Path) -> tuple[dict[str, list[int]], Options]:
 
 # %% ../nbs/01_features.ipynb #49cbaee5
 def fill_masked(image: np.ndarray) -> np.ndarray:  # same shape, no NaN
-    """Replace NaN pixels by the mean of their live neighbours along the row (repeatedly, where neighbours are masked too)."""
+    """Replace NaN pixels by the mean of their live neighbours along the row (repeatedly, where neighbours are masked
+    too).
+    """
     filled = image.copy()
     while (holes := np.isnan(filled)).any():
         padded = np.pad(filled, ((0, 0), (1, 1)), constant_values=np.nan)
@@ -49,6 +60,7 @@ def fill_masked(image: np.ndarray) -> np.ndarray:  # same shape, no NaN
         usable = holes & (known > 0)
         filled[usable] = np.nansum(sides, axis=0)[usable] / known[usable]
     return filled
+
 
 def sky_pixels(channel: Channel) -> np.ndarray:  # bool, (rows, columns)
     """Pixels far from the star: the edge rows of AIRS, the corners of FGS1 outside a circle of 15 pixels."""
@@ -67,17 +79,22 @@ class Profile:
     sky: np.ndarray  # e-/pair, mean background
     axis: tuple[int, ...]  # axes over which light is summed: rows (AIRS) or the image (FGS1)
 
+
 def sky_level(image: np.ndarray, channel: Channel) -> np.ndarray:  # e-/pair, (rows, columns)
-    """Background of a mean frame: the sky pixels' median a column, smooth along the dispersion (AIRS), or one level (FGS1)."""
+    """Background of a mean frame: the sky pixels' median a column, smooth along the dispersion (AIRS), or one level
+    (FGS1).
+    """
     sky = np.where(sky_pixels(channel), image, np.nan)
     if channel is AIRS:
         return np.broadcast_to(uniform_filter1d(np.nanmedian(sky, axis=0), 31, mode="nearest"), image.shape)
     return np.full(image.shape, np.nanmedian(sky))
 
+
 def typical(array: np.ndarray) -> np.ndarray:  # (rows, columns)
     """Median over pairs of each pixel, without NaN; NaN where there is nothing else."""
     never = np.isnan(array).all(axis=0)
     return np.where(never, np.nan, np.nanmedian(np.where(never, 0, array), axis=0))
+
 
 def make_profile(pairs: Pairs, channel: Channel) -> Profile:
     """Profile of a visit from calibrated pairs spread over it."""
@@ -97,6 +114,7 @@ def sky_course(pairs: Pairs, profile: Profile, channel: Channel) -> np.ndarray: 
     level = np.where(pairs.mask[:, sky], 0, profile.sky[sky]).sum(axis=1)
     return np.nansum(pairs.frames[:, sky], axis=1) / level
 
+
 def optimal_sums(pairs: Pairs, profile: Profile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Light of each pair before the background (e-), its variance (e-^2), and the mean background in it (e-).
 
@@ -113,9 +131,12 @@ def star_shift(pairs: Pairs, profile: Profile) -> np.ndarray:  # pixels (row, co
     """Shift of the star in each pair against the profile, by a linear fit of the profile and its two derivatives."""
     gradient = [-g for g in np.gradient(profile.star)]
     templates = np.stack([profile.star, *gradient]).reshape(3, -1) / np.sqrt(profile.variance.ravel())
-    data = (np.nan_to_num(pairs.frames) - np.where(pairs.mask, 0, profile.sky)).reshape(len(pairs.frames), -1) / np.sqrt(profile.variance.ravel())
+    data = (np.nan_to_num(pairs.frames) - np.where(pairs.mask, 0, profile.sky)).reshape(
+        len(pairs.frames), -1
+    ) / np.sqrt(profile.variance.ravel())
     amplitude = np.linalg.lstsq(templates.T, data.T, rcond=None)[0]
     return (amplitude[1:] / amplitude[0]).T
+
 
 def star_centre(profile: Profile) -> np.ndarray:  # pixels (row, column), (2,)
     """First moments of the profile."""
@@ -127,8 +148,10 @@ def robust_std(values: np.ndarray) -> float:
     """Standard deviation of the bulk of values, from the median absolute deviation."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
+
 def decorrelate(flux: np.ndarray, shift: np.ndarray, window: int = 31) -> np.ndarray:  # e-, (pairs,)
-    """Take out of a light curve what follows the star's shift (to second order), judged by what is faster than `window` pairs.
+    """Take out of a light curve what follows the star's shift (to second order), judged by what is faster than
+    `window` pairs.
 
     Pairs that a cosmic ray lifts by more than 6 sigma above or below their neighbours come back as NaN.
     """
@@ -154,6 +177,7 @@ class LightCurves:
     centre: np.ndarray  # pixels (row, column), (2,)
     log: dict[str, Any]  # sizes of the corrections
 
+
 def extract_visit(visit: Visit, length: int, options: Options) -> LightCurves:
     """Light curves of one channel of a visit, calibrated and summed in chunks of whole steps of `length` pairs."""
     channel, used = visit.channel, len(visit.signal) // length * length
@@ -167,15 +191,20 @@ def extract_visit(visit: Visit, length: int, options: Options) -> LightCurves:
     course = uniform_filter1d(course, max(1, used // 22), mode="nearest")
     flux = light - background * (course if channel is FGS1 else course[:, None])
     flux = decorrelate(flux, shift) if channel is FGS1 else flux
-    return LightCurves(visit.time_h[:used], flux, variance, shift, star_centre(profile), calibration_log(visit, spread, options))
+    return LightCurves(
+        visit.time_h[:used], flux, variance, shift, star_centre(profile), calibration_log(visit, spread, options)
+    )
 
 # %% ../nbs/01_features.ipynb #d8da2a4d
 def in_steps(array: np.ndarray, length: int) -> np.ndarray:
     """Means over successive `length` entries of the first axis."""
     return array.reshape(-1, length, *array.shape[1:]).mean(axis=1)
 
+
 def without_gaps(curves: LightCurves, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """FGS1 flux and variance in steps of `length` pairs, each the mean of its finite pairs; an empty step takes its neighbours' flux."""
+    """FGS1 flux and variance in steps of `length` pairs, each the mean of its finite pairs; an empty step takes its
+    neighbours' flux.
+    """
     finite = np.isfinite(curves.flux)
     used = in_steps(finite.astype(float), length) * length
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -184,6 +213,7 @@ def without_gaps(curves: LightCurves, length: int) -> tuple[np.ndarray, np.ndarr
     steps, some = np.arange(len(used)), used > 0
     return np.interp(steps, steps[some], flux[some]), np.where(some, variance, length * np.nanmax(variance))
 
+
 def white_features(curves: LightCurves, length: int, visit: int) -> dict[str, np.ndarray]:
     """FGS1 light curve of a visit in steps of `length` pairs, as the schema `fgs1_white` has it."""
     position = curves.centre + curves.shift
@@ -191,7 +221,10 @@ def white_features(curves: LightCurves, length: int, visit: int) -> dict[str, np
     flux, variance = without_gaps(curves, length)
     arrays = {"flux": flux, "variance": variance, "centroid": in_steps(position, length), "jitter": jitter}
     times = in_steps(curves.time_h, length)
-    return {name: array.astype(np.float32) for name, array in arrays.items()} | {"time": times, "visit": np.full(len(times), visit, np.int8)}
+    return {name: array.astype(np.float32) for name, array in arrays.items()} | {
+        "time": times,
+        "visit": np.full(len(times), visit, np.int8),
+    }
 
 # %% ../nbs/01_features.ipynb #da12b602
 def at_times(curves: LightCurves, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -206,6 +239,7 @@ def at_times(curves: LightCurves, times: np.ndarray) -> tuple[np.ndarray, np.nda
     known = count > 0
     return np.interp(times, times[known], flux[known]), np.interp(times, times[known], variance[known])
 
+
 def bin_features(airs: LightCurves, fgs1: LightCurves, length: int, visit: int) -> dict[str, np.ndarray]:
     """Light curves of the 283 bins of a visit in steps of `length` AIRS pairs, as the schema `airs_bins` has it."""
     times = in_steps(airs.time_h, length)
@@ -217,12 +251,14 @@ def bin_features(airs: LightCurves, fgs1: LightCurves, length: int, visit: int) 
 # %% ../nbs/01_features.ipynb #70c5afcd
 STAGE = "01_features"
 
+
 @dataclass(frozen=True)
 class Steps:
     """Time steps kept of each channel, at most."""
 
     airs: int = 375
     fgs1: int = 1125
+
 
 def extract_planet(raw: RawFolder, split: str, planet: int, out: Path, steps: Steps, options: Options) -> list[dict]:
     """Features of all visits of a planet, written below `out`; returns the log of its visits and channels."""
@@ -233,16 +269,26 @@ def extract_planet(raw: RawFolder, split: str, planet: int, out: Path, steps: St
             visit = read_visit(raw, split, planet, number, channel)
             lengths[channel.name] = int(step_edges(len(visit.signal), most)[1])
             curves[channel.name] = extract_visit(visit, lengths[channel.name], options)
-            log.append({"planet": planet, "split": split, "visit": number, "channel": channel.name, **curves[channel.name].log})
+            log.append(
+                {"planet": planet, "split": split, "visit": number, "channel": channel.name, **curves[channel.name].log}
+            )
         white.append(white_features(curves["FGS1"], lengths["FGS1"], number))
         bins.append(bin_features(curves["AIRS-CH0"], curves["FGS1"], lengths["AIRS-CH0"], number))
     for kind, parts in (("fgs1_white", white), ("airs_bins", bins)):
-        write_npz(out / f"{kind}_{planet}.npz", kind, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        write_npz(
+            out / f"{kind}_{planet}.npz",
+            kind,
+            **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+        )
     return log
 
 # %% ../nbs/01_features.ipynb #6cb080a5
-def map_planets(function: Callable[[tuple[str, int]], Any], planets: Iterable[tuple[str, int]], workers: int, label: str) -> list[Any]:
-    """`function((split, planet))` for every planet, on `workers` threads, in order, with progress. The first error stops all."""
+def map_planets(
+    function: Callable[[tuple[str, int]], Any], planets: Iterable[tuple[str, int]], workers: int, label: str
+) -> list[Any]:
+    """`function((split, planet))` for every planet, on `workers` threads, in order, with progress. The first error
+    stops all.
+    """
     planets = list(planets)
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(function, planet) for planet in planets]
@@ -252,13 +298,16 @@ def map_planets(function: Callable[[tuple[str, int]], Any], planets: Iterable[tu
             pool.shutdown(cancel_futures=True)
             raise
 
+
 def group_folds(planets: Sequence[int], folds: int, seed: int) -> dict[int, int]:
     """Fold of each planet: equal groups in random order; all visits of a planet share its fold."""
     order = np.random.default_rng(seed).permutation(sorted(planets))
     return {int(planet): number % folds for number, planet in enumerate(order)}
 
 # %% ../nbs/01_features.ipynb #ca8a5110
-def extract_run(run_dir: str | Path, raw_dir: str | Path, steps: Steps, folds: int, seed: int, workers: int) -> list[dict]:
+def extract_run(
+    run_dir: str | Path, raw_dir: str | Path, steps: Steps, folds: int, seed: int, workers: int
+) -> list[dict]:
     """The stage: features of every planet, the calibration log, the folds. Returns the log."""
     run_dir, raw, start = Path(run_dir), RawFolder(Path(raw_dir)), time.perf_counter()
     chosen, options = read_plan(run_dir)
@@ -267,13 +316,20 @@ def extract_run(run_dir: str | Path, raw_dir: str | Path, steps: Steps, folds: i
     log = [row for rows in map_planets(task, everyone, workers, "planets") for row in rows]
     outputs = {
         run_dir / STAGE / "artifacts" / "calibration_log.json": log,
-        run_dir / STAGE / "artifacts" / "timing.json": {"seconds_per_planet": (time.perf_counter() - start) / len(everyone)},
-        run_folder(run_dir, "data/splits") / "groupkfold.json": {"folds": folds, "steps": asdict(steps), "fold_of_planet": group_folds(chosen["train"], folds, seed)},
+        run_dir / STAGE / "artifacts" / "timing.json": {
+            "seconds_per_planet": (time.perf_counter() - start) / len(everyone)
+        },
+        run_folder(run_dir, "data/splits") / "groupkfold.json": {
+            "folds": folds,
+            "steps": asdict(steps),
+            "fold_of_planet": group_folds(chosen["train"], folds, seed),
+        },
     }
     for path, content in outputs.items():
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1))
     return log
+
 
 def _extract(who: tuple[str, int], **how: Any) -> list[dict]:
     return extract_planet(how["raw"], *who, how["out"], how["steps"], how["options"])
@@ -284,14 +340,19 @@ def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
     folder = run_folder(run_dir, "data/features")
     there = sorted(int(path.stem.rsplit("_", 1)[1]) for path in folder.glob("airs_bins_*.npz"))
     if not there or (planet is not None and planet not in there):
-        return f"{run_dir} has no features of {'any planet' if planet is None else planet} yet: run the chapter to its end"
+        return (
+            f"{run_dir} has no features of {'any planet' if planet is None else planet} yet: run the chapter to its end"
+        )
     planet = there[0] if planet is None else planet
     white, bins = (read_npz(folder / f"{kind}_{planet}.npz", kind) for kind in ("fgs1_white", "airs_bins"))
     figure = Picture(8, 4.5)
     axes = figure.subplots(3, len(set(white["visit"])), sharex=True, squeeze=False)
     for column, visit in zip(axes.T, np.unique(white["visit"]), strict=True):
         mine, his = white["visit"] == visit, bins["visit"] == visit
-        for ax, times, flux, label in ((column[0], white["time"][mine], white["flux"][mine], "FGS1"), (column[1], bins["time"][his], bins["flux"][his, 1:].sum(axis=1), "AIRS white")):
+        for ax, times, flux, label in (
+            (column[0], white["time"][mine], white["flux"][mine], "FGS1"),
+            (column[1], bins["time"][his], bins["flux"][his, 1:].sum(axis=1), "AIRS white"),
+        ):
             ax.plot(times, flux / np.median(flux), ".", ms=2)
             ax.set_ylabel(f"{label}\nrelative flux")
         column[2].plot(white["time"][mine], white["centroid"][mine] - white["centroid"][mine].mean(axis=0), lw=0.5)

@@ -20,7 +20,16 @@ import numpy as np
 from .calibration import calibrate_run
 from .features import Steps, extract_run, read_plan
 from spectramind_nb.lib.contracts import (
-    WAVELENGTH_COLUMNS, ContractError, RawFolder, Submission, atomic_path, check_planets, read_submission, read_table, run_folder, write_submission,
+    WAVELENGTH_COLUMNS,
+    ContractError,
+    RawFolder,
+    Submission,
+    atomic_path,
+    check_planets,
+    read_submission,
+    read_table,
+    run_folder,
+    write_submission,
 )
 from .lib.metric import DEFAULT_REFERENCE, reference_of, summary
 from .lib.picture import Picture
@@ -40,12 +49,14 @@ class Prediction:
     transit_mu: np.ndarray  # (P, 283)
     transit_sigma: np.ndarray  # (P, 283)
 
+
 def read_factors(run_dir: str | Path) -> SigmaFactors:
     """Factors on the parts of sigma that a run learned. Raises `ContractError`."""
     path = run_folder(run_dir, "outputs/checkpoints") / "sigma_factors.json"
     if not path.is_file():
         raise ContractError(path, "file", "is missing", "run stage 06_training, or give --weights of a run that has it")
     return SigmaFactors(**json.loads(path.read_text()))
+
 
 def predict_fits(fits: Fits, learned_in: str | Path) -> Prediction:
     """Predict planets from their fits with what the run `learned_in` has learned."""
@@ -70,15 +81,28 @@ def report_rows(run_dir: str | Path, prediction: Prediction, truth: np.ndarray |
     arrays = read_out_of_fold(run_dir)
     reference = reference_of(arrays["truth"]) if arrays is not None else DEFAULT_REFERENCE
     rows = []
-    for name, mu, sigma in (("transit", prediction.transit_mu, prediction.transit_sigma), ("gaussian", prediction.mu, prediction.sigma)):
+    for name, mu, sigma in (
+        ("transit", prediction.transit_mu, prediction.transit_sigma),
+        ("gaussian", prediction.mu, prediction.sigma),
+    ):
         if arrays is not None:
-            rows.append({"predictor": name, "planets": "out of fold", **summary(arrays["truth"], arrays[f"{name}_mu"], arrays[f"{name}_sigma"], reference)})
+            rows.append(
+                {
+                    "predictor": name,
+                    "planets": "out of fold",
+                    **summary(arrays["truth"], arrays[f"{name}_mu"], arrays[f"{name}_sigma"], reference),
+                }
+            )
         known = _unknown(len(mu)) if truth is None else summary(truth, mu, sigma, reference)
         rows.append({"predictor": name, "planets": "test", **known})
     return sorted(rows, key=lambda row: row["planets"])
 
+
 def _unknown(count: int) -> dict[str, Any]:
-    return {"count": count} | dict.fromkeys(("score", "fgs1_ppm", "airs_mean_ppm", "airs_shape_ppm", "coverage68", "coverage90"))
+    return {"count": count} | dict.fromkeys(
+        ("score", "fgs1_ppm", "airs_mean_ppm", "airs_shape_ppm", "coverage68", "coverage90")
+    )
+
 
 def seconds_per_planet(run_dir: str | Path) -> float:
     """Seconds a planet took from raw frames to its fit, all workers together, as the stages measured it."""
@@ -88,23 +112,44 @@ def seconds_per_planet(run_dir: str | Path) -> float:
 # %% ../nbs/09_submission.ipynb #235a8a78
 STAGE = "09_submission"
 
+
 def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str) -> dict[str, Any]:
     """The stage: predict the run's test planets, write and check the submission; the report that it also writes."""
     raw, start = RawFolder(Path(raw_dir)), time.perf_counter()
     planets = read_plan(run_dir)[0]["test"]
     if not planets:
-        raise ContractError(raw.root / "test", "planet folder", "this run has no test planet, so there is nothing to submit", "add test/<planet_id> folders, or stop before: --to 07_uncertainty")
+        raise ContractError(
+            raw.root / "test",
+            "planet folder",
+            "this run has no test planet, so there is nothing to submit",
+            "add test/<planet_id> folders, or stop before: --to 07_uncertainty",
+        )
     prediction = predict_fits(read_fits(run_dir, planets), run_dir)
-    path = write_submission(run_folder(run_dir, "outputs") / "submission.csv", Submission(prediction.planet, prediction.mu, prediction.sigma), spelling)
+    path = write_submission(
+        run_folder(run_dir, "outputs") / "submission.csv",
+        Submission(prediction.planet, prediction.mu, prediction.sigma),
+        spelling,
+    )
     check_planets(path, read_submission(path), planets)
     seconds = seconds_per_planet(run_dir) + (time.perf_counter() - start) / len(planets)
-    report = {"rows": report_rows(run_dir, prediction, read_truth(raw, planets)), "seconds_per_planet": seconds, "submission": path.name}
+    report = {
+        "rows": report_rows(run_dir, prediction, read_truth(raw, planets)),
+        "seconds_per_planet": seconds,
+        "submission": path.name,
+    }
     with atomic_path(path.with_name("report.json")) as temporary:
         temporary.write_text(json.dumps(report, indent=1))
     return report
 
 # %% ../nbs/09_submission.ipynb #d1340a98
-def predict(raw_dir: Path, run_dir: Path, out_csv: Path, planets: Sequence[int] = (), workers: int = 2, spelling: str = "challenge") -> None:
+def predict(
+    raw_dir: Path,
+    run_dir: Path,
+    out_csv: Path,
+    planets: Sequence[int] = (),
+    workers: int = 2,
+    spelling: str = "challenge",
+) -> None:
     """Predict test planets of `raw_dir` (all, or those given) with what the run `run_dir` learned; write `out_csv`.
 
     Raises `ContractError` for raw data or a run that break their contracts.
@@ -134,6 +179,12 @@ def explore(planet: int | None, run_dir: str | Path, raw_dir: str | Path | None 
     name = int(submission.planet_id[row])
     truth = read_truth(RawFolder(Path(raw_dir or Path(run_dir) / "raw")), [name])
     figure = Picture(8, 3)
-    plot_spectrum(figure, read_fit(run_dir, name)["depth"], submission.mu[row], submission.sigma[row], None if truth is None else truth[0])
+    plot_spectrum(
+        figure,
+        read_fit(run_dir, name)["depth"],
+        submission.mu[row],
+        submission.sigma[row],
+        None if truth is None else truth[0],
+    )
     figure.suptitle(f"planet {name}")
     return figure

@@ -37,11 +37,13 @@ class Fits:
     depth: np.ndarray  # (Rp/Rs)^2, (P, 283)
     covariance: np.ndarray  # (P, 283, 283)
 
+
 def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
     """Fits of the given planets from a run's artifacts."""
     found = [read_fit(run_dir, planet) for planet in planets]
     covariance = [np.diag(fit["noise_variance"]) + fit["nuisance"] @ fit["nuisance"].T for fit in found]
     return Fits(np.array(planets, np.int64), np.array([fit["depth"] for fit in found]), np.array(covariance))
+
 
 def labelled_planets(run_dir: str | Path, raw: RawFolder) -> tuple[list[int], np.ndarray]:
     """Training planets of a run that have a label, and their true spectra (P, 283); none where there is no train.csv."""
@@ -64,6 +66,7 @@ class Predicted:
     shape_variance: np.ndarray  # of each AIRS bin about the mean, (P, 282)
     cross: np.ndarray  # covariance of the mean and each bin's shape, (P, 282)
 
+
 @dataclass(frozen=True)
 class SigmaFactors:
     """Factors on the three parts of sigma."""
@@ -71,6 +74,7 @@ class SigmaFactors:
     fgs1: float = 1.0
     airs_mean: float = 1.0
     airs_shape: float = 1.0
+
 
 def parts_of(planet: np.ndarray, mu: np.ndarray, covariance: np.ndarray) -> Predicted:
     """Split covariances (P, 283, 283) into their parts."""
@@ -81,20 +85,26 @@ def parts_of(planet: np.ndarray, mu: np.ndarray, covariance: np.ndarray) -> Pred
     shape = np.diagonal(airs, axis1=1, axis2=2) - mean[:, None] - 2 * cross
     return Predicted(planet, mu, covariance[:, 0, 0], mean, shape, cross)
 
+
 def sigma_of(predicted: Predicted, factors: SigmaFactors) -> np.ndarray:  # (P, 283)
     """Standard deviations with factors on their parts."""
     m, s = factors.airs_mean, factors.airs_shape
     airs = m**2 * predicted.mean_variance[:, None] + s**2 * predicted.shape_variance + 2 * m * s * predicted.cross
-    return np.sqrt(np.concatenate([factors.fgs1**2 * predicted.fgs1_variance[:, None], np.maximum(airs, 1e-16)], axis=1))
+    return np.sqrt(
+        np.concatenate([factors.fgs1**2 * predicted.fgs1_variance[:, None], np.maximum(airs, 1e-16)], axis=1)
+    )
 
 # %% ../nbs/06_training.ipynb #0fc7624c
 def learn_factors(truth: np.ndarray, predicted: Predicted, reference: Reference, λ_factors: float) -> SigmaFactors:
     """Factors that maximise the score of predictions (P, 283) not learned from these planets, shrunk towards 1."""
+
     def loss(logs: np.ndarray) -> float:
         sigma = sigma_of(predicted, SigmaFactors(*np.exp(logs)))
         return -unclipped_score(truth, predicted.mu, sigma, reference) + λ_factors / len(truth) * float(logs @ logs)
+
     found = minimize(loss, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
     return SigmaFactors(*np.exp(np.clip(found.x, -3, 3)))
+
 
 def unclipped_score(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference) -> float:
     """The score before it is clipped to [0, 1], so that a bad start still has a slope."""
@@ -106,13 +116,17 @@ def predict_gaussian(prior: SpectralPrior, fits: Fits) -> Predicted:
     found = [combine(prior, depth, covariance) for depth, covariance in zip(fits.depth, fits.covariance, strict=True)]
     return parts_of(fits.planet, np.array([p.mean for p in found]), np.array([p.covariance for p in found]))
 
+
 def take(predicted: Predicted, chosen: np.ndarray) -> Predicted:
     """Some of the planets."""
     return Predicted(**{name: array[chosen] for name, array in vars(predicted).items()})
 
+
 def join(parts: Sequence[Predicted], order: np.ndarray) -> Predicted:
     """Predictions of several groups as one, in the given order."""
-    return Predicted(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in vars(parts[0])})
+    return Predicted(
+        **{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in vars(parts[0])}
+    )
 
 # %% ../nbs/06_training.ipynb #b09152b8
 def read_folds(run_dir: str | Path, planets: np.ndarray) -> np.ndarray:  # int, (P,)
@@ -122,6 +136,7 @@ def read_folds(run_dir: str | Path, planets: np.ndarray) -> np.ndarray:  # int, 
         raise ContractError(path, "file", "is missing", "run stage 01_features again")
     fold = json.loads(path.read_text())["fold_of_planet"]
     return np.array([fold[str(planet)] for planet in planets])
+
 
 def out_of_fold_predictions(fits: Fits, truth: np.ndarray, folds: np.ndarray, rank: int) -> Predicted:
     """Each planet predicted by the prior of the other folds."""
@@ -133,7 +148,10 @@ def out_of_fold_predictions(fits: Fits, truth: np.ndarray, folds: np.ndarray, ra
     order = np.argsort(np.argsort(folds, kind="stable"), kind="stable")
     return join(parts, order)
 
-def cross_fitted_sigma(truth: np.ndarray, predicted: Predicted, folds: np.ndarray, reference: Reference, λ_factors: float) -> np.ndarray:  # (P, 283)
+
+def cross_fitted_sigma(
+    truth: np.ndarray, predicted: Predicted, folds: np.ndarray, reference: Reference, λ_factors: float
+) -> np.ndarray:  # (P, 283)
     """Standard deviations of each fold with the factors that the other folds ask for."""
     sigma = np.empty_like(predicted.mu)
     for fold in np.unique(folds):
@@ -143,10 +161,14 @@ def cross_fitted_sigma(truth: np.ndarray, predicted: Predicted, folds: np.ndarra
     return sigma
 
 # %% ../nbs/06_training.ipynb #41eecda3
-def plot_spectrum(figure: FigureBase, depth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, truth: np.ndarray | None = None) -> None:
+def plot_spectrum(
+    figure: FigureBase, depth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, truth: np.ndarray | None = None
+) -> None:
     """Fitted depths, predicted spectrum with its 1 sigma band and the truth where known; FGS1 in a panel of its own."""
     um, ppm = wavelengths(), 1e6
-    for ax, chosen in zip(figure.subplots(1, 2, sharey=True, width_ratios=[1, 12]), (slice(0, 1), slice(1, None)), strict=True):
+    for ax, chosen in zip(
+        figure.subplots(1, 2, sharey=True, width_ratios=[1, 12]), (slice(0, 1), slice(1, None)), strict=True
+    ):
         wide = chosen.stop is None
         x = um[chosen] if wide else np.array([0.6, 0.8])
         ax.plot(um[chosen], depth[chosen] * ppm, ".", ms=3 if wide else 8, color="0.75", label="fitted")
@@ -162,15 +184,22 @@ def plot_spectrum(figure: FigureBase, depth: np.ndarray, mu: np.ndarray, sigma: 
 STAGE = "06_training"
 LEARNED = ("spectral_prior.npz", "sigma_factors.json")
 
+
 def write_json(path: Path, content: object) -> None:
     """Write JSON whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
 
+
 def take_over(run_dir: Path, weights_dir: str, raw: RawFolder) -> None:
     """Copy what an earlier run learned. Raises `ContractError` where there is nothing to copy."""
     if not weights_dir:
-        raise ContractError(raw.root / "train.csv", "labels", "no training planet of this run has a label", "add train.csv, or give --weights with the folder of an earlier run")
+        raise ContractError(
+            raw.root / "train.csv",
+            "labels",
+            "no training planet of this run has a label",
+            "add train.csv, or give --weights with the folder of an earlier run",
+        )
     source, target = (run_folder(folder, "outputs/checkpoints") for folder in (weights_dir, run_dir))
     read_prior(source / LEARNED[0])
     for name in LEARNED:
@@ -179,7 +208,9 @@ def take_over(run_dir: Path, weights_dir: str, raw: RawFolder) -> None:
 
 # %% ../nbs/06_training.ipynb #dbd288e8
 def train_run(run_dir: str | Path, raw_dir: str | Path, weights_dir: str, rank: int, λ_factors: float) -> pd.DataFrame:
-    """The stage: learn from labels (or take over), write what was learned; the predictors' out-of-fold figures, a row each."""
+    """The stage: learn from labels (or take over), write what was learned; the predictors' out-of-fold figures, a row
+    each.
+    """
     run_dir, raw = Path(run_dir), RawFolder(Path(raw_dir))
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
@@ -187,14 +218,27 @@ def train_run(run_dir: str | Path, raw_dir: str | Path, weights_dir: str, rank: 
         return pd.DataFrame()
     fits = read_fits(run_dir, planets)
     folds, reference = read_folds(run_dir, fits.planet), reference_of(truth)
-    transit_only, gaussian = parts_of(fits.planet, fits.depth, fits.covariance), out_of_fold_predictions(fits, truth, folds, rank)
+    transit_only, gaussian = (
+        parts_of(fits.planet, fits.depth, fits.covariance),
+        out_of_fold_predictions(fits, truth, folds, rank),
+    )
     artifacts = run_folder(run_dir, "outputs/checkpoints")
     write_prior(artifacts / LEARNED[0], learn_prior(truth, rank))
     write_json(artifacts / LEARNED[1], asdict(learn_factors(truth, gaussian, reference, λ_factors)))
-    sigmas = {"transit": sigma_of(transit_only, SigmaFactors()), "gaussian": cross_fitted_sigma(truth, gaussian, folds, reference, λ_factors)}
+    sigmas = {
+        "transit": sigma_of(transit_only, SigmaFactors()),
+        "gaussian": cross_fitted_sigma(truth, gaussian, folds, reference, λ_factors),
+    }
     write_npz(
-        artifacts / "out_of_fold.npz", "out_of_fold", planet=fits.planet, fold=folds.astype(np.int8), truth=truth,
-        transit_mu=fits.depth, transit_sigma=sigmas["transit"], gaussian_mu=gaussian.mu, gaussian_sigma=sigmas["gaussian"],
+        artifacts / "out_of_fold.npz",
+        "out_of_fold",
+        planet=fits.planet,
+        fold=folds.astype(np.int8),
+        truth=truth,
+        transit_mu=fits.depth,
+        transit_sigma=sigmas["transit"],
+        gaussian_mu=gaussian.mu,
+        gaussian_sigma=sigmas["gaussian"],
     )
     mus = {"transit": fits.depth, "gaussian": gaussian.mu}
     return pd.DataFrame({name: summary(truth, mus[name], sigmas[name], reference) for name in mus}).T
@@ -207,7 +251,10 @@ def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
         return f"{run_dir} has no out-of-fold predictions yet: run the chapter to its end"
     arrays = read_npz(path, "out_of_fold")
     if planet is not None and planet not in arrays["planet"]:
-        return f"planet {planet} is not among the labelled training planets of {run_dir}: {arrays['planet'][:5].tolist()} ..."
+        return (
+            f"planet {planet} is not among the labelled training planets of {run_dir}: "
+            f"{arrays['planet'][:5].tolist()} ..."
+        )
     row = 0 if planet is None else int(np.flatnonzero(arrays["planet"] == planet)[0])
     figure = Picture(8, 3)
     plot_spectrum(figure, *(arrays[name][row] for name in ("transit_mu", "gaussian_mu", "gaussian_sigma", "truth")))

@@ -44,9 +44,11 @@ class Block:
         """Whether the block holds AIRS bins."""
         return self.bins.start > 0
 
+
 def _block(visit: int, bins: slice, time_h: np.ndarray, flux: np.ndarray, variance: np.ndarray) -> Block:
     level = np.median(flux, axis=0)
     return Block(visit, bins, time_h, (flux / level).astype(float), (variance / level**2).astype(float))
+
 
 def read_blocks(run_dir: str | Path, planet: int) -> list[Block]:
     """Light curves of a planet from a run's features, visit by visit."""
@@ -55,8 +57,12 @@ def read_blocks(run_dir: str | Path, planet: int) -> list[Block]:
     blocks = []
     for number, visit in enumerate(np.unique(white["visit"])):
         mine, its = white["visit"] == visit, bins["visit"] == visit
-        blocks.append(_block(number, slice(0, 1), white["time"][mine], white["flux"][mine, None], white["variance"][mine, None]))
-        blocks.append(_block(number, slice(1, N_BINS), bins["time"][its], bins["flux"][its, 1:], bins["variance"][its, 1:]))
+        blocks.append(
+            _block(number, slice(0, 1), white["time"][mine], white["flux"][mine, None], white["variance"][mine, None])
+        )
+        blocks.append(
+            _block(number, slice(1, N_BINS), bins["time"][its], bins["flux"][its, 1:], bins["variance"][its, 1:])
+        )
     return blocks
 
 # %% ../nbs/02_transit.ipynb #f53d3d6a
@@ -69,6 +75,7 @@ class FitOptions:
     clip_sigma: float = 5.0
     drift_prior: float = 4e-4  # standard deviation of a drift coefficient
     iterations: int = 25
+
 
 @dataclass
 class Shared:
@@ -84,11 +91,16 @@ class Shared:
         self.mean.append(mean)
         self.std.append(std)
 
+
 DEPTH_PRIOR_MEAN, DEPTH_PRIOR_STD = 0.0147, 0.1  # so weak that it only speaks where there is no transit to see
 
 LIMB_PRIORS = {  # Ariel Data Challenge 2025 public data; _slope is over the AIRS band
-    "fgs1_u1": (0.40, 0.08), "fgs1_u2": (0.15, 0.05),
-    "airs_u1": (0.12, 0.025), "airs_u1_slope": (0.0, 0.02), "airs_u2": (0.10, 0.035), "airs_u2_slope": (0.0, 0.02),
+    "fgs1_u1": (0.40, 0.08),
+    "fgs1_u2": (0.15, 0.05),
+    "airs_u1": (0.12, 0.025),
+    "airs_u1_slope": (0.0, 0.02),
+    "airs_u2": (0.10, 0.035),
+    "airs_u2_slope": (0.0, 0.02),
 }
 
 # %% ../nbs/02_transit.ipynb #462d2fc2
@@ -135,6 +147,7 @@ def drift_basis(block: Block, options: FitOptions) -> np.ndarray:  # (T, B, K)
     product = in_time[:, None, :, None] * in_wavelength[None, :, None, :]
     return product.reshape(len(in_time), len(x), -1)
 
+
 def airs_coordinate() -> np.ndarray:  # (282,), -1 at the blue end, 1 at the red
     """Wavelength of the AIRS bins scaled to [-1, 1]."""
     um = wavelengths()[1:]
@@ -150,21 +163,46 @@ class Linearised:
     shared: np.ndarray  # slopes to the block's shared parameters, (T, B, S)
     index: np.ndarray  # their places in the shared vector, (S,)
 
-def linearise_block(block: Block, basis: np.ndarray, value: dict[str, float], place: dict[str, int], period_h: float, depth: np.ndarray, level: np.ndarray) -> Linearised:
-    """Model and slopes of a block; `depth` and `level` are (B,). The transit is linear in depth about the block's white depth."""
+
+def linearise_block(
+    block: Block,
+    basis: np.ndarray,
+    value: dict[str, float],
+    place: dict[str, int],
+    period_h: float,
+    depth: np.ndarray,
+    level: np.ndarray,
+) -> Linearised:
+    """Model and slopes of a block; `depth` and `level` are (B,). The transit is linear in depth about the block's
+    white depth.
+    """
     channel, visit = ("airs" if block.is_airs else "fgs1"), block.visit
     delay = 0.0 if block.is_airs else value[f"fgs1_delay_h[{visit}]"]
     x = airs_coordinate() if block.is_airs else np.zeros(1)
-    u1, u2 = (value[f"{channel}_{u}"] + (value[f"airs_{u}_slope"] * x if block.is_airs else 0 * x) for u in ("u1", "u2"))
+    u1, u2 = (
+        value[f"{channel}_{u}"] + (value[f"airs_{u}_slope"] * x if block.is_airs else 0 * x) for u in ("u1", "u2")
+    )
     orbit = Orbit(value[f"t0_h[{visit}]"] + delay, period_h, value["sma"], value["b"])
     white = float(np.clip(np.average(depth, weights=1 / block.variance.mean(axis=0)), 1e-5, 0.25))
     curve = transit(block.time_h, orbit, np.array([white]), u1, u2)
     flux = curve.flux + curve.depth * (depth - white)
     drift_names = [name for name in place if name.startswith(f"{channel}_drift[{visit},")]
     scale = level * (1 + basis @ np.array([value[name] for name in drift_names]))
-    slopes = {f"t0_h[{visit}]": curve.orbit[0], "sma": curve.orbit[1], "b": curve.orbit[2], f"{channel}_u1": curve.u1, f"{channel}_u2": curve.u2}
-    slopes |= {"airs_u1_slope": curve.u1 * x, "airs_u2_slope": curve.u2 * x} if block.is_airs else {f"fgs1_delay_h[{visit}]": curve.orbit[0]}
-    shared = np.concatenate([np.stack(list(slopes.values()), axis=2) * scale[..., None], basis * (level * flux)[..., None]], axis=2)
+    slopes = {
+        f"t0_h[{visit}]": curve.orbit[0],
+        "sma": curve.orbit[1],
+        "b": curve.orbit[2],
+        f"{channel}_u1": curve.u1,
+        f"{channel}_u2": curve.u2,
+    }
+    slopes |= (
+        {"airs_u1_slope": curve.u1 * x, "airs_u2_slope": curve.u2 * x}
+        if block.is_airs
+        else {f"fgs1_delay_h[{visit}]": curve.orbit[0]}
+    )
+    shared = np.concatenate(
+        [np.stack(list(slopes.values()), axis=2) * scale[..., None], basis * (level * flux)[..., None]], axis=2
+    )
     local = np.stack([curve.depth * scale, flux * scale / level], axis=2)
     return Linearised(flux * scale, local, shared, np.array([place[name] for name in (*slopes, *drift_names)]))
 
@@ -187,7 +225,9 @@ class Normal:
         weighted = at.local * weight[..., None]
         bins = np.arange(block.bins.start, block.bins.stop)
         self.local[np.ix_(bins, columns, columns)] += np.einsum("tbl,tbm->blm", weighted, at.local)
-        self.coupling[np.ix_(bins, columns, at.index)] += np.matmul(weighted.transpose(1, 2, 0), at.shared.transpose(1, 0, 2))
+        self.coupling[np.ix_(bins, columns, at.index)] += np.matmul(
+            weighted.transpose(1, 2, 0), at.shared.transpose(1, 0, 2)
+        )
         flat = at.shared.reshape(-1, at.shared.shape[2])
         self.shared[np.ix_(at.index, at.index)] += flat.T @ (flat * weight.reshape(-1, 1))
         self.local_gradient[np.ix_(bins, columns)] += np.einsum("tbl,tb->bl", weighted, residual)
@@ -196,7 +236,9 @@ class Normal:
 
 # %% ../nbs/02_transit.ipynb #e49fbc8e
 def solve(normal: Normal) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Gauss-Newton steps of local (283, L) and shared (S,) parameters; white variance of the depths (283,), nuisance factor (283, S)."""
+    """Gauss-Newton steps of local (283, L) and shared (S,) parameters; white variance of the depths (283,), nuisance
+    factor (283, S).
+    """
     inverse = np.linalg.inv(normal.local)
     gain = inverse @ normal.coupling
     schur = normal.shared - np.einsum("bls,blu->su", normal.coupling, gain)
@@ -223,11 +265,13 @@ class Fit:
         """Full covariance of the depths."""
         return np.diag(self.noise_variance) + self.nuisance @ self.nuisance.T
 
+
 def noise_scale(block: Block, model: np.ndarray, clip: float) -> float:
     """Variance of a block's residuals over their propagated variance, points beyond `clip` robust sigma left out."""
     z2 = (block.flux - model) ** 2 / block.variance
     robust = np.median(z2) / 0.4549  # the median of chi^2 with one degree of freedom
     return max(float(z2[z2 <= clip**2 * robust].mean()), 0.25)
+
 
 def usable(block: Block, model: np.ndarray, scale: float, clip: float) -> np.ndarray:  # bool, (T, B)
     """Points within `clip` sigma, in frames whose mean over bins is within `clip` sigma of the other frames'."""
@@ -247,6 +291,7 @@ class Problem:
     period_h: float
     options: FitOptions
 
+
 @dataclass
 class State:
     """Where the fit stands: parameters and weights."""
@@ -254,6 +299,7 @@ class State:
     local: np.ndarray  # depth, then the level of each visit; (283, 1 + visits)
     shared: np.ndarray  # (S,)
     weights: list[np.ndarray]  # 1 / variance of each block, 0 where clipped
+
 
 def set_up(blocks: list[Block], star: pd.Series, options: FitOptions) -> tuple[Problem, State]:
     """The problem of a planet and where its fit starts."""
@@ -271,9 +317,18 @@ def linearise_all(problem: Problem, state: State) -> list[Linearised]:
     value = dict(zip(problem.prior.names, map(float, state.shared), strict=True))
     place = {name: number for number, name in enumerate(problem.prior.names)}
     return [
-        linearise_block(block, basis, value, place, problem.period_h, state.local[block.bins, 0], state.local[block.bins, 1 + block.visit])
+        linearise_block(
+            block,
+            basis,
+            value,
+            place,
+            problem.period_h,
+            state.local[block.bins, 0],
+            state.local[block.bins, 1 + block.visit],
+        )
         for block, basis in zip(problem.blocks, problem.bases, strict=True)
     ]
+
 
 def normal_equations(problem: Problem, state: State, at: list[Linearised]) -> Normal:
     """Normal equations of data and priors."""
@@ -281,8 +336,12 @@ def normal_equations(problem: Problem, state: State, at: list[Linearised]) -> No
     precision = np.array(problem.prior.std) ** -2.0
     offset = np.array(problem.prior.mean) - state.shared
     normal = Normal(
-        np.zeros((bins, size, size)), np.zeros((bins, size, len(precision))), np.diag(precision),
-        np.zeros((bins, size)), precision * offset, float((precision * offset**2).sum()),
+        np.zeros((bins, size, size)),
+        np.zeros((bins, size, len(precision))),
+        np.diag(precision),
+        np.zeros((bins, size)),
+        precision * offset,
+        float((precision * offset**2).sum()),
     )
     weak = np.array([DEPTH_PRIOR_STD**-2.0, *np.ones(size - 1)])
     center = np.array([DEPTH_PRIOR_MEAN, *np.ones(size - 1)])
@@ -302,15 +361,20 @@ def moved(problem: Problem, state: State, local_step: np.ndarray, shared_step: n
         shared[place] = np.clip(shared[place], low, high)
     return State(local, shared, state.weights)
 
+
 def held(problem: Problem, names: Sequence[str] = ("sma", "b", *LIMB_PRIORS)) -> Problem:
     """The problem with the named parameters held near their prior means."""
-    std = [0.05 * std if name in names else std for name, std in zip(problem.prior.names, problem.prior.std, strict=True)]
+    std = [
+        0.05 * std if name in names else std for name, std in zip(problem.prior.names, problem.prior.std, strict=True)
+    ]
     return replace(problem, prior=Shared(problem.prior.names, problem.prior.mean, std))
+
 
 def first_fraction(problem: Problem, shared_step: np.ndarray, most_h: float = 0.1) -> float:
     """Share of a step that moves no mid-transit time by more than `most_h` hours."""
     moves = [abs(step) for name, step in zip(problem.prior.names, shared_step, strict=True) if name.startswith("t0_h")]
     return min(1.0, most_h / max(*moves, 1e-12))
+
 
 def descend(problem: Problem, state: State) -> tuple[State, list[Linearised], Normal, int]:
     """Gauss-Newton steps with step halving, until chi^2 falls by less than 0.01; also the number of steps."""
@@ -337,17 +401,22 @@ def descend(problem: Problem, state: State) -> tuple[State, list[Linearised], No
 # %% ../nbs/02_transit.ipynb #e915ef5e
 def reweighed(problem: Problem, state: State, at: list[Linearised]) -> tuple[State, list[float]]:
     """The state with noise measured from the residuals and outliers clipped; the noise scale of each block."""
-    scales = [noise_scale(block, linear.model, problem.options.clip_sigma) for block, linear in zip(problem.blocks, at, strict=True)]
+    scales = [
+        noise_scale(block, linear.model, problem.options.clip_sigma)
+        for block, linear in zip(problem.blocks, at, strict=True)
+    ]
     weights = [
         usable(block, linear.model, scale, problem.options.clip_sigma) / (block.variance * scale)
         for block, linear, scale in zip(problem.blocks, at, scales, strict=True)
     ]
     return State(state.local, state.shared, weights), scales
 
+
 def fit_planet(blocks: list[Block], star: pd.Series, options: FitOptions) -> Fit:
     """Fit all visits of a planet at once: depths with their covariance, nuisances marginalised.
 
-    `star` is a row of the star table (sma, i, P). Source of the model: "Ariel Data Challenge 2025 public data" and its public solutions.
+    `star` is a row of the star table (sma, i, P). Source of the model: "Ariel Data Challenge 2025 public data" and
+    its public solutions.
     """
     problem, state = set_up(blocks, star, options)
     state, at, normal, iterations = descend(held(problem), state)
@@ -356,7 +425,11 @@ def fit_planet(blocks: list[Block], star: pd.Series, options: FitOptions) -> Fit
         state, scales = reweighed(problem, state, at)
     state, at, normal, iterations = descend(problem, state)
     _, _, white, nuisance = solve(normal)
-    quality = {"chi2": normal.cost, "iterations": float(iterations), "clipped_fraction": float(np.mean([(weight == 0).mean() for weight in state.weights]))}
+    quality = {
+        "chi2": normal.cost,
+        "iterations": float(iterations),
+        "clipped_fraction": float(np.mean([(weight == 0).mean() for weight in state.weights])),
+    }
     for block, scale in zip(blocks, scales, strict=True):
         quality[f"{'airs' if block.is_airs else 'fgs1'}_noise_scale[{block.visit}]"] = scale
     shared = dict(zip(problem.prior.names, map(float, state.shared), strict=True))
@@ -364,14 +437,25 @@ def fit_planet(blocks: list[Block], star: pd.Series, options: FitOptions) -> Fit
 
 # %% ../nbs/02_transit.ipynb #5f3e306a
 def white_light(blocks: list[Block], models: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """White light and its model of all blocks, one after the other: time, visit, channel (0 FGS1, 1 AIRS), flux, model."""
+    """White light and its model of all blocks, one after the other: time, visit, channel (0 FGS1, 1 AIRS), flux,
+    model.
+    """
     parts = []
     for block, model in zip(blocks, models, strict=True):
         weight = 1 / block.variance.mean(axis=0)
         ones = np.ones(len(block.time_h), np.int8)
-        parts.append((block.time_h, block.visit * ones, int(block.is_airs) * ones, block.flux @ weight / weight.sum(), model @ weight / weight.sum()))
+        parts.append(
+            (
+                block.time_h,
+                block.visit * ones,
+                int(block.is_airs) * ones,
+                block.flux @ weight / weight.sum(),
+                model @ weight / weight.sum(),
+            )
+        )
     names = ("time", "visit", "channel", "white_flux", "white_model")
     return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
+
 
 def plot_white(figure: FigureBase, white: dict[str, np.ndarray], visit: int = 0) -> None:
     """White light, model and residuals of a visit, both channels, into an empty figure."""
@@ -387,11 +471,19 @@ def plot_white(figure: FigureBase, white: dict[str, np.ndarray], visit: int = 0)
         column[1].set(xlabel="time (h)", ylabel="residual (ppm)")
 
 # %% ../nbs/02_transit.ipynb #bf947a43
-def plot_depths(figure: FigureBase, depth: np.ndarray, noise_variance: np.ndarray, nuisance: np.ndarray, truth: np.ndarray | None = None) -> None:
+def plot_depths(
+    figure: FigureBase,
+    depth: np.ndarray,
+    noise_variance: np.ndarray,
+    nuisance: np.ndarray,
+    truth: np.ndarray | None = None,
+) -> None:
     """Depths with 1 sigma errors over wavelength: total and white noise alone; FGS1 in a panel of its own."""
     um, ppm = wavelengths(), 1e6
     total = np.sqrt(noise_variance + (nuisance**2).sum(axis=1))
-    for ax, chosen in zip(figure.subplots(1, 2, sharey=True, width_ratios=[1, 12]), (slice(0, 1), slice(1, None)), strict=True):
+    for ax, chosen in zip(
+        figure.subplots(1, 2, sharey=True, width_ratios=[1, 12]), (slice(0, 1), slice(1, None)), strict=True
+    ):
         style = {"fmt": "o", "ms": 4} if chosen.stop else {"fmt": ".", "ms": 2}
         ax.errorbar(um[chosen], depth[chosen] * ppm, total[chosen] * ppm, color="0.75", **style)
         ax.errorbar(um[chosen], depth[chosen] * ppm, np.sqrt(noise_variance[chosen]) * ppm, color="0.35", **style)
@@ -403,19 +495,29 @@ def plot_depths(figure: FigureBase, depth: np.ndarray, noise_variance: np.ndarra
 # %% ../nbs/02_transit.ipynb #fa50ea54
 STAGE = "02_transit"
 
+
 def write_fit(path: Path, blocks: list[Block], fit: Fit) -> Path:
     """Write a fit as the schema `transit` has it."""
     record = {"shared": fit.shared, "quality": fit.quality}
     return write_npz(
-        path, "transit", depth=fit.depth, noise_variance=fit.noise_variance, nuisance=fit.nuisance,
-        parameters=np.array(json.dumps(record)), **white_light(blocks, fit.models),
+        path,
+        "transit",
+        depth=fit.depth,
+        noise_variance=fit.noise_variance,
+        nuisance=fit.nuisance,
+        parameters=np.array(json.dumps(record)),
+        **white_light(blocks, fit.models),
     )
+
 
 def read_fit(run_dir: str | Path, planet: int) -> dict[str, np.ndarray]:
     """A planet's fit from a run's artifacts, as the schema `transit` has it."""
     return read_npz(run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz", "transit")
 
-def fit_to_file(who: tuple[str, int], run_dir: Path, stars: dict[str, pd.DataFrame], options: FitOptions) -> dict[str, float]:
+
+def fit_to_file(
+    who: tuple[str, int], run_dir: Path, stars: dict[str, pd.DataFrame], options: FitOptions
+) -> dict[str, float]:
     """Fit one planet of a run and write it; its quality figures."""
     blocks = read_blocks(run_dir, who[1])
     star = pd.Series(stars[who[0]].loc[who[1]])
@@ -430,7 +532,9 @@ def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, worke
     chosen, _ = read_plan(run_dir)
     stars = {split: raw.star_info(split) for split in chosen if chosen[split]}
     everyone = [(split, planet) for split in chosen for planet in chosen[split]]
-    quality = map_planets(partial(fit_to_file, run_dir=run_dir, stars=stars, options=options), everyone, workers, "planets")
+    quality = map_planets(
+        partial(fit_to_file, run_dir=run_dir, stars=stars, options=options), everyone, workers, "planets"
+    )
     timing = {"seconds_per_planet": (time.perf_counter() - start) / len(everyone)}
     for name, content in {"quality.json": quality, "timing.json": timing, "options.json": asdict(options)}.items():
         with atomic_path(run_dir / STAGE / "artifacts" / name) as temporary:
@@ -440,7 +544,9 @@ def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, worke
 # %% ../nbs/02_transit.ipynb #dda34cf3
 def explore(planet: int | None, run_dir: str | Path, truth: np.ndarray | None = None) -> Picture | str:
     """Fit of any planet of a run, from its artifacts: white light with residuals, and the depths."""
-    there = sorted(int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "outputs/fits").glob("transit_*.npz"))
+    there = sorted(
+        int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "outputs/fits").glob("transit_*.npz")
+    )
     if not there or (planet is not None and planet not in there):
         return f"{run_dir} has no fit of {'any planet' if planet is None else planet} yet: run the chapter to its end"
     planet = there[0] if planet is None else planet

@@ -26,6 +26,7 @@ def read_out_of_fold(run_dir: str | Path) -> dict[str, np.ndarray] | None:
     path = run_folder(run_dir, "outputs/checkpoints") / "out_of_fold.npz"
     return read_npz(path, "out_of_fold") if path.is_file() else None
 
+
 def pulls(arrays: dict[str, np.ndarray], predictor: str = "gaussian") -> np.ndarray:  # (P, 283)
     """z = (truth - mu) / sigma, out of fold."""
     return (arrays["truth"] - arrays[f"{predictor}_mu"]) / arrays[f"{predictor}_sigma"]
@@ -34,6 +35,7 @@ def pulls(arrays: dict[str, np.ndarray], predictor: str = "gaussian") -> np.ndar
 def temperature(z: np.ndarray) -> float:
     """The factor on all sigmas that maximises the likelihood of pulls z, (P, 283)."""
     return float(np.sqrt(np.average((z**2).mean(axis=0), weights=BIN_WEIGHTS)))
+
 
 def temperature_interval(z: np.ndarray, draws: int = 500, seed: int = 0) -> tuple[float, float]:
     """90% interval of the temperature from a bootstrap over planets."""
@@ -46,6 +48,7 @@ def temperature_interval(z: np.ndarray, draws: int = 500, seed: int = 0) -> tupl
 def coverage_curve(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Share of pulls (any shape) inside the central interval of each level."""
     return np.array([(np.abs(z) <= ndtri(0.5 + level / 2)).mean() for level in levels])
+
 
 def plot_calibration(figure: FigureBase, z: np.ndarray, tau: float) -> None:
     """Pulls of AIRS and FGS1, coverage before and after the temperature, and coverage over wavelength."""
@@ -68,12 +71,16 @@ def plot_calibration(figure: FigureBase, z: np.ndarray, tau: float) -> None:
 # %% ../nbs/07_uncertainty.ipynb #42fa6ccd
 STAGE = "07_uncertainty"
 
+
 def read_temperature(run_dir: str | Path) -> float:
     """The temperature of a run. Raises `ContractError`."""
     path = run_folder(run_dir, "outputs/calibration") / "temperature.json"
     if not path.is_file():
-        raise ContractError(path, "file", "is missing", "run stage 07_uncertainty, or give --weights of a run that has it")
+        raise ContractError(
+            path, "file", "is missing", "run stage 07_uncertainty, or give --weights of a run that has it"
+        )
     return float(json.loads(path.read_text())["tau"])
+
 
 def temperature_run(run_dir: str | Path, weights_dir: str, enabled: bool, tau_init: float) -> dict[str, object]:
     """The stage: learn the temperature out of fold, or take it over from `weights_dir`; what it wrote."""
@@ -97,7 +104,10 @@ def explore(run_dir: str | Path) -> Picture | str:
     """Calibration of a finished run's error bars, out of fold: pulls, coverage, coverage over wavelength."""
     arrays = read_out_of_fold(run_dir)
     if arrays is None or not (run_folder(run_dir, "outputs/calibration") / "temperature.json").is_file():
-        return f"{run_dir} has no calibrated out-of-fold predictions yet: run the chapter to its end (training labels are needed)"
+        return (
+            f"{run_dir} has no calibrated out-of-fold predictions yet: "
+            f"run the chapter to its end (training labels are needed)"
+        )
     figure = Picture(9, 2.8)
     plot_calibration(figure, pulls(arrays), read_temperature(run_dir))
     return figure

@@ -37,8 +37,18 @@ from spectramind_nb.lib.provenance import (
     write_summary,
 )
 from spectramind_nb.lib.stages import (
-    COMMON, Stage, find_manifests, find_stages, finished, notebooks_folder, read_manifest,
-    stage_index, stage_inputs, stage_parameters, stage_work, why_run,
+    COMMON,
+    Stage,
+    find_manifests,
+    find_stages,
+    finished,
+    notebooks_folder,
+    read_manifest,
+    stage_index,
+    stage_inputs,
+    stage_parameters,
+    stage_work,
+    why_run,
 )
 
 # %% ../../nbs/lib/chain.ipynb #63f8fbdf
@@ -49,12 +59,15 @@ class StageError(Exception):
         self.stage, self.cell, self.problem, self.by_user, self.trace = stage, cell, problem, by_user, trace
         super().__init__(f"{stage.name}: {cell}: {problem}")
 
+
 def _user_errors(kind: type = UserError) -> set[str]:
     return {kind.__name__}.union(*map(_user_errors, kind.__subclasses__()))
+
 
 def _cell_name(cell: Mapping[str, Any]) -> str:
     lines = [line for line in "".join(cell["source"]).splitlines() if line.strip() and not line.startswith("#")]
     return f"cell [{cell.get('execution_count') or '?'}] `{lines[0] if lines else ''}`"
+
 
 def check_complete(stage: Stage) -> None:
     """Raise `StageError` unless every code cell of the executed notebook was run to its end."""
@@ -74,6 +87,7 @@ def _last_cell(stage: Stage) -> str:
             [c for c in cells if c["cell_type"] == "code" and c["metadata"]["papermill"].get("start_time")][-1]
         )
     return "before the first cell"
+
 
 def _tidy_notebook(path: Path) -> None:
     """Keep this machine's folders out of the executed notebook's metadata."""
@@ -95,6 +109,7 @@ def _variables(**wanted: str) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
 
 def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> None:
     import papermill
@@ -240,6 +255,7 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show) -> Path:
     write_json(marker, {**wanted, "files": raw_fingerprint(raw)})
     return raw
 
+
 def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
     if not any((raw / split).is_dir() for split in ("train", "test")):
         problem = "has no train/ or test/ in it" if raw.is_dir() else "is missing"
@@ -278,6 +294,7 @@ class Outcome:
     stage: Stage
     why: str
     manifest: dict[str, Any]
+
 
 def _common(cfg: DictConfig, run_dir: Path, raw: Path) -> dict[str, Any]:
     weights = str(Path(cfg.data.weights).expanduser().resolve()) if cfg.data.weights else ""
@@ -358,6 +375,7 @@ def _upstream_ready(run_dir: Path, earlier: Sequence[Stage]) -> bool:
         simulated = marker.is_file() and "files" in json.loads(marker.read_text(encoding="utf-8"))
         return bool(known.data.raw or simulated) and all(map(finished, earlier))
     return False
+
 
 def ensure_upstream(stage: str, run_dir: str | Path = "runs/example", notebooks: Path | None = None) -> Path:
     """The run folder, with raw data and all stages before `stage` in it; made with profile `example` where it isn't.

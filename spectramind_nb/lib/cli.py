@@ -56,6 +56,7 @@ def short(path: str | Path) -> str:
         return str(Path(path).resolve().relative_to(Path.cwd()))
     return str(path)
 
+
 def explain(error: BaseException, call: Call) -> tuple[int, list[str]]:
     """Exit code and lines for stderr, of whatever ended a call."""
     from spectramind_nb.lib.contracts import UserError
@@ -111,6 +112,7 @@ def _version(asked: bool) -> None:
         print(f"spectramind {__version__}")
         raise typer.Exit
 
+
 @app.callback(epilog=_EPILOG)
 def common(
     version: Annotated[
@@ -127,6 +129,7 @@ Raw = Annotated[Path, typer.Option("--raw", help="Folder with raw data in the ch
 Planets = Annotated[str, typer.Option("--planets", help="Planet ids, such as 1,2,3; all by default.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes a stage.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
+
 
 def planet_ids(text: str) -> list[int]:
     """Planet ids of `1,2,3`. Raises `UserError`."""
@@ -184,8 +187,10 @@ _COLUMNS = {
     "coverage90": "in 90%",
 }
 
+
 def report_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The rows of a report as an aligned table, a line each."""
+
     def cell(name: str, value: Any) -> str:
         if value is None:
             return "–"
@@ -364,6 +369,7 @@ def score(
         from spectramind_nb.lib.metric import score_files
 
         print(json.dumps(score_files(submission, truth, train), indent=1))
+
 
 @app.command(epilog="Example: spectramind validate submission.csv --raw data/mine")
 def validate(

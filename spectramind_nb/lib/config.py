@@ -30,11 +30,13 @@ from .contracts import UserError
 # %% ../../nbs/lib/config.ipynb #09467f8a
 CONFIGS = Path(str(files("spectramind_nb") / "configs")).resolve()
 
+
 class ConfigError(UserError):
     """A setting that can't be: which key, what is wrong, how to mend it."""
 
     def __init__(self, key: str, problem: str, fix: str):
         super().__init__(f"configuration: {key}: {problem}. Fix: {fix}")
+
 
 def nearest(name: str, names: Sequence[str]) -> str:
     """A hint that names the most similar of `names`, or lists them."""
@@ -45,6 +47,7 @@ def nearest(name: str, names: Sequence[str]) -> str:
 def profiles() -> list[str]:
     """Names of the profiles there are."""
     return sorted(path.stem for path in (CONFIGS / "profile").glob("*.yaml"))
+
 
 def _hydra(profile: str, overrides: Sequence[str] = ()) -> DictConfig:
     if profile not in profiles():
@@ -60,6 +63,7 @@ class Override:
     sign: str
     key: str
     text: str | None
+
 
 def parse_override(override: str) -> Override:
     """Take an override apart. Raises `ConfigError` where it has no such form."""
@@ -89,6 +93,7 @@ def same_kind(old: Any, new: Any) -> bool:
         return False
     return isinstance(new, int) if isinstance(old, float) else isinstance(new, type(old))
 
+
 CHOICES = {"simulate.frames": ("tiny", "demo", "full"), "submission.spelling": ("challenge", "specification")}
 
 # %% ../../nbs/lib/config.ipynb #020c0411
@@ -105,9 +110,11 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
     walk(OmegaConf.to_container(cfg, resolve=True), "")  # type: ignore[arg-type]
     return found
 
+
 @lru_cache
 def _known(profile: str) -> dict[str, Any]:
     return flat(_hydra(profile))
+
 
 def _check(override: Override, known: dict[str, Any]) -> None:
     key, value = override.key, None if override.text is None else parse_value(override.key, override.text)
@@ -131,6 +138,7 @@ def _apply(cfg: DictConfig, override: Override) -> None:
     node = OmegaConf.select(cfg, parent) if parent else cfg
     OmegaConf.set_struct(node, False)
     del node[name]
+
 
 def compose(overrides: Sequence[str] = (), profile: str = "demo") -> DictConfig:
     """The configuration of a run: `config_v50.yaml`, then the profile, then the overrides. Raises `ConfigError`."""
@@ -164,9 +172,11 @@ SECTIONS = {
     "09_submission": "submission",
 }
 
+
 def section_name(stage: str) -> str:
     """The dotted name of a stage's section; by default its name without the digits."""
     return SECTIONS.get(stage, stage.split("_", 1)[-1])
+
 
 def section(cfg: DictConfig, stage: str) -> dict[str, Any]:
     """The settings of one stage, as plain values; empty where the configuration has none."""

@@ -28,6 +28,7 @@ from .instrument import CHANNELS, N_BINS, Channel
 class UserError(Exception):
     """Something the user can mend. The command line prints its one line and no traceback."""
 
+
 class ContractError(UserError):
     """A file breaks its contract: which file, which field, what is wrong, how to mend it."""
 
@@ -45,6 +46,7 @@ RUN_FOLDERS = {
     "outputs/calibration": "07_uncertainty/artifacts",
     "outputs": "09_submission/artifacts",
 }
+
 
 def run_folder(run_dir: str | Path, name: str) -> Path:
     """The folder of a run that plays the part of the specification's folder `name`."""
@@ -65,7 +67,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         problem = error.strerror or str(error)
-        raise ContractError(path, "file", f"can't be written ({problem})", "free space or choose a writable folder, then run again") from error
+        raise ContractError(
+            path, "file", f"can't be written ({problem})", "free space or choose a writable folder, then run again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -78,6 +82,7 @@ class Array:
     shape: str  # such as "T H W" or "T 283"
     unit: str
 
+
 _AXES = {"time": Array("float64", "T", "h"), "visit": Array("int8", "T", "visit number")}
 _FRAMES = {
     "frames": Array("float32", "T H W", "e-/CDS pair"),
@@ -88,7 +93,11 @@ _FRAMES = {
 # %% ../../nbs/lib/contracts.ipynb #963cc320
 SCHEMAS: dict[str, dict[str, Array]] = {
     "fgs1": {**_FRAMES, **_AXES},
-    "airs": {**_FRAMES, **_AXES, "trace_meta": Array("str", "", "JSON: slit position, seam indices, dispersion polynomial")},
+    "airs": {
+        **_FRAMES,
+        **_AXES,
+        "trace_meta": Array("str", "", "JSON: slit position, seam indices, dispersion polynomial"),
+    },
     "fgs1_white": {
         "flux": Array("float32", "T", "e-/CDS pair"),
         "variance": Array("float32", "T", "(e-/CDS pair)^2"),
@@ -114,7 +123,10 @@ SCHEMAS: dict[str, dict[str, Array]] = {
     "out_of_fold": {
         "planet": Array("int64", "P", "planet_id"),
         "fold": Array("int8", "P", "fold in which the planet was held out"),
-        **{name: Array("float64", "P 283", "(Rp/Rs)^2") for name in ("truth", "transit_mu", "transit_sigma", "gaussian_mu", "gaussian_sigma")},
+        **{
+            name: Array("float64", "P 283", "(Rp/Rs)^2")
+            for name in ("truth", "transit_mu", "transit_sigma", "gaussian_mu", "gaussian_sigma")
+        },
     },
 }
 
@@ -123,7 +135,9 @@ def check_arrays(file: str | Path, schema: str, arrays: dict[str, np.ndarray]) -
     """Raise `ContractError` unless `arrays` are exactly those of `SCHEMAS[schema]`."""
     wanted = SCHEMAS[schema]
     if missing := sorted(set(wanted) ^ set(arrays)):
-        raise ContractError(file, ", ".join(missing), f"missing or unknown in a {schema} file", f"it holds exactly {sorted(wanted)}")
+        raise ContractError(
+            file, ", ".join(missing), f"missing or unknown in a {schema} file", f"it holds exactly {sorted(wanted)}"
+        )
     sizes: dict[str, int] = {}
     for name, spec in wanted.items():
         array, letters = arrays[name], spec.shape.split()
@@ -133,7 +147,13 @@ def check_arrays(file: str | Path, schema: str, arrays: dict[str, np.ndarray]) -
             for letter, size in zip(letters, array.shape, strict=True)
         )
         if not (kind_fits and shape_fits):
-            raise ContractError(file, name, f"is {array.dtype} {array.shape}, not {spec.dtype} ({spec.shape})", "write it again with this version")
+            raise ContractError(
+                file,
+                name,
+                f"is {array.dtype} {array.shape}, not {spec.dtype} ({spec.shape})",
+                "write it again with this version",
+            )
+
 
 def check_invariants(file: str | Path, data: np.ndarray, variance: np.ndarray, mask: np.ndarray) -> None:
     """Raise `ContractError` unless variance is never negative and NaN in data or variance <=> masked."""
@@ -141,7 +161,12 @@ def check_invariants(file: str | Path, data: np.ndarray, variance: np.ndarray, m
         raise ContractError(file, "variance", "holds negative values", "propagate it, never subtract it")
     unusable = np.isnan(data) | np.isnan(variance)
     if not np.array_equal(unusable, mask):
-        raise ContractError(file, "mask", f"{(unusable ^ mask).sum()} values are NaN without a flag or flagged without NaN", "set both together")
+        raise ContractError(
+            file,
+            "mask",
+            f"{(unusable ^ mask).sum()} values are NaN without a flag or flagged without NaN",
+            "set both together",
+        )
 
 # %% ../../nbs/lib/contracts.ipynb #65ae01ef
 def write_npz(path: str | Path, schema: str, **arrays: np.ndarray) -> Path:
@@ -153,6 +178,7 @@ def write_npz(path: str | Path, schema: str, **arrays: np.ndarray) -> Path:
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **checked)  # type: ignore[arg-type]
     return Path(path)
+
 
 def read_npz(path: str | Path, schema: str) -> dict[str, np.ndarray]:
     """Read the arrays of an npz file, checked against their schema; never unpickles."""
@@ -172,6 +198,7 @@ WAVELENGTH_COLUMNS = tuple(f"wl_{k}" for k in range(1, N_BINS + 1))
 SIGMA_COLUMNS = tuple(f"sigma_{k}" for k in range(1, N_BINS + 1))
 _COPY_AGAIN = "copy the file again from its source"
 
+
 def read_table(path: str | Path, columns: Sequence[str], positive: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV table indexed by planet_id (int), holding `columns` as finite floats; each planet once.
 
@@ -184,20 +211,37 @@ def read_table(path: str | Path, columns: Sequence[str], positive: Sequence[str]
     except (ValueError, OSError) as error:
         raise ContractError(path, "file", f"can't be read ({error})", _COPY_AGAIN) from error
     if missing := [name for name in ("planet_id", *columns) if name not in table]:
-        raise ContractError(path, missing[0], f"column is missing ({len(missing)} in all)", f"the table has planet_id and {len(columns)} columns")
+        raise ContractError(
+            path,
+            missing[0],
+            f"column is missing ({len(missing)} in all)",
+            f"the table has planet_id and {len(columns)} columns",
+        )
     return _checked_rows(path, table, columns, positive)
 
-def _checked_rows(path: str | Path, table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]) -> pd.DataFrame:
+
+def _checked_rows(
+    path: str | Path, table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]
+) -> pd.DataFrame:
     ids = pd.to_numeric(table["planet_id"], errors="coerce")
     if not (ids == ids.round()).all():
         raise ContractError(path, "planet_id", "holds a value that is not a whole number", "planet ids are integers")
     if ids.duplicated().any():
-        raise ContractError(path, "planet_id", f"planet {int(ids[ids.duplicated()].iloc[0])} stands twice", "keep one row a planet")
-    values = table[list(columns)].apply(pd.to_numeric, errors="coerce").set_index(ids.astype("int64").rename("planet_id"))
+        raise ContractError(
+            path, "planet_id", f"planet {int(ids[ids.duplicated()].iloc[0])} stands twice", "keep one row a planet"
+        )
+    values = (
+        table[list(columns)].apply(pd.to_numeric, errors="coerce").set_index(ids.astype("int64").rename("planet_id"))
+    )
     for name in columns:
         bad = ~np.isfinite(values[name].to_numpy()) | ((values[name].to_numpy() <= 0) if name in positive else False)
         if bad.any():
-            raise ContractError(path, name, f"planet {values.index[bad][0]} has {table[name][bad].iloc[0]!r}", "give a number" + (" above zero" if name in positive else ""))
+            raise ContractError(
+                path,
+                name,
+                f"planet {values.index[bad][0]} has {table[name][bad].iloc[0]!r}",
+                "give a number" + (" above zero" if name in positive else ""),
+            )
     return values
 
 # %% ../../nbs/lib/contracts.ipynb #533b55b8
@@ -213,11 +257,17 @@ class RawFolder:
     def planets_on_disk(self, split: str) -> list[int]:
         """Planets of `split` ("train" or "test") that have a folder."""
         folder = self.root / split
-        return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit()) if folder.is_dir() else []
+        return (
+            sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit()) if folder.is_dir() else []
+        )
 
     def star_info(self, split: str) -> pd.DataFrame:
-        """Stars, planets and orbits: Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg), by planet_id."""
-        return read_table(self.root / f"{split}_star_info.csv", STAR_COLUMNS, positive=("Rs", "Ms", "Ts", "P", "sma", "i"))
+        """Stars, planets and orbits: Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg), by
+        planet_id.
+        """
+        return read_table(
+            self.root / f"{split}_star_info.csv", STAR_COLUMNS, positive=("Rs", "Ms", "Ts", "P", "sma", "i")
+        )
 
     def labels(self) -> pd.DataFrame | None:
         """True spectra of training planets, (Rp/Rs)^2 by planet_id and wl_1..wl_283; None where there are none."""
@@ -228,15 +278,27 @@ class RawFolder:
         """The planet's folder; raises `ContractError` where it is missing."""
         folder = self.root / split / str(planet)
         if not folder.is_dir():
-            raise ContractError(folder, "planet folder", "is missing", f"copy it, or choose planets that are there: {self.planets_on_disk(split)[:3]} …")
+            raise ContractError(
+                folder,
+                "planet folder",
+                "is missing",
+                f"copy it, or choose planets that are there: {self.planets_on_disk(split)[:3]} …",
+            )
         return folder
 
     def visits(self, split: str, planet: int) -> list[int]:
         """Visit numbers of a planet, both channels present."""
         folder = self.planet_folder(split, planet)
-        found = {name: {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob(f"{name}_signal_*.parquet")} for name in CHANNELS}
+        found = {
+            name: {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob(f"{name}_signal_*.parquet")} for name in CHANNELS
+        }
         if not all(found.values()) or len(set(map(frozenset, found.values()))) > 1:
-            raise ContractError(folder, "visits", f"signal files are missing: found { {k: sorted(v) for k, v in found.items()} }", _COPY_AGAIN)
+            raise ContractError(
+                folder,
+                "visits",
+                f"signal files are missing: found { {k: sorted(v) for k, v in found.items()} }",
+                _COPY_AGAIN,
+            )
         return sorted(found["FGS1"])
 
 # %% ../../nbs/lib/contracts.ipynb #2896c9d3
@@ -252,7 +314,12 @@ def choose_planets(raw: RawFolder, split: str, wanted: Sequence[int] = ()) -> li
     for planet in chosen:
         raw.planet_folder(split, planet)
         if planet not in known:
-            raise ContractError(path, "planet_id", f"planet {planet} has a folder but no row", "add its star's row or leave the planet out")
+            raise ContractError(
+                path,
+                "planet_id",
+                f"planet {planet} has a folder but no row",
+                "add its star's row or leave the planet out",
+            )
     return sorted(chosen)
 
 # %% ../../nbs/lib/contracts.ipynb #366311a4
@@ -262,6 +329,7 @@ class Adc:
 
     gain: float  # ADU per electron
     offset: float  # electrons
+
 
 def read_adc(raw: RawFolder, channel: Channel, planet: int) -> Adc:
     """Gain and offset of a channel: one row for all planets (2025 layout) or one row a planet (2024 layout)."""
@@ -273,10 +341,17 @@ def read_adc(raw: RawFolder, channel: Channel, planet: int) -> Adc:
     if "planet_id" in table:
         table = table[table["planet_id"] == planet]
     if len(table) != 1 or any(name not in table for name in names):
-        raise ContractError(path, ", ".join(names), f"no single value for planet {planet}", "one row for all planets, or one row a planet")
+        raise ContractError(
+            path,
+            ", ".join(names),
+            f"no single value for planet {planet}",
+            "one row for all planets, or one row a planet",
+        )
     gain, offset = (float(table[name].iloc[0]) for name in names)
     if not (np.isfinite(gain) and gain > 0 and np.isfinite(offset)):
-        raise ContractError(path, names[0], f"gain {gain}, offset {offset}", "the gain is a positive number of ADU per electron")
+        raise ContractError(
+            path, names[0], f"gain {gain}, offset {offset}", "the gain is a positive number of ADU per electron"
+        )
     return Adc(gain, offset)
 
 # %% ../../nbs/lib/contracts.ipynb #8963ccde
@@ -286,7 +361,10 @@ def _read_parquet(path: Path) -> pa.Table:
     try:
         return pq.read_table(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise ContractError(path, "file", f"truncated or not a parquet file ({str(error).splitlines()[0]})", _COPY_AGAIN) from error
+        raise ContractError(
+            path, "file", f"truncated or not a parquet file ({str(error).splitlines()[0]})", _COPY_AGAIN
+        ) from error
+
 
 def read_pair_times(raw: RawFolder, channel: Channel, pairs: int) -> np.ndarray:  # hours, (pairs,)
     """Time of each CDS pair: the mean of its two reads' entries in axis_info.parquet."""
@@ -297,7 +375,12 @@ def read_pair_times(raw: RawFolder, channel: Channel, pairs: int) -> np.ndarray:
     hours = table[name].drop_null().to_numpy()
     hours = hours[np.isfinite(hours)]
     if len(hours) < 2 * pairs:
-        raise ContractError(path, name, f"{len(hours)} times for {2 * pairs} frames", "the axis belongs to other data: copy both from one source")
+        raise ContractError(
+            path,
+            name,
+            f"{len(hours)} times for {2 * pairs} frames",
+            "the axis belongs to other data: copy both from one source",
+        )
     return hours[: 2 * pairs].reshape(pairs, 2).mean(axis=1)
 
 # %% ../../nbs/lib/contracts.ipynb #6af821bf
@@ -311,7 +394,9 @@ class CalibrationSet:
     linear_corr: np.ndarray  # polynomial coefficients in ascending order, (6, rows, columns)
     read: np.ndarray  # e-, read noise of one read, (rows, columns)
 
+
 CALIBRATION_DTYPES = {"dark": "float64", "dead": "bool", "flat": "float64", "linear_corr": "float64", "read": "float64"}
+
 
 def read_calibration(folder: Path, channel: Channel) -> CalibrationSet:
     """Read and check the five files of a calibration folder. Raises `ContractError`."""
@@ -333,13 +418,28 @@ def _check_live_pixels(folder: Path, calibration: CalibrationSet) -> None:
     live = ~calibration.dead
     if (~live).all(axis=1).any():
         row = int(np.flatnonzero((~live).all(axis=1))[0])
-        raise ContractError(folder / "dead.parquet", "dead", f"every pixel of row {row} is dead", "no light can be measured there: get the planet's calibration set again")
+        raise ContractError(
+            folder / "dead.parquet",
+            "dead",
+            f"every pixel of row {row} is dead",
+            "no light can be measured there: get the planet's calibration set again",
+        )
     flat = calibration.flat[live]
     if not np.isfinite(flat).all() or (flat == 0).any():
-        raise ContractError(folder / "flat.parquet", "flat", f"{int((~np.isfinite(flat) | (flat == 0)).sum())} live pixels are zero or NaN", "get the flat again, or mark these pixels in dead.parquet")
+        raise ContractError(
+            folder / "flat.parquet",
+            "flat",
+            f"{int((~np.isfinite(flat) | (flat == 0)).sum())} live pixels are zero or NaN",
+            "get the flat again, or mark these pixels in dead.parquet",
+        )
     for name in ("dark", "read", "linear_corr"):
         if not np.isfinite(getattr(calibration, name)[..., live]).all():
-            raise ContractError(folder / f"{name}.parquet", name, "live pixels are NaN", "get the file again, or mark these pixels in dead.parquet")
+            raise ContractError(
+                folder / f"{name}.parquet",
+                name,
+                "live pixels are NaN",
+                "get the file again, or mark these pixels in dead.parquet",
+            )
 
 # %% ../../nbs/lib/contracts.ipynb #38667ca6
 def check_signal(path: Path, channel: Channel) -> int:  # CDS pairs
@@ -349,17 +449,27 @@ def check_signal(path: Path, channel: Channel) -> int:  # CDS pairs
     try:
         footer = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise ContractError(path, "file", f"truncated or not a parquet file ({str(error).splitlines()[0]})", _COPY_AGAIN) from error
+        raise ContractError(
+            path, "file", f"truncated or not a parquet file ({str(error).splitlines()[0]})", _COPY_AGAIN
+        ) from error
     types = {str(kind) for kind in footer.schema_arrow.types}
     if types != {"uint16"}:
         raise ContractError(path, "dtype", f"is {', '.join(sorted(types))}, not uint16", _COPY_AGAIN)
     rows, columns = footer.metadata.num_rows, footer.metadata.num_columns
     frames, rest = (rows, 0) if columns == channel.pixels else divmod(rows, channel.pixels)
     if columns not in (1, channel.pixels) or rest or not frames:
-        raise ContractError(path, "shape", f"{rows} rows x {columns} columns are no whole number of {channel.rows} x {channel.columns} frames", _COPY_AGAIN)
+        raise ContractError(
+            path,
+            "shape",
+            f"{rows} rows x {columns} columns are no whole number of {channel.rows} x {channel.columns} frames",
+            _COPY_AGAIN,
+        )
     if frames % 2:
-        raise ContractError(path, "frames", f"{frames}, an odd number", "frames come in pairs of reads: copy the file again")
+        raise ContractError(
+            path, "frames", f"{frames}, an odd number", "frames come in pairs of reads: copy the file again"
+        )
     return frames // 2
+
 
 def read_signal(path: Path, channel: Channel) -> np.ndarray:  # ADU, uint16, (pairs, 2, rows, columns)
     """All frames of a signal file as pairs of reads. Raises `ContractError`."""
@@ -379,6 +489,7 @@ SUBMISSION_COLUMNS = {
     "specification": (*(f"mu_{k}" for k in range(N_BINS)), *(f"sigma_{k}" for k in range(N_BINS))),
 }
 
+
 @dataclass(frozen=True)
 class Submission:
     """Predicted spectra with their standard deviations."""
@@ -386,6 +497,7 @@ class Submission:
     planet_id: np.ndarray  # int64, (P,)
     mu: np.ndarray  # (Rp/Rs)^2, (P, 283)
     sigma: np.ndarray  # (Rp/Rs)^2, (P, 283)
+
 
 def read_submission(path: str | Path) -> Submission:
     """Read a submission in either spelling: exact columns, numbers only, sigma positive. Raises `ContractError`."""
@@ -399,7 +511,12 @@ def read_submission(path: str | Path) -> Submission:
     wanted = SUBMISSION_COLUMNS[spelling]
     if columns != set(wanted):
         odd = sorted(columns ^ set(wanted))
-        raise ContractError(path, odd[0], f"missing or unknown column; {len(columns)} columns beside planet_id, not {len(wanted)}", f"columns are {wanted[0]}..{wanted[282]}, {wanted[283]}..{wanted[-1]}")
+        raise ContractError(
+            path,
+            odd[0],
+            f"missing or unknown column; {len(columns)} columns beside planet_id, not {len(wanted)}",
+            f"columns are {wanted[0]}..{wanted[282]}, {wanted[283]}..{wanted[-1]}",
+        )
     table = read_table(path, wanted, positive=wanted[N_BINS:])
     values = table.to_numpy(dtype=np.float64)
     return Submission(table.index.to_numpy(), values[:, :N_BINS], values[:, N_BINS:])
@@ -414,7 +531,13 @@ def write_submission(path: str | Path, submission: Submission, spelling: str = "
         read_submission(temporary)
     return Path(path)
 
+
 def check_planets(path: str | Path, submission: Submission, expected: Sequence[int]) -> None:
     """Raise `ContractError` unless the submission names exactly the `expected` planets."""
     if odd := sorted(set(map(int, submission.planet_id)) ^ set(map(int, expected))):
-        raise ContractError(path, "planet_id", f"planet {odd[0]} is missing or unknown ({len(odd)} in all)", f"the submission names the {len(expected)} test planets, each once")
+        raise ContractError(
+            path,
+            "planet_id",
+            f"planet {odd[0]} is missing or unknown ({len(odd)} in all)",
+            f"the submission names the {len(expected)} test planets, each once",
+        )

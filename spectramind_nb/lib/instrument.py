@@ -53,6 +53,7 @@ SEAM = (0, 1)  # the only instrument seam: FGS1 | first AIRS bin
 AIRS_COLUMNS = slice(39, 321)  # detector columns that become bins; bin order is their reverse
 FGS1_WAVELENGTH_UM = 0.7
 
+
 def airs_column_wavelengths() -> np.ndarray:  # micrometres, (356,), falling
     """Wavelength at the centre of each AIRS-CH0 detector column.
 
@@ -60,6 +61,7 @@ def airs_column_wavelengths() -> np.ndarray:  # micrometres, (356,), falling
     """
     column = np.arange(AIRS.columns)
     return 4.078463141 - 0.004433634066 * column - 6.913472145e-6 * column**2
+
 
 def wavelengths() -> np.ndarray:  # micrometres, (283,), rising
     """The challenge's wavelength grid: FGS1, then the 282 AIRS bins."""

@@ -21,7 +21,9 @@ class Orbit:
     sma: float  # a / Rs
     b: float  # impact parameter, a cos(i) / Rs
 
+
 ORBIT_PARAMETERS = ("t0_h", "sma", "b")  # those with a derivative
+
 
 def separation(time_h: np.ndarray, orbit: Orbit) -> tuple[np.ndarray, np.ndarray]:
     """Projected separation z in stellar radii, (T,), and its derivatives to t0_h, sma and b, (T, 3).
@@ -60,8 +62,11 @@ class TransitGradient:
     u1: np.ndarray
     u2: np.ndarray
 
+
 def transit(time_h: np.ndarray, orbit: Orbit, depth: np.ndarray, u1: np.ndarray, u2: np.ndarray) -> TransitGradient:
-    """Relative flux at `time_h` (T,) with all derivatives, for limb darkening of B bins and their depths (Rp/Rs)^2, (B,) or (1,) for all."""
+    """Relative flux at `time_h` (T,) with all derivatives, for limb darkening of B bins and their depths (Rp/Rs)^2,
+    (B,) or (1,) for all.
+    """
     z, z_gradient = separation(time_h, orbit)
     radius = np.sqrt(np.asarray(depth, float))
     shape = (len(z), len(radius))
@@ -70,7 +75,15 @@ def transit(time_h: np.ndarray, orbit: Orbit, depth: np.ndarray, u1: np.ndarray,
     driver.quad_solution_vector_with_grad(zs, rs, s, s_z, s_r)
     c, c_u = limb_coefficients(u1, u2)
     c, c_u = np.atleast_2d(c), c_u.reshape(-1, 3, 2)
+
     def times(solution: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
         return np.einsum("tbk,bk->tb", solution, coefficients)
+
     per_z = times(s_z, c)
-    return TransitGradient(times(s, c), times(s_r, c) / (2 * radius), z_gradient.T[:, :, None] * per_z, times(s, c_u[..., 0]), times(s, c_u[..., 1]))
+    return TransitGradient(
+        times(s, c),
+        times(s_r, c) / (2 * radius),
+        z_gradient.T[:, :, None] * per_z,
+        times(s, c_u[..., 0]),
+        times(s, c_u[..., 1]),
+    )

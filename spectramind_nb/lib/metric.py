@@ -24,11 +24,13 @@ class Reference:
     mean: float = 0.01469
     std: float = 0.01066
 
+
 DEFAULT_REFERENCE = Reference()  # Ariel Data Challenge 2025 public data
 FGS1_WEIGHT = 57.846
 BIN_WEIGHTS = np.concatenate([[FGS1_WEIGHT], np.ones(N_AIRS_BINS)])
 SIGMA_TRUE = np.concatenate([[1e-6], np.full(N_AIRS_BINS, 1e-5)])  # (Rp/Rs)^2
 SIGMA_FLOOR = 1e-15  # (Rp/Rs)^2
+
 
 def log_likelihood(truth: np.ndarray, mu: np.ndarray | float, sigma: np.ndarray | float) -> np.ndarray:
     """Gaussian log density of `truth`, element by element."""
@@ -47,6 +49,7 @@ def bin_scores(
     ideal = log_likelihood(truth, truth, SIGMA_TRUE)
     return (log_likelihood(truth, mu, sigma) - floor) / (ideal - floor)
 
+
 def score(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE) -> float:
     """The challenge's score, clipped to [0, 1] once at the end."""
     r = bin_scores(truth, mu, sigma, reference)
@@ -59,13 +62,16 @@ def error_parts(truth: np.ndarray, mu: np.ndarray) -> dict[str, np.ndarray]:  # 
     airs = error[:, 1:]
     return {"fgs1": error[:, 0], "airs_mean": airs.mean(axis=1), "airs_shape": airs.std(axis=1)}
 
+
 def coverage(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, level: float) -> float:
     """Share of values inside the central interval of probability `level` (FGS1 and AIRS weighed as in the score)."""
     inside = np.abs(truth - mu) <= ndtri(0.5 + level / 2) * sigma
     return float(np.average(inside.mean(axis=0), weights=BIN_WEIGHTS))
 
 # %% ../../nbs/lib/metric.ipynb #ef0a94f4
-def summary(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE) -> dict[str, float]:
+def summary(
+    truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE
+) -> dict[str, float]:
     """Score, the three error parts (RMS over planets and median of the absolute value, ppm), coverage, spread of z.
 
     Arrays are (P, 283) in (Rp/Rs)^2.
@@ -83,6 +89,7 @@ def reference_of(labels: np.ndarray) -> Reference:
     """The score's zero point from training labels, (N, 283)."""
     return Reference(float(labels.mean()), float(labels.std()))
 
+
 def score_files(submission: Path, truth: Path, train: Path | None = None) -> dict[str, object]:
     """Score a submission file against a truth table. Raises `ContractError` where planets or columns don't agree."""
     predicted = read_submission(submission)
@@ -90,7 +97,13 @@ def score_files(submission: Path, truth: Path, train: Path | None = None) -> dic
     check_planets(submission, predicted, list(table.index))
     reference = reference_of(read_table(train, WAVELENGTH_COLUMNS).to_numpy()) if train else DEFAULT_REFERENCE
     if reference.std == 0:
-        raise ContractError(str(train), "wl_1..wl_283", "all training values are equal", "give the training labels of more planets")
+        raise ContractError(
+            str(train), "wl_1..wl_283", "all training values are equal", "give the training labels of more planets"
+        )
     values = table.loc[predicted.planet_id].to_numpy()
     reported: dict[str, object] = dict(summary(values, predicted.mu, predicted.sigma, reference))
-    return reported | {"reference_mean": reference.mean, "reference_std": reference.std, "reference": str(train) if train else "default"}
+    return reported | {
+        "reference_mean": reference.mean,
+        "reference_std": reference.std,
+        "reference": str(train) if train else "default",
+    }

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 # %% ../../nbs/lib/progress.ipynb #dc7d7ebf
 Item = TypeVar("Item")
 
+
 def status_line() -> Callable[[str], None]:
     """A function that shows a line in place of the one before, in Jupyter or on a terminal; elsewhere nothing."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
@@ -43,11 +44,13 @@ def status_line() -> Callable[[str], None]:
 # %% ../../nbs/lib/progress.ipynb #c1b089b0
 PROGRESS_FILE = "SPECTRAMIND_PROGRESS"
 
+
 def _write_progress(path: Path, label: str, done: int, total: int) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with contextlib.suppress(OSError):
         temporary.write_text(json.dumps({"label": label, "done": done, "total": total}), encoding="utf-8")
         temporary.replace(path)
+
 
 def read_progress(path: Path) -> tuple[str, int, int] | None:
     """Label, done and total of the stage that writes `path`; None while it says nothing."""
@@ -81,6 +84,7 @@ def children(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             found += map(int, path.read_text().split())
     return found
+
 
 def tree_memory(pid: int) -> int:
     """Proportional resident memory of a process and all its descendants, bytes; 0 where it can't be known."""
@@ -141,6 +145,7 @@ class Show:
 
     def close(self) -> None:
         """Nothing more will come."""
+
 
 class Lines(Show):
     """Plain lines on stdout: one when a stage starts, one when it ends, and one a minute in between."""

@@ -34,6 +34,7 @@ def digest(value: Any) -> str:
     """SHA-256 of a plain value (numbers, text, lists, dictionaries in any order)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, read a megabyte at a time."""
     found = hashlib.sha256()
@@ -77,6 +78,7 @@ def raw_fingerprint(raw: Path, planets: Sequence[int] = ()) -> str:
 PACKAGE = Path(str(files("spectramind_nb"))).resolve()
 _ON_TOP = {f"spectramind_nb.lib.{name}" for name in ("chain", "cli", "config", "progress", "provenance", "stages")}
 
+
 def imported_modules(source: str, package: str = "spectramind_nb") -> set[str]:
     """Dotted names in this package that a source text imports; `package` is what one dot stands for there."""
     code = re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE)
@@ -88,6 +90,7 @@ def imported_modules(source: str, package: str = "spectramind_nb") -> set[str]:
             base = resolve_name("." * node.level + (node.module or ""), package)
             names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return {name for name in names if name.startswith("spectramind_nb.")} - _ON_TOP
+
 
 def code_hash(source: str) -> str:
     """A hash of a source text and of all modules of this package that it imports, directly or through others."""
@@ -103,6 +106,7 @@ def code_hash(source: str) -> str:
 # %% ../../nbs/lib/provenance.ipynb #e81d9407
 LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "numba", "torch")
 
+
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that do the arithmetic."""
     found = {}
@@ -112,6 +116,7 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "none"
     return found
+
 
 @lru_cache
 def environment() -> dict[str, str]:
@@ -129,9 +134,11 @@ def environment() -> dict[str, str]:
 # %% ../../nbs/lib/provenance.ipynb #c4e602b5
 NO_SHA = "0000000"
 
+
 @lru_cache
 def git_sha() -> str:
     """The commit of this package's checkout, 12 hexadecimal digits; `0000000` outside one."""
+
     def git(*words: str) -> str:
         try:
             return subprocess.run(
@@ -139,7 +146,9 @@ def git_sha() -> str:
             ).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return ""
+
     return (git("ls-files", "--error-unmatch", "__init__.py") and git("rev-parse", "--short=12", "HEAD")) or NO_SHA
+
 
 def utc_now() -> str:
     """The time now, ISO 8601 in UTC, to the second."""
@@ -173,8 +182,10 @@ EVENT_FIELDS: dict[str, Any] = {
     "status": "ok|warn|fail",
 }
 
+
 def event_faults(event: Mapping[str, Any]) -> list[str]:
     """The fields of an event that break the schema; none in a good event."""
+
     def fits(value: Any, rule: Any) -> bool:
         return (
             isinstance(value, str) and bool(re.fullmatch(rule, value))
@@ -188,8 +199,17 @@ def event_faults(event: Mapping[str, Any]) -> list[str]:
     ]
 
 # %% ../../nbs/lib/provenance.ipynb #1d7b9f34
-def make_event(cmd: str, status: str, started: float, *, run_id: str = "", args: Mapping[str, Any] | None = None,
-               cfg_hash: str = "00000000", seed: int = 0, artifacts: Iterable[str | Path] = ()) -> dict[str, Any]:
+def make_event(
+    cmd: str,
+    status: str,
+    started: float,
+    *,
+    run_id: str = "",
+    args: Mapping[str, Any] | None = None,
+    cfg_hash: str = "00000000",
+    seed: int = 0,
+    artifacts: Iterable[str | Path] = (),
+) -> dict[str, Any]:
     """An event of a call that began at `started` (s, `time.time()`) and ends now. Raises `ValueError`."""
     event = {
         "ts": utc_now(),
@@ -218,6 +238,7 @@ def append_line(path: Path, line: str) -> None:
     finally:
         os.close(descriptor)
 
+
 def read_events(path: Path) -> list[dict[str, Any]]:
     """All events of a log, oldest first; a line torn by a full disk is passed over."""
     events = []
@@ -234,6 +255,7 @@ def write_json(path: Path, value: Any) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
 
 def write_summary(run_dir: Path, cfg_hash: str, seed: int, manifests: Sequence[Mapping[str, Any]]) -> Path:
     """Write `run_hash_summary_v50.json`: commit, configuration, seeds, environment, each stage's artifact hashes."""

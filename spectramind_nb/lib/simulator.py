@@ -21,8 +21,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .contracts import SIGMA_COLUMNS, STAR_COLUMNS, WAVELENGTH_COLUMNS, CalibrationSet, UserError, atomic_path
-from .instrument import ADC_GAIN, ADC_OFFSET, AIRS, CHANNELS, FGS1, N_BINS, VISIT_HOURS, Channel, airs_column_wavelengths, wavelengths
+from spectramind_nb.lib.contracts import (
+    SIGMA_COLUMNS,
+    STAR_COLUMNS,
+    WAVELENGTH_COLUMNS,
+    CalibrationSet,
+    UserError,
+    atomic_path,
+)
+from spectramind_nb.lib.instrument import (
+    ADC_GAIN,
+    ADC_OFFSET,
+    AIRS,
+    CHANNELS,
+    FGS1,
+    N_BINS,
+    VISIT_HOURS,
+    Channel,
+    airs_column_wavelengths,
+    wavelengths,
+)
 from .simulator_frames import expose, ground_calibration, prepare_exposure
 from .simulator_sky import Planet, draw_planet, planet_stream, transit_flux
 
@@ -42,15 +60,20 @@ class FrameCount:
         """Seconds from one reset to the next."""
         return VISIT_HOURS * 3600 / self.pairs(channel)
 
+
 FRAME_COUNTS = {"full": FrameCount(5625, 67500), "demo": FrameCount(375, 2250), "tiny": FrameCount(125, 500)}
 
+
 def frame_hours(frames: FrameCount, channel: Channel) -> np.ndarray:  # (2 * pairs,)
-    """Time of each frame as `axis_info.parquet` has it: .1 s and .2 s after each reset, for AIRS too (its second read is really at 4.6 s)."""
+    """Time of each frame as `axis_info.parquet` has it: .1 s and .2 s after each reset, for AIRS too (its second read
+    is really at 4.6 s).
+    """
     starts = np.arange(frames.pairs(channel)) * frames.cycle_s(channel)
     return ((starts[:, None] + [0.1, 0.2]) / 3600).ravel()
 
 # %% ../../nbs/lib/simulator.ipynb #5fcaca70
 SPLITS = ("train", "test")
+
 
 def planet_ids(seed: int, split: str, count: int) -> list[int]:
     """Distinct random ids; the first ones don't depend on `count`."""
@@ -67,7 +90,10 @@ def planet_ids(seed: int, split: str, count: int) -> list[int]:
 def draw_planets(seed: int, split: str, count: int, ood: bool = False) -> dict[int, Planet]:
     """Planets by id; `ood` changes test planets alone."""
     ids = planet_ids(seed, split, count)
-    return {label: draw_planet(planet_stream(seed, split, number, 1), ood and split == "test") for number, label in enumerate(ids)}
+    return {
+        label: draw_planet(planet_stream(seed, split, number, 1), ood and split == "test")
+        for number, label in enumerate(ids)
+    }
 
 # %% ../../nbs/lib/simulator.ipynb #f5ee9733
 def visit_transit(planet: Planet, visit: int, channel: Channel, hours: np.ndarray) -> np.ndarray:  # (pairs, columns)
@@ -82,6 +108,7 @@ def visit_transit(planet: Planet, visit: int, channel: Channel, hours: np.ndarra
 # %% ../../nbs/lib/simulator.ipynb #535f9702
 CHUNK_BYTES = 16 * 2**20  # of frames exposed at a time
 
+
 def write_signal(path: Path, channel: Channel, pairs: int, chunks: Iterable[np.ndarray]) -> None:
     """Write frames, ADU (some pairs, 2, pixels) a chunk, as one row a read and one uint16 column a pixel."""
     by_pixel, done = np.empty((channel.pixels, 2 * pairs), np.uint16), 0
@@ -92,8 +119,13 @@ def write_signal(path: Path, channel: Channel, pairs: int, chunks: Iterable[np.n
     table = pa.table([pa.array(pixel) for pixel in by_pixel], names=[f"column_{k}" for k in range(channel.pixels)])
     with atomic_path(path) as temporary:
         pq.write_table(
-            table, temporary, row_group_size=2 * pairs, compression="zstd",
-            use_dictionary=False, use_byte_stream_split=True, write_statistics=False,
+            table,
+            temporary,
+            row_group_size=2 * pairs,
+            compression="zstd",
+            use_dictionary=False,
+            use_byte_stream_split=True,
+            write_statistics=False,
         )
 
 # %% ../../nbs/lib/simulator.ipynb #29803d7b
@@ -108,11 +140,22 @@ def write_calibration(folder: Path, calibration: CalibrationSet) -> None:
 # %% ../../nbs/lib/simulator.ipynb #cbc470c8
 def visit_files(folder: Path, visit: int) -> list[Path]:
     """The twelve files of a visit, signals last."""
-    maps = [folder / f"{name}_calibration_{visit}" / f"{part}.parquet" for name in CHANNELS for part in CalibrationSet.__dataclass_fields__]
+    maps = [
+        folder / f"{name}_calibration_{visit}" / f"{part}.parquet"
+        for name in CHANNELS
+        for part in CalibrationSet.__dataclass_fields__
+    ]
     return maps + [folder / f"{name}_signal_{visit}.parquet" for name in CHANNELS]
 
 # %% ../../nbs/lib/simulator.ipynb #156ecfad
-def write_visit(folder: Path, planet: Planet, visit: int, frames: FrameCount, stream: Callable[[int], np.random.Generator], ood: bool = False) -> None:
+def write_visit(
+    folder: Path,
+    planet: Planet,
+    visit: int,
+    frames: FrameCount,
+    stream: Callable[[int], np.random.Generator],
+    ood: bool = False,
+) -> None:
     """Simulate and write one visit. `stream(k)`: the random numbers of channel k."""
     for k, channel in enumerate(CHANNELS.values()):
         rng = stream(k)
@@ -121,7 +164,12 @@ def write_visit(folder: Path, planet: Planet, visit: int, frames: FrameCount, st
         exposure = prepare_exposure(rng, channel, transit, planet.system.Ts, planet.brightness, ood)
         write_calibration(folder / f"{channel.name}_calibration_{visit}", ground_calibration(rng, exposure.detector))
         chunk = max(CHUNK_BYTES // (4 * channel.pixels), 1)
-        write_signal(folder / f"{channel.name}_signal_{visit}.parquet", channel, frames.pairs(channel), expose(rng, exposure, chunk))
+        write_signal(
+            folder / f"{channel.name}_signal_{visit}.parquet",
+            channel,
+            frames.pairs(channel),
+            expose(rng, exposure, chunk),
+        )
 
 # %% ../../nbs/lib/simulator.ipynb #9209dbda
 def _write_csv(path: Path, rows: dict[int, list[float]], columns: Iterable[str]) -> None:
@@ -143,7 +191,11 @@ def write_axes(out: Path, frames: FrameCount) -> None:
         pd.DataFrame({name: pd.Series(values) for name, values in axes.items()}).to_parquet(temporary, index=False)
     with atomic_path(out / "wavelengths.csv") as temporary:
         pd.DataFrame([wavelengths()], columns=list(WAVELENGTH_COLUMNS)).to_csv(temporary, index=False)
-    adc = {f"{name}_adc_{what}": [value] for name in CHANNELS for what, value in (("offset", ADC_OFFSET), ("gain", ADC_GAIN))}
+    adc = {
+        f"{name}_adc_{what}": [value]
+        for name in CHANNELS
+        for what, value in (("offset", ADC_OFFSET), ("gain", ADC_GAIN))
+    }
     with atomic_path(out / "adc_info.csv") as temporary:
         pd.DataFrame(adc).to_csv(temporary, index=False)
 
@@ -151,31 +203,54 @@ def write_axes(out: Path, frames: FrameCount) -> None:
 def write_tables(out: Path, planets: dict[str, dict[int, Planet]]) -> None:
     """Star tables, labels of both splits (train.csv, truth.csv) and a sample submission."""
     for split, labels in zip(SPLITS, ("train.csv", "truth.csv"), strict=True):
-        _write_csv(out / f"{split}_star_info.csv", {k: list(p.system.row().values()) for k, p in planets[split].items()}, STAR_COLUMNS)
+        _write_csv(
+            out / f"{split}_star_info.csv",
+            {k: list(p.system.row().values()) for k, p in planets[split].items()},
+            STAR_COLUMNS,
+        )
         _write_csv(out / labels, {k: list(p.spectrum) for k, p in planets[split].items()}, WAVELENGTH_COLUMNS)
-    _write_csv(out / "sample_submission.csv", {k: [0.456] * (2 * N_BINS) for k in planets["test"]}, (*WAVELENGTH_COLUMNS, *SIGMA_COLUMNS))
+    _write_csv(
+        out / "sample_submission.csv",
+        {k: [0.456] * (2 * N_BINS) for k in planets["test"]},
+        (*WAVELENGTH_COLUMNS, *SIGMA_COLUMNS),
+    )
 
 # %% ../../nbs/lib/simulator.ipynb #4478ab18
 SIMULATOR_VERSION = "spectramind-simulator 1.1 (analytic atmospheres)"
 
+
 def _truth(planet: Planet) -> dict[str, Any]:
-    visits = [{**asdict(orbit), "fgs1_t0_h": orbit.t0_h + delay} for orbit, delay in zip(planet.orbits, planet.fgs1_delay_h, strict=True)]
+    visits = [
+        {**asdict(orbit), "fgs1_t0_h": orbit.t0_h + delay}
+        for orbit, delay in zip(planet.orbits, planet.fgs1_delay_h, strict=True)
+    ]
     limb = {"FGS1": planet.limb[0].tolist(), "AIRS": planet.limb[1:].mean(axis=0).tolist()}
-    return {"visits": visits, "limb_darkening": limb, "brightness": planet.brightness, "atmosphere": asdict(planet.atmosphere)}
+    return {
+        "visits": visits,
+        "limb_darkening": limb,
+        "brightness": planet.brightness,
+        "atmosphere": asdict(planet.atmosphere),
+    }
 
 # %% ../../nbs/lib/simulator.ipynb #9f143ffa
 def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int, Planet]]) -> None:
-    """Write simulation.json, or find it there with the same request. Raises `UserError` where the folder holds anything else."""
+    """Write simulation.json, or find it there with the same request. Raises `UserError` where the folder holds
+    anything else.
+    """
     path = out / "simulation.json"
     if path.exists():
         found = json.loads(path.read_text())
         if odd := [name for name, value in request.items() if found.get(name) != value]:
             problem = f"{odd[0]} is {found.get(odd[0])!r}, not {request[odd[0]]!r}"
-            raise UserError(f"{out} holds another simulation ({problem}). Fix: choose another folder, or remove this one")
+            raise UserError(
+                f"{out} holds another simulation ({problem}). Fix: choose another folder, or remove this one"
+            )
         return
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} holds files that no simulation wrote. Fix: choose an empty folder")
-    truth = {split: {str(label): _truth(planet) for label, planet in members.items()} for split, members in planets.items()}
+    truth = {
+        split: {str(label): _truth(planet) for label, planet in members.items()} for split, members in planets.items()
+    }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({**request, "truth": truth}, indent=1, default=float))
 
@@ -200,15 +275,31 @@ def simulate_dataset(
         asked = f"planets = {planets}, test_planets = {test_planets}, workers = {workers}, seed = {seed}"
         raise UserError(f"{asked} can't be. Fix: at least one planet and one worker, nothing negative")
     out = Path(out)
-    drawn = {split: draw_planets(seed, split, count, ood) for split, count in zip(SPLITS, (planets, test_planets), strict=True)}
-    request = {"simulator": SIMULATOR_VERSION, "seed": seed, "planets": planets, "test_planets": test_planets, "frames": frames, "ood": ood}
+    drawn = {
+        split: draw_planets(seed, split, count, ood)
+        for split, count in zip(SPLITS, (planets, test_planets), strict=True)
+    }
+    request = {
+        "simulator": SIMULATOR_VERSION,
+        "seed": seed,
+        "planets": planets,
+        "test_planets": test_planets,
+        "frames": frames,
+        "ood": ood,
+    }
     claim_folder(out, request, drawn)
     write_axes(out, FRAME_COUNTS[frames])
     write_tables(out, drawn)
     _write_planets(out, drawn, request, workers, progress or (lambda done, total: None))
 
 # %% ../../nbs/lib/simulator.ipynb #82e71f67
-def _write_planets(out: Path, drawn: dict[str, dict[int, Planet]], request: dict[str, Any], workers: int, progress: Callable[[int, int], None]) -> None:
+def _write_planets(
+    out: Path,
+    drawn: dict[str, dict[int, Planet]],
+    request: dict[str, Any],
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> None:
     seed, frames = request["seed"], FRAME_COUNTS[request["frames"]]
 
     def write(split: str, number: int, label: int) -> None:

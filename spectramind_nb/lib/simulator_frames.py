@@ -44,6 +44,7 @@ LINEAR_CORR = {  # median over pixels of the challenge's linear_corr maps
     "FGS1": (0.274, 0.99992, 5.7e-9, 8.45e-12, -3.6e-17, 6.6e-23),
 }
 
+
 def draw_dark(rng: np.random.Generator, channel: Channel, hot_fraction: float) -> np.ndarray:  # e-/s
     """Dark current: .0065 e-/s in most pixels, a tail of hot ones."""
     shape = (channel.rows, channel.columns)
@@ -59,7 +60,9 @@ def draw_read_noise(rng: np.random.Generator, channel: Channel) -> np.ndarray:  
 
 # %% ../../nbs/lib/simulator_frames.ipynb #278c8299
 def draw_linear_corr(rng: np.random.Generator, channel: Channel) -> np.ndarray:  # (6, rows, columns)
-    """Polynomial a pixel from measured to true electrons, coefficients in ascending order; rising up to 200,000 e- at least."""
+    """Polynomial a pixel from measured to true electrons, coefficients in ascending order; rising up to 200,000 e- at
+    least.
+    """
     shape = (channel.rows, channel.columns)
     corr = np.ones((6, *shape)) * np.reshape(LINEAR_CORR[channel.name], (6, 1, 1))
     corr[0] += rng.normal(0, 0.13, shape)
@@ -81,7 +84,9 @@ def draw_detector(rng: np.random.Generator, channel: Channel, ood: bool = False)
 
 # %% ../../nbs/lib/simulator_frames.ipynb #ca888488
 def ground_calibration(rng: np.random.Generator, detector: Detector) -> CalibrationSet:
-    """What the calibration files say: flat off by 0.05%, dark by 4% and .0005 e-/s, read noise by 1%; linear_corr and dead exact."""
+    """What the calibration files say: flat off by 0.05%, dark by 4% and .0005 e-/s, read noise by 1%; linear_corr and
+    dead exact.
+    """
     shape = detector.dark.shape
     flat = detector.response + 0.0005 * rng.normal(size=shape)
     dark = detector.dark * (1 + 0.04 * rng.normal(size=shape)) + 0.0005 * rng.normal(size=shape)
@@ -106,6 +111,7 @@ FGS1_GAUSSIANS = (  # share of the light, row, column, sigma in pixels; fitted t
 )
 FGS1_PEDESTAL = 0.012  # share of the light spread evenly
 
+
 def fgs1_image(row: float, column: float, stretch: float) -> np.ndarray:  # share of the light, (32, 32)
     """The star's image, moved by `row` and `column` pixels and widened by the factor 1 + `stretch`."""
     image = np.full((32, 32), FGS1_PEDESTAL / 1024)
@@ -116,7 +122,10 @@ def fgs1_image(row: float, column: float, stretch: float) -> np.ndarray:  # shar
 # %% ../../nbs/lib/simulator_frames.ipynb #4981ccb1
 AIRS_CENTRE_ROW = 15.6
 
-def airs_profile(wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0.0) -> np.ndarray:  # share of the light, (32, wavelengths)
+
+def airs_profile(
+    wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0.0
+) -> np.ndarray:  # share of the light, (32, wavelengths)
     """Cross-dispersion profile of the AIRS trace at each wavelength."""
     red, centre = wavelength_um - 3, AIRS_CENTRE_ROW + row
     wings, pedestal = 0.264 - 0.091 * red, 0.028 + 0.010 * red
@@ -133,7 +142,9 @@ def airs_image(spectrum: np.ndarray, row: float, column: float, stretch: float) 
 
 # %% ../../nbs/lib/simulator_frames.ipynb #d1a511c6
 def image_modes(image: Callable[[float, float, float], np.ndarray], step: float = 0.05) -> np.ndarray:  # (pixels, 7)
-    """Taylor pictures of `image(row, column, stretch)`: image, d/drow, d/dcolumn, three second derivatives, d/dstretch."""
+    """Taylor pictures of `image(row, column, stretch)`: image, d/drow, d/dcolumn, three second derivatives,
+    d/dstretch.
+    """
     here = image(0, 0, 0)
     up, down, right, left = image(step, 0, 0), image(-step, 0, 0), image(0, step, 0), image(0, -step, 0)
     crossed = image(step, step, 0) - image(step, -step, 0) - image(-step, step, 0) + image(-step, -step, 0)
@@ -150,18 +161,39 @@ def image_modes(image: Callable[[float, float, float], np.ndarray], step: float 
 
 # %% ../../nbs/lib/simulator_frames.ipynb #88574f75
 STAR_KNOTS = {  # um: e-/s a column
-    1.64: 450, 1.70: 3500, 1.75: 8000, 1.81: 7600, 1.86: 8200, 1.916: 13800, 1.95: 22000, 2.04: 30000, 2.38: 18000, 2.77: 11700,
-    3.12: 6500, 3.45: 4700, 3.73: 3200, 3.83: 2100, 3.90: 1000, 3.94: 450, 3.97: 175, 4.00: 70, 4.08: 19,
+    1.64: 450,
+    1.70: 3500,
+    1.75: 8000,
+    1.81: 7600,
+    1.86: 8200,
+    1.916: 13800,
+    1.95: 22000,
+    2.04: 30000,
+    2.38: 18000,
+    2.77: 11700,
+    3.12: 6500,
+    3.45: 4700,
+    3.73: 3200,
+    3.83: 2100,
+    3.90: 1000,
+    3.94: 450,
+    3.97: 175,
+    4.00: 70,
+    4.08: 19,
 }
 FGS1_STAR_E_S = 2.6e6  # e-/s
 REFERENCE_STAR_K = 5887.0
 
+
 def planck_ratio(wavelength_um: np.ndarray | float, temperature_K: float) -> np.ndarray:
     """Photon rate of a black body over that of the reference star; both stars equal at 1.2 um."""
+
     def shape(um: np.ndarray, kelvin: float) -> np.ndarray:
         return np.expm1(14387.8 / (1.2 * kelvin)) / np.expm1(14387.8 / (um * kelvin))
+
     um = np.asarray(wavelength_um, dtype=float)
     return shape(um, temperature_K) / shape(um, REFERENCE_STAR_K)
+
 
 def airs_star(temperature_K: float, brightness: float) -> np.ndarray:  # e-/s a column, (356,)
     """The star's spectrum on the AIRS detector."""
@@ -171,7 +203,9 @@ def airs_star(temperature_K: float, brightness: float) -> np.ndarray:  # e-/s a 
 
 # %% ../../nbs/lib/simulator_frames.ipynb #2838b7ec
 def draw_gain_drift(rng: np.random.Generator, terms: int) -> np.ndarray:  # (6, terms)
-    """Polynomial coefficients in time x wavelength, both from -1 to 1; `terms` is 6, or 1 for a channel without wavelengths."""
+    """Polynomial coefficients in time x wavelength, both from -1 to 1; `terms` is 6, or 1 for a channel without
+    wavelengths.
+    """
     coefficients = rng.uniform(-1, 1, (6, terms))
     rms = polygrid2d(np.linspace(-1, 1, 101), np.linspace(-1, 1, 51), coefficients).std()
     return coefficients * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6))) / rms
@@ -194,6 +228,7 @@ class Exposure:
 JITTER_ROW_PX, JITTER_COLUMN_PX, JITTER_WIDTH = 0.121, 0.096, 0.002  # rms in 0.1 s
 JITTER_MEMORY = 0.65  # correlation between two successive exposures of 0.1 s
 BAD_LAST_PAIR_CHANCE = 0.05
+
 
 def draw_wander(rng: np.random.Generator, pairs: int) -> np.ndarray:  # (pairs, 3)
     """Slow drift of pointing (.02 pixel) and width (.1%) within a visit: a cubic in time."""
@@ -223,7 +258,10 @@ def prepare_exposure(
     background = foreground * response + detector.dark.ravel()
     return Exposure(detector, modes, background, transit * gain, draw_wander(rng, pairs), jitter, bad_last_pair=bad)
 
-def _star_image(channel: Channel, temperature_K: float, brightness: float) -> Callable[[float, float, float], np.ndarray]:
+
+def _star_image(
+    channel: Channel, temperature_K: float, brightness: float
+) -> Callable[[float, float, float], np.ndarray]:
     if channel == AIRS:
         spectrum = airs_star(temperature_K, brightness)
         return lambda row, column, stretch: airs_image(spectrum, row, column, stretch)
@@ -318,7 +356,9 @@ def _expose(
                 adu[n, k, p] = int(min(max((measured - ADC_OFFSET) * ADC_GAIN, 0.0), 65535.0))
 
 # %% ../../nbs/lib/simulator_frames.ipynb #1f0fb1bd
-def expose(rng: np.random.Generator, exposure: Exposure, chunk: int) -> Iterator[np.ndarray]:  # ADU, uint16, (chunk, 2, pixels)
+def expose(
+    rng: np.random.Generator, exposure: Exposure, chunk: int
+) -> Iterator[np.ndarray]:  # ADU, uint16, (chunk, 2, pixels)
     """Frames of a visit, `chunk` pairs at a time; what comes out doesn't depend on `chunk`."""
     detector, pairs = exposure.detector, len(exposure.light)
     channel = detector.channel
@@ -330,6 +370,18 @@ def expose(rng: np.random.Generator, exposure: Exposure, chunk: int) -> Iterator
             light[-1] *= 0.5
         adu = np.empty((len(light), 2, channel.pixels), np.uint16)
         wander = exposure.wander[start : start + chunk]
-        _expose(rng, np.array(channel.read_times_s), light, column, exposure.modes, exposure.background, wander,
-                exposure.jitter, exposure.ray_rate, corr, read, adu)
+        _expose(
+            rng,
+            np.array(channel.read_times_s),
+            light,
+            column,
+            exposure.modes,
+            exposure.background,
+            wander,
+            exposure.jitter,
+            exposure.ray_rate,
+            corr,
+            read,
+            adu,
+        )
         yield adu

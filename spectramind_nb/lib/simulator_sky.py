@@ -59,16 +59,32 @@ def draw_system(rng: np.random.Generator) -> System:
 # %% ../../nbs/lib/simulator_sky.ipynb #f6c78bea
 BANDS: dict[str, tuple[tuple[float, float, float], ...]] = {  # centre um, width um, log10 peak cm2/molecule
     "H2O": ((0.72, 0.02, -24.3), (1.87, 0.06, -20.8), (2.75, 0.11, -20.5), (3.13, 0.13, -20.4), (3.6, 0.4, -22.8)),
-    "CO2": ((1.96, 0.012, -22.0), (2.01, 0.014, -21.6), (2.06, 0.012, -22.0),
-            (2.69, 0.03, -19.6), (2.77, 0.03, -19.6), (4.26, 0.035, -17.5)),
-    "CH4": ((0.73, 0.01, -24.5), (2.30, 0.06, -20.7), (2.60, 0.08, -21.3),
-            (3.31, 0.10, -19.2), (3.32, 0.006, -18.8), (3.75, 0.15, -21.3)),
+    "CO2": (
+        (1.96, 0.012, -22.0),
+        (2.01, 0.014, -21.6),
+        (2.06, 0.012, -22.0),
+        (2.69, 0.03, -19.6),
+        (2.77, 0.03, -19.6),
+        (4.26, 0.035, -17.5),
+    ),
+    "CH4": (
+        (0.73, 0.01, -24.5),
+        (2.30, 0.06, -20.7),
+        (2.60, 0.08, -21.3),
+        (3.31, 0.10, -19.2),
+        (3.32, 0.006, -18.8),
+        (3.75, 0.15, -21.3),
+    ),
     "CO": ((2.345, 0.035, -21.2), (4.67, 0.07, -18.5)),
     "NH3": ((1.97, 0.03, -20.6), (2.25, 0.05, -20.6), (2.95, 0.08, -19.6)),
 }
 TRAINING_MOLECULES = ("H2O", "CO2", "CH4", "CO")
 LOG_ABUNDANCE = {  # log10 volume mixing ratio, from and to
-    "H2O": (-5.0, -2.5), "CO2": (-8.5, -5.0), "CH4": (-7.5, -4.0), "CO": (-6.0, -3.5), "NH3": (-5.0, -3.5),
+    "H2O": (-5.0, -2.5),
+    "CO2": (-8.5, -5.0),
+    "CH4": (-7.5, -4.0),
+    "CO": (-6.0, -3.5),
+    "NH3": (-5.0, -3.5),
 }
 
 # %% ../../nbs/lib/simulator_sky.ipynb #1b58059b
@@ -105,6 +121,7 @@ def draw_atmosphere(rng: np.random.Generator, system: System, ood: bool = False)
 BOLTZMANN, ATOMIC_MASS = 1.380649e-23, 1.66053907e-27  # J/K, kg
 GRAVITY_MASS_JUPITER, SOLAR_RADIUS_M = 1.26687e17, 6.957e8  # m3/s2, m
 HYDROGEN_RAYLEIGH_CM2 = 2.9e-28  # cm2/molecule of gas at 0.7 um
+
 
 def opacity(atmosphere: Atmosphere, wavelength_um: np.ndarray, chord_m: float) -> np.ndarray:  # cm2/molecule of gas
     """Molecules, haze and cloud. `chord_m`: length of the grazing path, sqrt(2 pi R H), m."""
@@ -212,5 +229,7 @@ def draw_planet(rng: np.random.Generator, ood: bool = False) -> Planet:
     visits = 2 if rng.random() < 0.1 else 1
     sma, inclination = system.sma * (1 + 0.01 * rng.normal()), min(system.i + 0.1 * rng.normal(), 90.0)
     orbits = tuple(Orbit(rng.uniform(3.0, 4.5), system.P, sma, inclination) for _ in range(visits))
-    delays = tuple(float(np.clip(rng.normal(0, 0.005 if rng.random() < 0.05 else 0.0008), -0.015, 0.015)) for _ in range(visits))
+    delays = tuple(
+        float(np.clip(rng.normal(0, 0.005 if rng.random() < 0.05 else 0.0008), -0.015, 0.015)) for _ in range(visits)
+    )
     return Planet(system, atmosphere, spectrum, limb, brightness, orbits, delays)

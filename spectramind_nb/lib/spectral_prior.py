@@ -40,6 +40,7 @@ def normalised_shapes(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     amplitude = np.maximum(shape[:, 1:].std(axis=1), 1e-7)
     return mean, amplitude, shape / amplitude[:, None]
 
+
 def principal_components(shapes: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Directions (rank, 283) and second moments (rank,) of the AIRS part of normalised shapes; no mean is taken out."""
     _, singular, directions = np.linalg.svd(shapes, full_matrices=False)
@@ -51,6 +52,7 @@ def matern52(um: np.ndarray, length_um: float) -> np.ndarray:
     x = np.sqrt(5) * np.abs(um[:, None] - um[None, :]) / length_um
     return (1 + x + x**2 / 3) * np.exp(-x)
 
+
 def held_out_rest(shapes: np.ndarray, rank: int, folds: int = 5) -> np.ndarray:
     """What principal components of other spectra leave of each normalised shape, (n, 283)."""
     rest = np.empty_like(shapes)
@@ -60,8 +62,11 @@ def held_out_rest(shapes: np.ndarray, rank: int, folds: int = 5) -> np.ndarray:
         rest[test] = shapes[test] - shapes[test] @ directions.T @ directions
     return rest
 
+
 def fit_gp(rest: np.ndarray) -> tuple[float, float, float]:
-    """Variance, length (um) and white share of a Gaussian process for the AIRS part of the rest, by maximum likelihood on a grid."""
+    """Variance, length (um) and white share of a Gaussian process for the AIRS part of the rest, by maximum
+    likelihood on a grid.
+    """
     um, data = wavelengths()[1:], rest[:, 1:]
     best = (-np.inf, 0.0, 0.1, 0.0)
     for length in (0.03, 0.06, 0.12, 0.25, 0.5):
@@ -76,10 +81,16 @@ def fit_gp(rest: np.ndarray) -> tuple[float, float, float]:
 # %% ../../nbs/lib/spectral_prior.ipynb #01a7c6e5
 MIN_SPECTRA = 10
 
+
 def learn_prior(spectra: np.ndarray, rank: int = 5, amplitudes: int = 15) -> SpectralPrior:
     """Learn the prior from training spectra (n, 283) in (Rp/Rs)^2. Raises `ContractError` for too few."""
     if len(spectra) < MIN_SPECTRA:
-        raise ContractError("train.csv", "planet_id", f"{len(spectra)} labelled planets are too few for a spectral prior", f"give {MIN_SPECTRA} or more, or --weights of an earlier run")
+        raise ContractError(
+            "train.csv",
+            "planet_id",
+            f"{len(spectra)} labelled planets are too few for a spectral prior",
+            f"give {MIN_SPECTRA} or more, or --weights of an earlier run",
+        )
     mean, amplitude, shapes = normalised_shapes(spectra)
     rank = min(rank, len(spectra) // 4)
     directions, moments = principal_components(shapes, rank)
@@ -92,8 +103,11 @@ def learn_prior(spectra: np.ndarray, rank: int = 5, amplitudes: int = 15) -> Spe
     grid, weights = amplitude_grid(amplitude, amplitudes)
     return SpectralPrior(float(mean.mean()), float(2 * mean.std()), covariance, grid, weights)
 
+
 def amplitude_grid(amplitude: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A logarithmic grid over the amplitudes seen, a factor of 2 beyond them either side, with smoothed frequencies as weights."""
+    """A logarithmic grid over the amplitudes seen, a factor of 2 beyond them either side, with smoothed frequencies
+    as weights.
+    """
     grid = np.geomspace(amplitude.min() / 2, amplitude.max() * 2, size)
     width = np.log(grid[1] / grid[0]) + np.log(amplitude).std() * len(amplitude) ** -0.2
     kernel = np.exp(-0.5 * (np.log(grid[:, None] / amplitude[None, :]) / width) ** 2)
@@ -110,6 +124,7 @@ class Posterior:
     amplitude: float  # posterior mean of s, (Rp/Rs)^2
     log_evidence: float
 
+
 def combine(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray) -> Posterior:
     """Posterior of a spectrum from depths (283,) and their covariance (283, 283), both in (Rp/Rs)^2."""
     basis, strength, offset, ones = _whitened(prior, covariance, depth - prior.mean_depth)
@@ -117,17 +132,28 @@ def combine(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray) -> 
     level = 1 / (prior.std_depth**-2 + (shrink * ones**2).sum(axis=1))
     toward_level = shrink * ones
     residual = shrink * offset - (level * (toward_level @ offset))[:, None] * toward_level
-    log_weights = np.log(prior.amplitude_weights) + 0.5 * (np.log(shrink).sum(axis=1) + np.log(level) - residual @ offset)
+    log_weights = np.log(prior.amplitude_weights) + 0.5 * (
+        np.log(shrink).sum(axis=1) + np.log(level) - residual @ offset
+    )
     weights = np.exp(log_weights - logsumexp(log_weights))
     mean = offset - weights @ residual
     spread = (residual - weights @ residual) * np.sqrt(weights)[:, None]
     toward_level = toward_level * np.sqrt(weights * level)[:, None]
     inner = np.diag(1 - weights @ shrink) + toward_level.T @ toward_level + spread.T @ spread
-    return Posterior(prior.mean_depth + basis @ mean, basis @ inner @ basis.T, float(weights @ prior.amplitudes), float(logsumexp(log_weights)))
+    return Posterior(
+        prior.mean_depth + basis @ mean,
+        basis @ inner @ basis.T,
+        float(weights @ prior.amplitudes),
+        float(logsumexp(log_weights)),
+    )
 
 # %% ../../nbs/lib/spectral_prior.ipynb #36b7b75b
-def _whitened(prior: SpectralPrior, covariance: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Basis in which the noise is the identity and K is diagonal (283, 283); K's diagonal, `offset` and the flat spectrum there."""
+def _whitened(
+    prior: SpectralPrior, covariance: np.ndarray, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Basis in which the noise is the identity and K is diagonal (283, 283); K's diagonal, `offset` and the flat
+    spectrum there.
+    """
     factor = np.linalg.cholesky(covariance)
     half = solve_triangular(factor, prior.shape_covariance, lower=True)
     strength, rotation = np.linalg.eigh(solve_triangular(factor, half.T, lower=True))
@@ -135,7 +161,14 @@ def _whitened(prior: SpectralPrior, covariance: np.ndarray, offset: np.ndarray) 
     return factor @ rotation, np.maximum(strength, 0), rotation.T @ inside[:, 0], rotation.T @ inside[:, 1]
 
 # %% ../../nbs/lib/spectral_prior.ipynb #16d6ac1c
-_FIELDS = {"mean_depth": (), "std_depth": (), "shape_covariance": (N_BINS, N_BINS), "amplitudes": None, "amplitude_weights": None}
+_FIELDS = {
+    "mean_depth": (),
+    "std_depth": (),
+    "shape_covariance": (N_BINS, N_BINS),
+    "amplitudes": None,
+    "amplitude_weights": None,
+}
+
 
 def write_prior(path: str | Path, prior: SpectralPrior) -> Path:
     """Write a prior as npz, whole or not at all."""
@@ -143,12 +176,21 @@ def write_prior(path: str | Path, prior: SpectralPrior) -> Path:
         np.savez_compressed(stream, **{name: np.asarray(getattr(prior, name)) for name in _FIELDS})  # type: ignore[arg-type]
     return Path(path)
 
+
 def read_prior(path: str | Path) -> SpectralPrior:
     """Read a prior. Raises `ContractError`."""
     if not Path(path).is_file():
         raise ContractError(path, "file", "is missing", "run stage 06_training, or give --weights of a run that has it")
     with np.load(path, allow_pickle=False) as archive:
-        if set(archive.files) != set(_FIELDS) or any(shape is not None and archive[name].shape != shape for name, shape in _FIELDS.items()):
+        if set(archive.files) != set(_FIELDS) or any(
+            shape is not None and archive[name].shape != shape for name, shape in _FIELDS.items()
+        ):
             raise ContractError(path, "arrays", f"are not {sorted(_FIELDS)}", "run stage 06_training again")
         arrays = {name: archive[name] for name in _FIELDS}
-    return SpectralPrior(float(arrays["mean_depth"]), float(arrays["std_depth"]), arrays["shape_covariance"], arrays["amplitudes"], arrays["amplitude_weights"])
+    return SpectralPrior(
+        float(arrays["mean_depth"]),
+        float(arrays["std_depth"]),
+        arrays["shape_covariance"],
+        arrays["amplitudes"],
+        arrays["amplitude_weights"],
+    )

@@ -31,16 +31,19 @@ class Stage:
     notebook: Path
     folder: Path
 
+
 def notebooks_folder() -> Path:
     """Where this package's numbered notebooks are."""
     package = Path(str(files("spectramind_nb"))).resolve()
     inside = package / "notebooks"
     return inside if inside.is_dir() else package.parent / "nbs"
 
+
 def find_stages(run_dir: Path, notebooks: Path | None = None) -> list[Stage]:
     """The stages of a run, in order."""
     found = sorted((notebooks or notebooks_folder()).glob("[0-9][0-9]_*.ipynb"))
     return [Stage(path.stem, path.resolve(), run_dir / path.stem) for path in found]
+
 
 def stage_index(stages: Sequence[Stage], name: str) -> int:
     """The position of a stage that the user calls `01_features`, `01` or `features`. Raises `ConfigError`."""
@@ -52,6 +55,7 @@ def stage_index(stages: Sequence[Stage], name: str) -> int:
 # %% ../../nbs/lib/stages.ipynb #d96219c3
 COMMON = ("run_dir", "raw_dir", "weights_dir", "workers", "seed", "planets")
 _NO_WORK = ("run_dir", "raw_dir", "weights_dir", "workers")  # may differ without changing a result
+
 
 def declared_parameters(notebook: Path) -> dict[str, Any]:
     """Names and defaults in the cell tagged `parameters`. Raises `ConfigError` unless all are plain assignments."""
@@ -98,10 +102,12 @@ def read_manifest(stage: Stage) -> dict[str, Any] | None:
         return found if found.get("status") == "ok" else None
     return None
 
+
 def notebook_code(notebook: Path) -> str:
     """The source of a notebook's code cells; prose and outputs change no result."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
 
 def stage_work(stage: Stage, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
     """Everything that may change a stage's result, as hashes and plain values."""
@@ -133,6 +139,7 @@ def why_run(stage: Stage, work: Mapping[str, Any]) -> str:
     damaged = damaged_artifact(stage.folder, manifest["artifacts"])
     return f"{damaged} is missing or damaged" if damaged else ""
 
+
 def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dict[str, str]:
     """Hashes of what a stage may read: artifacts of the stages before it, raw data, an earlier run's weights."""
     inputs = {stage.name: digest((read_manifest(stage) or {}).get("artifacts")) for stage in earlier}
@@ -143,10 +150,12 @@ def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dic
         inputs["weights"] = digest({name: manifest["artifacts"] for name, manifest in weights.items()})
     return inputs
 
+
 def find_manifests(run_dir: Path) -> dict[str, dict[str, Any]]:
     """The manifests of all finished stages of a run, by stage."""
     stages = [Stage(path.parent.name, path, path.parent) for path in sorted(run_dir.glob("[0-9][0-9]_*/manifest.json"))]
     return {stage.name: manifest for stage in stages if (manifest := read_manifest(stage))}
+
 
 def finished(stage: Stage) -> bool:
     """Whether a stage ended well and its artifacts are there (sizes only)."""
