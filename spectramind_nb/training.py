@@ -46,7 +46,7 @@ def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
 
 
 def labelled_planets(run_dir: str | Path, raw: RawFolder) -> tuple[list[int], np.ndarray]:
-    """Training planets of a run that have a label, and their true spectra (P, 283); none where there is no train.csv."""
+    """Training planets of a run that have a label, and their true spectra (P, 283); none without train.csv."""
     chosen, _ = read_plan(run_dir)
     labels = raw.labels()
     if labels is None:
@@ -166,9 +166,8 @@ def plot_spectrum(
 ) -> None:
     """Fitted depths, predicted spectrum with its 1 sigma band and the truth where known; FGS1 in a panel of its own."""
     um, ppm = wavelengths(), 1e6
-    for ax, chosen in zip(
-        figure.subplots(1, 2, sharey=True, width_ratios=[1, 12]), (slice(0, 1), slice(1, None)), strict=True
-    ):
+    axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 12])
+    for ax, chosen in zip(axes, (slice(0, 1), slice(1, None)), strict=True):
         wide = chosen.stop is None
         x = um[chosen] if wide else np.array([0.6, 0.8])
         ax.plot(um[chosen], depth[chosen] * ppm, ".", ms=3 if wide else 8, color="0.75", label="fitted")
@@ -177,8 +176,8 @@ def plot_spectrum(
         if truth is not None:
             ax.plot(x, truth[chosen] * ppm * np.ones(len(x)), "k", lw=1, label="truth")
         ax.set_xlabel("wavelength (µm)" if wide else "FGS1")
-    figure.axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7])
-    figure.axes[1].legend()
+    axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7])
+    axes[1].legend()
 
 # %% ../nbs/06_training.ipynb #1ff98ea9
 STAGE = "06_training"

@@ -481,16 +481,15 @@ def plot_depths(
     """Depths with 1 sigma errors over wavelength: total and white noise alone; FGS1 in a panel of its own."""
     um, ppm = wavelengths(), 1e6
     total = np.sqrt(noise_variance + (nuisance**2).sum(axis=1))
-    for ax, chosen in zip(
-        figure.subplots(1, 2, sharey=True, width_ratios=[1, 12]), (slice(0, 1), slice(1, None)), strict=True
-    ):
+    axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 12])
+    for ax, chosen in zip(axes, (slice(0, 1), slice(1, None)), strict=True):
         style = {"fmt": "o", "ms": 4} if chosen.stop else {"fmt": ".", "ms": 2}
         ax.errorbar(um[chosen], depth[chosen] * ppm, total[chosen] * ppm, color="0.75", **style)
         ax.errorbar(um[chosen], depth[chosen] * ppm, np.sqrt(noise_variance[chosen]) * ppm, color="0.35", **style)
         if truth is not None:
             ax.plot(um[chosen], truth[chosen] * ppm, "C1_" if chosen.stop else "C1", ms=14, zorder=3, label="truth")
         ax.set_xlabel("wavelength (µm)" if not chosen.stop else "FGS1")
-    figure.axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7], xlim=(0.6, 0.8))
+    axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7], xlim=(0.6, 0.8))
 
 # %% ../nbs/02_transit.ipynb #fa50ea54
 STAGE = "02_transit"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 # %% ../../nbs/lib/picture.ipynb #ff283a5e
 class Picture(Figure):
-    """A matplotlib figure for one cell's output: `width` x `height` in inches, small enough to be kept in a notebook."""
+    """A matplotlib figure for one cell's output: `width` x `height` in inches, small enough to keep."""
 
     def __init__(self, width: float = 8, height: float = 3, dpi: float = 70):
         super().__init__(figsize=(width, height), dpi=dpi, layout="constrained")
