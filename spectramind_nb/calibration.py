@@ -23,8 +23,8 @@ from spectramind_nb.lib.contracts import (
     RawFolder,
     UserError,
     atomic_path,
-    check_signal,
     choose_planets,
+    open_signal,
     read_adc,
     read_calibration,
     read_npz,
@@ -35,7 +35,7 @@ from spectramind_nb.lib.contracts import (
 )
 from .lib.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel, airs_column_wavelengths
 from .lib.picture import Picture
-from .lib.progress import progress
+from .lib.progress import map_planets
 
 # %% ../nbs/00_calibration.ipynb #4f742be9
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def average_pairs(pairs: Pairs, length: int) -> Pairs:
     return Pairs(frames, variance, np.bitwise_or.reduce(grouped(pairs.flags), axis=1), used == 0)
 
 # %% ../nbs/00_calibration.ipynb #f480e97f
-CHUNK_PIXELS = 3_000_000  # pixels of pairs in memory at once
+CHUNK_PIXELS = 1_000_000  # pixels of pairs in memory at once
 
 
 def calibrated_chunks(visit: Visit, length: int, pairs: int, options: Options) -> Iterator[tuple[slice, Pairs]]:
@@ -279,7 +279,7 @@ def check_planet(raw: RawFolder, split: str, planet: int) -> list[dict]:
     for visit in raw.visits(split, planet):
         for channel in CHANNELS.values():
             signal_path, calibration_folder = visit_paths(raw, split, planet, visit, channel)
-            pairs = check_signal(signal_path, channel)
+            _, pairs = open_signal(signal_path, channel)
             read_pair_times(raw, channel, pairs)
             read_adc(raw, channel, planet)
             rows.append(
@@ -344,16 +344,15 @@ def keep_calibrated(run_dir: Path, raw: RawFolder, split: str, planet: int, opti
         write_npz(run_folder(run_dir, "data/calibrated") / f"{kind}_{planet}.npz", kind, **arrays)
 
 # %% ../nbs/00_calibration.ipynb #3a033bc9
-def calibrate_run(run_dir: Path, raw_dir: Path, planets: Sequence[int], keep: int, options: Options) -> list[dict]:
-    """The stage: check every planet, keep calibrated frames of the first `keep`. Returns the detector statistics of
-    all.
-    """
+def calibrate_run(
+    run_dir: Path, raw_dir: Path, planets: Sequence[int], keep: int, options: Options, workers: int = 2
+) -> list[dict]:
+    """The stage: check every planet, keep calibrated frames of the first `keep`. Returns all detector statistics."""
     raw, artifacts = RawFolder(Path(raw_dir)), Path(run_dir) / STAGE / "artifacts"
     chosen = select_planets(raw, planets)
     everyone = [(split, planet) for split in chosen for planet in chosen[split]]
-    statistics = [
-        row for split, planet in progress(everyone, label="check") for row in check_planet(raw, split, planet)
-    ]
+    checked = map_planets(lambda who: check_planet(raw, *who), everyone, workers, "check")
+    statistics = [row for rows in checked for row in rows]
     for split, planet in everyone[:keep]:
         keep_calibrated(Path(run_dir), raw, split, planet, options)
     for name, content in {

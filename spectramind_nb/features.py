@@ -6,13 +6,12 @@
 __all__ = ['STAGE', 'read_plan', 'fill_masked', 'sky_pixels', 'Profile', 'sky_level', 'typical', 'make_profile', 'sky_course',
            'optimal_sums', 'star_shift', 'star_centre', 'robust_std', 'decorrelate', 'LightCurves', 'extract_visit',
            'in_steps', 'without_gaps', 'white_features', 'at_times', 'bin_features', 'Steps', 'extract_planet',
-           'map_planets', 'group_folds', 'extract_run', 'explore']
+           'group_folds', 'extract_run', 'explore']
 
 # %% ../nbs/01_features.ipynb #543e10ef
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +35,7 @@ from spectramind_nb.calibration import (
 from .lib.contracts import ContractError, RawFolder, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
 from .lib.picture import Picture
-from .lib.progress import progress
+from .lib.progress import map_planets
 
 # %% ../nbs/01_features.ipynb #ab7545dd
 def read_plan(run_dir: str | Path) -> tuple[dict[str, list[int]], Options]:
@@ -283,22 +282,6 @@ def extract_planet(raw: RawFolder, split: str, planet: int, out: Path, steps: St
     return log
 
 # %% ../nbs/01_features.ipynb #6cb080a5
-def map_planets(
-    function: Callable[[tuple[str, int]], Any], planets: Iterable[tuple[str, int]], workers: int, label: str
-) -> list[Any]:
-    """`function((split, planet))` for every planet, on `workers` threads, in order, with progress. The first error
-    stops all.
-    """
-    planets = list(planets)
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(function, planet) for planet in planets]
-        try:
-            return [future.result() for future in progress(futures, label=label)]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 def group_folds(planets: Sequence[int], folds: int, seed: int) -> dict[int, int]:
     """Fold of each planet: equal groups in random order; all visits of a planet share its fold."""
     order = np.random.default_rng(seed).permutation(sorted(planets))

@@ -160,7 +160,7 @@ def predict(
     steps = Steps(**json.loads((run_folder(run_dir, "data/splits") / "groupkfold.json").read_text())["steps"])
     fit_options = FitOptions(**json.loads((Path(run_dir) / "02_transit" / "artifacts" / "options.json").read_text()))
     with tempfile.TemporaryDirectory() as scratch:
-        calibrate_run(Path(scratch), Path(raw_dir), chosen, 0, options)
+        calibrate_run(Path(scratch), Path(raw_dir), chosen, 0, options, workers)
         extract_run(scratch, raw_dir, steps, 1, 0, workers)
         fit_run(scratch, raw_dir, fit_options, workers)
         prediction = predict_fits(read_fits(scratch, read_plan(scratch)[0]["test"]), run_dir)

@@ -22,11 +22,12 @@ import pandas as pd
 from matplotlib.figure import FigureBase
 from numpy.polynomial import chebyshev
 
-from .features import map_planets, read_plan
+from .features import read_plan
 from .lib.contracts import RawFolder, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import N_BINS, VISIT_HOURS, wavelengths
 from .lib.light_curve import Orbit, transit
 from .lib.picture import Picture
+from .lib.progress import map_planets
 
 # %% ../nbs/02_transit.ipynb #c1b39957
 @dataclass(frozen=True)

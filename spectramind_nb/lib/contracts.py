@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['RUN_FOLDERS', 'SCHEMAS', 'STAR_COLUMNS', 'WAVELENGTH_COLUMNS', 'SIGMA_COLUMNS', 'CALIBRATION_DTYPES',
-           'SUBMISSION_COLUMNS', 'UserError', 'ContractError', 'run_folder', 'atomic_path', 'Array', 'check_arrays',
-           'check_invariants', 'write_npz', 'read_npz', 'read_table', 'RawFolder', 'choose_planets', 'Adc', 'read_adc',
-           'read_pair_times', 'CalibrationSet', 'read_calibration', 'check_signal', 'read_signal', 'Submission',
-           'read_submission', 'write_submission', 'check_planets']
+           'PIXELS_AT_ONCE', 'SUBMISSION_COLUMNS', 'UserError', 'ContractError', 'run_folder', 'atomic_path', 'Array',
+           'check_arrays', 'check_invariants', 'write_npz', 'read_npz', 'read_table', 'RawFolder', 'choose_planets',
+           'Adc', 'read_adc', 'read_pair_times', 'CalibrationSet', 'read_calibration', 'open_signal', 'read_signal',
+           'Submission', 'read_submission', 'write_submission', 'check_planets']
 
 # %% ../../nbs/lib/contracts.ipynb #8c903b47
 import os
@@ -185,7 +185,7 @@ def read_npz(path: str | Path, schema: str) -> dict[str, np.ndarray]:
     if not Path(path).exists():
         raise ContractError(path, "file", "is missing", "run the stage that writes it")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (BadZipFile, ValueError, OSError, EOFError) as error:
         raise ContractError(path, "file", f"can't be read ({error})", "run the stage that writes it again") from error
@@ -199,17 +199,21 @@ SIGMA_COLUMNS = tuple(f"sigma_{k}" for k in range(1, N_BINS + 1))
 _COPY_AGAIN = "copy the file again from its source"
 
 
+def _read_csv(path: str | Path) -> pd.DataFrame:
+    if not Path(path).is_file():
+        raise ContractError(path, "file", "is missing", _COPY_AGAIN)
+    try:
+        return pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise ContractError(path, "file", f"can't be read ({str(error).splitlines()[0]})", _COPY_AGAIN) from error
+
+
 def read_table(path: str | Path, columns: Sequence[str], positive: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV table indexed by planet_id (int), holding `columns` as finite floats; each planet once.
 
     Columns named in `positive` must be above zero. Raises `ContractError`.
     """
-    if not Path(path).is_file():
-        raise ContractError(path, "file", "is missing", _COPY_AGAIN)
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, OSError) as error:
-        raise ContractError(path, "file", f"can't be read ({error})", _COPY_AGAIN) from error
+    table = _read_csv(path)
     if missing := [name for name in ("planet_id", *columns) if name not in table]:
         raise ContractError(
             path,
@@ -239,7 +243,7 @@ def _checked_rows(
             raise ContractError(
                 path,
                 name,
-                f"planet {values.index[bad][0]} has {table[name][bad].iloc[0]!r}",
+                f"planet {values.index[bad][0]} has {table[name][bad].tolist()[0]!r}",
                 "give a number" + (" above zero" if name in positive else ""),
             )
     return values
@@ -309,8 +313,8 @@ def choose_planets(raw: RawFolder, split: str, wanted: Sequence[int] = ()) -> li
     if not on_disk and not path.exists():
         return []
     known = raw.star_info(split).index
-    every = list(known) if split == "test" else on_disk
-    chosen = [planet for planet in (wanted or every) if planet in on_disk or planet in every]
+    every = {*on_disk, *known} if split == "test" else {*on_disk}
+    chosen = sorted(every & {*(wanted or every)})
     for planet in chosen:
         raw.planet_folder(split, planet)
         if planet not in known:
@@ -320,7 +324,7 @@ def choose_planets(raw: RawFolder, split: str, wanted: Sequence[int] = ()) -> li
                 f"planet {planet} has a folder but no row",
                 "add its star's row or leave the planet out",
             )
-    return sorted(chosen)
+    return chosen
 
 # %% ../../nbs/lib/contracts.ipynb #366311a4
 @dataclass(frozen=True)
@@ -335,9 +339,7 @@ def read_adc(raw: RawFolder, channel: Channel, planet: int) -> Adc:
     """Gain and offset of a channel: one row for all planets (2025 layout) or one row a planet (2024 layout)."""
     path = raw.root / "adc_info.csv"
     names = (f"{channel.name}_adc_gain", f"{channel.name}_adc_offset")
-    if not path.is_file():
-        raise ContractError(path, "file", "is missing", _COPY_AGAIN)
-    table = pd.read_csv(path)
+    table = _read_csv(path)
     if "planet_id" in table:
         table = table[table["planet_id"] == planet]
     if len(table) != 1 or any(name not in table for name in names):
@@ -347,7 +349,7 @@ def read_adc(raw: RawFolder, channel: Channel, planet: int) -> Adc:
             f"no single value for planet {planet}",
             "one row for all planets, or one row a planet",
         )
-    gain, offset = (float(table[name].iloc[0]) for name in names)
+    gain, offset = (float(pd.to_numeric(table[name], errors="coerce").iloc[0]) for name in names)
     if not (np.isfinite(gain) and gain > 0 and np.isfinite(offset)):
         raise ContractError(
             path, names[0], f"gain {gain}, offset {offset}", "the gain is a positive number of ADU per electron"
@@ -355,15 +357,18 @@ def read_adc(raw: RawFolder, channel: Channel, planet: int) -> Adc:
     return Adc(gain, offset)
 
 # %% ../../nbs/lib/contracts.ipynb #8963ccde
+def _unreadable(path: Path, error: Exception) -> ContractError:
+    reason = str(error).splitlines()[0]
+    return ContractError(path, "file", f"truncated or not a parquet file ({reason})", _COPY_AGAIN)
+
+
 def _read_parquet(path: Path) -> pa.Table:
     if not path.is_file():
         raise ContractError(path, "file", "is missing", _COPY_AGAIN)
     try:
         return pq.read_table(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise ContractError(
-            path, "file", f"truncated or not a parquet file ({str(error).splitlines()[0]})", _COPY_AGAIN
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def read_pair_times(raw: RawFolder, channel: Channel, pairs: int) -> np.ndarray:  # hours, (pairs,)
@@ -442,45 +447,43 @@ def _check_live_pixels(folder: Path, calibration: CalibrationSet) -> None:
             )
 
 # %% ../../nbs/lib/contracts.ipynb #38667ca6
-def check_signal(path: Path, channel: Channel) -> int:  # CDS pairs
-    """Check a signal file by its footer alone, and count its pairs. Raises `ContractError`."""
+def open_signal(path: Path, channel: Channel) -> tuple[pq.ParquetFile, int]:
+    """A signal file, checked by its footer alone, and the number of its CDS pairs. Raises `ContractError`."""
     if not path.is_file():
         raise ContractError(path, "file", "is missing", _COPY_AGAIN)
     try:
-        footer = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise ContractError(
-            path, "file", f"truncated or not a parquet file ({str(error).splitlines()[0]})", _COPY_AGAIN
-        ) from error
-    types = {str(kind) for kind in footer.schema_arrow.types}
+        raise _unreadable(path, error) from error
+    types = {str(kind) for kind in file.schema_arrow.types}
     if types != {"uint16"}:
         raise ContractError(path, "dtype", f"is {', '.join(sorted(types))}, not uint16", _COPY_AGAIN)
-    rows, columns = footer.metadata.num_rows, footer.metadata.num_columns
+    rows, columns = file.metadata.num_rows, file.metadata.num_columns
     frames, rest = (rows, 0) if columns == channel.pixels else divmod(rows, channel.pixels)
     if columns not in (1, channel.pixels) or rest or not frames:
-        raise ContractError(
-            path,
-            "shape",
-            f"{rows} rows x {columns} columns are no whole number of {channel.rows} x {channel.columns} frames",
-            _COPY_AGAIN,
-        )
+        size = f"{channel.rows} x {channel.columns}"
+        problem = f"{rows} rows x {columns} columns are no whole number of {size} frames"
+        raise ContractError(path, "shape", problem, _COPY_AGAIN)
     if frames % 2:
-        raise ContractError(
-            path, "frames", f"{frames}, an odd number", "frames come in pairs of reads: copy the file again"
-        )
-    return frames // 2
+        raise ContractError(path, "frames", f"{frames}, an odd number, but reads come in pairs", _COPY_AGAIN)
+    return file, frames // 2
+
+# %% ../../nbs/lib/contracts.ipynb #c3f23821
+PIXELS_AT_ONCE = 1024
 
 
 def read_signal(path: Path, channel: Channel) -> np.ndarray:  # ADU, uint16, (pairs, 2, rows, columns)
     """All frames of a signal file as pairs of reads. Raises `ContractError`."""
-    pairs = check_signal(path, channel)
-    table = _read_parquet(path)
-    shape = (pairs, 2, channel.rows, channel.columns)
-    if table.num_columns == 1:
-        return table.column(0).to_numpy().reshape(shape)
-    by_pixel = np.empty((channel.pixels, 2 * pairs), np.uint16)
-    for pixel, column in enumerate(table.columns):
-        by_pixel[pixel] = column.to_numpy()
+    file, pairs = open_signal(path, channel)
+    names, shape = file.schema_arrow.names, (pairs, 2, channel.rows, channel.columns)
+    by_pixel = np.empty((len(names), file.metadata.num_rows), np.uint16)
+    try:
+        for first in range(0, len(names), PIXELS_AT_ONCE):
+            table = file.read(columns=names[first : first + PIXELS_AT_ONCE], use_threads=False)
+            for pixel, column in enumerate(table.columns, start=first):
+                by_pixel[pixel] = column.to_numpy()
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
     return np.ascontiguousarray(by_pixel.T).reshape(shape)
 
 # %% ../../nbs/lib/contracts.ipynb #852fabf3
@@ -526,6 +529,7 @@ def write_submission(path: str | Path, submission: Submission, spelling: str = "
     """Write a submission whole or not at all, then read it back as `validate` would. Raises `ContractError`."""
     table = pd.DataFrame(np.hstack([submission.mu, submission.sigma]), columns=list(SUBMISSION_COLUMNS[spelling]))
     table.insert(0, "planet_id", submission.planet_id)
+    _checked_rows(path, table, table.columns[1:], positive=table.columns[1 + N_BINS :])
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
         read_submission(temporary)

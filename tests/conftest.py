@@ -1,0 +1,20 @@
+"""What several test modules share: one tiny simulated data set, and small examples for property tests."""
+
+import pytest
+from hypothesis import settings
+
+from spectramind_nb.lib.contracts import RawFolder
+from spectramind_nb.lib.simulator import simulate_dataset
+
+settings.register_profile("small", max_examples=20, deadline=None, database=None, derandomize=True)
+settings.load_profile("small")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> RawFolder:
+    """Raw data of one training planet and two test planets; the second test planet has two visits. Never to be
+    changed: tests that spoil files work on a copy.
+    """
+    root = tmp_path_factory.mktemp("tiny") / "raw"
+    simulate_dataset(root, planets=1, test_planets=2, seed=3, frames="tiny", workers=2)
+    return RawFolder(root)
