@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -335,6 +335,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
 # --- Submissions -------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=8)
 @given(
     planets=st.lists(st.integers(0, 2**40), min_size=1, max_size=4, unique=True),
     seed=st.integers(0, 99),
@@ -356,7 +357,6 @@ def submission(planets: int = 2) -> Submission:
     return Submission(np.arange(planets), np.full((planets, N_BINS), 0.01), np.full((planets, N_BINS), 1e-4))
 
 
-@pytest.mark.parametrize("spelling", SUBMISSION_COLUMNS)
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
@@ -373,9 +373,9 @@ def submission(planets: int = 2) -> Submission:
     ids=["column lost", "column added", "negative", "zero", "infinite", "word", "twice", "no ids", "broken id"],
 )
 def test_a_bad_submission_is_one_clear_line(
-    tmp_path: Path, spelling: str, change: Callable[[pd.DataFrame], pd.DataFrame], wanted: str
+    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], wanted: str
 ) -> None:
-    path = write_submission(tmp_path / "s.csv", submission(), spelling)
+    path = write_submission(tmp_path / "s.csv", submission(), "specification")
     change(pd.read_csv(path)).to_csv(path, index=False)
     with pytest.raises(ContractError, match=rf"s\.csv: .*{wanted}.*\. Fix: ") as caught:
         read_submission(path)

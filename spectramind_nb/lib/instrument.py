@@ -60,11 +60,11 @@ def airs_column_wavelengths() -> np.ndarray:  # micrometres, (356,), falling
     Source: the `AIRS-CH0-axis2-um` column of the challenge's axis_info.parquet.
     """
     column = np.arange(AIRS.columns)
-    return 4.078463141 - 0.004433634066 * column - 6.913472145e-6 * column**2
+    return 4.07846314089887 - 0.00443363406592966 * column - 6.91347214480174e-6 * column**2
 
 
 def wavelengths() -> np.ndarray:  # micrometres, (283,), rising
     """The challenge's wavelength grid: FGS1, then the 282 AIRS bins."""
     k = np.arange(N_AIRS_BINS)
-    airs = 1.95176069217 + 0.0088582562386 * k - 6.9134721448e-6 * k**2
+    airs = 1.95176069217368 + 0.00885825623860279 * k - 6.91347214480177e-6 * k**2
     return np.concatenate([[FGS1_WAVELENGTH_UM], airs])
