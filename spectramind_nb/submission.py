@@ -26,6 +26,7 @@ from spectramind_nb.lib.contracts import (
     Submission,
     atomic_path,
     check_planets,
+    choose_planets,
     read_submission,
     read_table,
     run_folder,
@@ -156,7 +157,11 @@ def predict(
     """
     _, options = read_plan(run_dir)
     read_prior(run_folder(run_dir, "outputs/checkpoints") / "spectral_prior.npz")
-    chosen = list(planets) or list(RawFolder(Path(raw_dir)).star_info("test").index)
+    chosen = choose_planets(RawFolder(Path(raw_dir)), "test", planets)
+    if not chosen or set(planets) - {*chosen}:
+        lost = sorted(set(planets) - {*chosen})
+        problem = f"planet {lost[0]} is missing" if lost else "no planet found"
+        raise ContractError(Path(raw_dir) / "test", "planet folder", problem, "choose planets below test/")
     steps = Steps(**json.loads((run_folder(run_dir, "data/splits") / "groupkfold.json").read_text())["steps"])
     fit_options = FitOptions(**json.loads((Path(run_dir) / "02_transit" / "artifacts" / "options.json").read_text()))
     with tempfile.TemporaryDirectory() as scratch:

@@ -103,7 +103,7 @@ def learn_factors(truth: np.ndarray, predicted: Predicted, reference: Reference,
         return -unclipped_score(truth, predicted.mu, sigma, reference) + λ_factors / len(truth) * float(logs @ logs)
 
     found = minimize(loss, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
-    return SigmaFactors(*np.exp(np.clip(found.x, -3, 3)))
+    return SigmaFactors(*(float(factor) for factor in np.exp(np.clip(found.x, -3, 3))))
 
 
 def unclipped_score(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference) -> float:

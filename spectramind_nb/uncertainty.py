@@ -100,14 +100,20 @@ def temperature_run(run_dir: str | Path, weights_dir: str, enabled: bool, tau_in
     return found
 
 # %% ../nbs/07_uncertainty.ipynb #e716fb58
-def explore(run_dir: str | Path) -> Picture | str:
-    """Calibration of a finished run's error bars, out of fold: pulls, coverage, coverage over wavelength."""
+def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
+    """Calibration of a finished run's error bars, out of fold; of one planet: its pulls over wavelength."""
     arrays = read_out_of_fold(run_dir)
     if arrays is None or not (run_folder(run_dir, "outputs/calibration") / "temperature.json").is_file():
-        return (
-            f"{run_dir} has no calibrated out-of-fold predictions yet: "
-            f"run the chapter to its end (training labels are needed)"
-        )
+        return f"{run_dir} has no calibrated out-of-fold predictions yet: run the chapter to its end, with labels"
+    z, tau = pulls(arrays), read_temperature(run_dir)
     figure = Picture(9, 2.8)
-    plot_calibration(figure, pulls(arrays), read_temperature(run_dir))
+    if planet is None:
+        plot_calibration(figure, z, tau)
+        return figure
+    if planet not in arrays["planet"]:
+        return f"planet {planet} has no label in {run_dir}; planets with one: {arrays['planet'][:5].tolist()} ..."
+    axis = figure.subplots()
+    axis.plot(wavelengths(), z[arrays["planet"] == planet][0] / tau, ".", ms=3)
+    axis.axhspan(-1, 1, alpha=0.2)
+    axis.set(xlabel="wavelength (µm)", ylabel="z = (truth - mu) / sigma", title=f"planet {planet}")
     return figure

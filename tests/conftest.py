@@ -1,5 +1,9 @@
 """What several test modules share: one tiny simulated data set, and small examples for property tests."""
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: small matrices are slower on several threads
+
 import pytest
 from hypothesis import settings
 

@@ -527,9 +527,10 @@ def read_submission(path: str | Path) -> Submission:
 # %% ../../nbs/lib/contracts.ipynb #12298b6f
 def write_submission(path: str | Path, submission: Submission, spelling: str = "challenge") -> Path:
     """Write a submission whole or not at all, then read it back as `validate` would. Raises `ContractError`."""
-    table = pd.DataFrame(np.hstack([submission.mu, submission.sigma]), columns=list(SUBMISSION_COLUMNS[spelling]))
+    columns = SUBMISSION_COLUMNS[spelling]
+    table = pd.DataFrame(np.hstack([submission.mu, submission.sigma]), columns=list(columns))
     table.insert(0, "planet_id", submission.planet_id)
-    _checked_rows(path, table, table.columns[1:], positive=table.columns[1 + N_BINS :])
+    _checked_rows(path, table, columns, positive=columns[N_BINS:])
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
         read_submission(temporary)

@@ -9,6 +9,7 @@ __all__ = ['MIN_SPECTRA', 'SpectralPrior', 'normalised_shapes', 'principal_compo
 # %% ../../nbs/lib/spectral_prior.ipynb #6315aaf2
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
@@ -181,12 +182,13 @@ def read_prior(path: str | Path) -> SpectralPrior:
     """Read a prior. Raises `ContractError`."""
     if not Path(path).is_file():
         raise ContractError(path, "file", "is missing", "run stage 06_training, or give --weights of a run that has it")
-    with np.load(path, allow_pickle=False) as archive:
-        if set(archive.files) != set(_FIELDS) or any(
-            shape is not None and archive[name].shape != shape for name, shape in _FIELDS.items()
-        ):
-            raise ContractError(path, "arrays", f"are not {sorted(_FIELDS)}", "run stage 06_training again")
-        arrays = {name: archive[name] for name in _FIELDS}
+    try:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (BadZipFile, ValueError, OSError, EOFError) as error:
+        raise ContractError(path, "file", f"can't be read ({error})", "run stage 06_training again") from error
+    if set(arrays) != set(_FIELDS) or any(shape not in (None, arrays[name].shape) for name, shape in _FIELDS.items()):
+        raise ContractError(path, "arrays", f"are not {sorted(_FIELDS)}", "run stage 06_training again")
     return SpectralPrior(
         float(arrays["mean_depth"]),
         float(arrays["std_depth"]),

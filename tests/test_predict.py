@@ -1,0 +1,218 @@
+"""From raw frames to a submission without labels: by the stages, by `predict`, in a bare process, and in failure."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spectramind_nb.calibration import Options, calibrate_run
+from spectramind_nb.features import Steps, extract_run, group_folds
+from spectramind_nb.lib.contracts import (
+    WAVELENGTH_COLUMNS,
+    ContractError,
+    RawFolder,
+    UserError,
+    read_npz,
+    read_submission,
+    read_table,
+    run_folder,
+    write_npz,
+)
+from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.simulator import draw_planets
+from spectramind_nb.submission import predict, read_factors, submit_run
+from spectramind_nb.training import train_run
+from spectramind_nb.transit import FitOptions, fit_run, read_fit
+from spectramind_nb.uncertainty import read_temperature, temperature_run
+
+pytestmark = pytest.mark.xdist_group("tiny")
+STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions(drift_time=3, drift_wavelength=2)
+
+
+def write_fitted_run(run: Path, raw: Path) -> None:
+    """A run with 16 labelled planets as stages 00 to 02 leave it: plan, folds and (invented) fits."""
+    planets = draw_planets(9, "train", 16)
+    rng, noise = np.random.default_rng(0), np.concatenate([[2e-4], np.full(N_BINS - 1, 1e-3)])
+    raw.mkdir()
+    table = pd.DataFrame([planet.spectrum for planet in planets.values()], columns=list(WAVELENGTH_COLUMNS))
+    table.insert(0, "planet_id", list(planets))
+    table.to_csv(raw / "train.csv", index=False)
+    for path, content in {
+        run / "00_calibration/artifacts/plan.json": {
+            "planets": {"train": list(planets), "test": []},
+            "options": asdict(Options()),
+        },
+        run_folder(run, "data/splits") / "groupkfold.json": {"fold_of_planet": group_folds(list(planets), 4, 0)},
+    }.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    for label, planet in planets.items():
+        nuisance = np.full((N_BINS, 1), 8e-5)
+        error = rng.normal(size=N_BINS) * noise + nuisance[:, 0] * rng.normal()
+        white = {name: np.zeros(2) for name in ("time", "white_flux", "white_model")}
+        white |= {name: np.zeros(2, np.int8) for name in ("visit", "channel")}
+        write_npz(
+            run_folder(run, "outputs/fits") / f"transit_{label}.npz",
+            "transit",
+            depth=planet.spectrum + error,
+            noise_variance=noise**2,
+            nuisance=nuisance,
+            parameters=np.array("{}"),
+            **white,
+        )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learned from labels."""
+    home = tmp_path_factory.mktemp("weights")
+    write_fitted_run(home / "run", home / "raw")
+    figures = train_run(home / "run", home / "raw", "", 3, 0.02)
+    assert figures.loc["gaussian", "airs_shape_ppm"] < 0.5 * figures.loc["transit", "airs_shape_ppm"]
+    temperature_run(home / "run", "", True, 1.0)
+    return home / "run"
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tiny: RawFolder, tmp_path_factory: pytest.TempPathFactory) -> RawFolder:
+    """Two test planets, nothing else: the second has two visits."""
+    root = tmp_path_factory.mktemp("unlabelled") / "raw"
+    shutil.copytree(tiny.root / "test", root / "test", copy_function=os.link)
+    for name in ("test_star_info.csv", "axis_info.parquet", "adc_info.csv"):
+        os.link(tiny.root / name, root / name)
+    return RawFolder(root)
+
+
+@pytest.fixture(scope="module")
+def run(unlabelled: RawFolder, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the unlabelled planets with the earlier run's weights, stage by stage."""
+    run, raw = tmp_path_factory.mktemp("run"), unlabelled.root
+    calibrate_run(run, raw, [], 0, Options())
+    extract_run(run, raw, STEPS, 5, 0, 2)
+    fit_run(run, raw, FIT, 2)
+    assert train_run(run, raw, str(weights), 3, 0.02).empty
+    temperature_run(run, str(weights), True, 1.0)
+    submit_run(run, raw, "challenge")
+    return run
+
+
+def test_labels_leave_everything_a_prediction_needs(weights: Path) -> None:
+    found = read_npz(run_folder(weights, "outputs/checkpoints") / "out_of_fold.npz", "out_of_fold")
+    assert len(set(found["planet"])) == 16 and set(found["fold"]) == {0, 1, 2, 3}
+    pull = (found["truth"] - found["transit_mu"]) / found["transit_sigma"]
+    assert pull[:, 1:].std() == pytest.approx(1, abs=0.05)
+    assert all(0.05 <= factor <= 20 for factor in vars(read_factors(weights)).values())
+    assert 0.3 < read_temperature(weights) < 3
+
+
+def test_a_run_without_labels_takes_over_what_was_learned(run: Path, weights: Path) -> None:
+    names = ("06_training/artifacts/spectral_prior.npz", "06_training/artifacts/sigma_factors.json")
+    for name in (*names, "07_uncertainty/artifacts/temperature.json"):
+        assert (run / name).read_bytes() == (weights / name).read_bytes()
+    with pytest.raises(ContractError, match=r"train\.csv: labels: no training planet.*Fix: .*--weights"):
+        train_run(run, run / "nowhere", "", 3, 0.02)
+
+
+def test_the_submission_is_near_the_truth(run: Path, tiny: RawFolder) -> None:
+    found = read_submission(run_folder(run, "outputs") / "submission.csv")
+    truth = read_table(tiny.root / "truth.csv", WAVELENGTH_COLUMNS).loc[found.planet_id].to_numpy()
+    assert np.abs(found.mu / truth - 1).max() < 0.2
+    fits = np.array([read_fit(run, planet)["depth"] for planet in found.planet_id])
+    assert np.abs(found.mu - truth)[:, 1:].mean() < 0.5 * np.abs(fits - truth)[:, 1:].mean()
+
+
+def test_both_visits_are_used(run: Path, unlabelled: RawFolder) -> None:
+    visits = {planet: len(unlabelled.visits("test", planet)) for planet in unlabelled.planets_on_disk("test")}
+    assert sorted(visits.values()) == [1, 2]
+    for planet, count in visits.items():
+        fit = read_fit(run, planet)
+        assert len(set(fit["visit"])) == count
+        shared = json.loads(str(fit["parameters"]))["shared"]
+        assert sum(name.startswith("t0_h") for name in shared) == count
+
+
+BARE = """
+import sys
+BLOCKED = {blocked!r}
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if any(name == each or name.startswith(each + ".") for each in BLOCKED) or name.startswith(
+            "spectramind_nb.lib.simulator"
+        ):
+            raise ImportError(f"{{name}} is not there")
+sys.meta_path.insert(0, Block())
+for name in BLOCKED:
+    try:
+        __import__(name)
+    except ImportError:
+        continue
+    raise SystemExit(f"{{name}} was not blocked")
+from pathlib import Path
+from spectramind_nb.submission import predict
+predict(*map(Path, {paths!r}))
+"""
+SIMULATION = ("spectramind_nb.lib.simulator", "taurex", "acepython", "batman")
+DISPLAY = ("papermill", "nbclient", "jupyterlab", "dvc", "fastapi", "seaborn", "nbdev", "fastcore")
+
+
+def test_predict_without_what_only_simulation_and_display_need(
+    run: Path, unlabelled: RawFolder, tmp_path: Path
+) -> None:
+    out = tmp_path / "new folder" / "out.csv"
+    code = BARE.format(blocked=SIMULATION + DISPLAY, paths=[str(unlabelled.root), str(run), str(out)])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    ours, chains = read_submission(out), read_submission(run_folder(run, "outputs") / "submission.csv")
+    assert np.array_equal(ours.planet_id, chains.planet_id)
+    assert np.allclose(ours.mu, chains.mu, rtol=1e-6) and np.allclose(ours.sigma, chains.sigma, rtol=1e-6)
+    assert [path.name for path in out.parent.iterdir()] == ["out.csv"]
+
+
+def test_one_planet_is_predicted_as_among_all(run: Path, unlabelled: RawFolder, tmp_path: Path) -> None:
+    (planet,) = (p for p in unlabelled.planets_on_disk("test") if len(unlabelled.visits("test", p)) == 1)
+    predict(unlabelled.root, run, tmp_path / "one.csv", [planet], spelling="specification")
+    one, every = read_submission(tmp_path / "one.csv"), read_submission(run_folder(run, "outputs") / "submission.csv")
+    row = every.planet_id == planet
+    assert one.planet_id.tolist() == [planet] and "mu_0" in (tmp_path / "one.csv").read_text()
+    assert np.allclose(one.mu, every.mu[row], rtol=1e-6) and np.allclose(one.sigma, every.sigma[row], rtol=1e-6)
+
+
+def test_what_cannot_be_predicted_leaves_nothing(run: Path, tiny: RawFolder, tmp_path: Path) -> None:
+    out, train = tmp_path / "out.csv", tiny.planets_on_disk("train")
+    for wanted, message in ((train, f"planet {train[0]} is missing"), ([12345], "planet 12345 is missing")):
+        with pytest.raises(UserError, match=rf"{message}.*Fix:"):
+            predict(tiny.root, run, out, wanted)
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ContractError, match=r"planet folder: no planet found.*Fix:"):
+        predict(tmp_path / "bare", run, out)
+    with pytest.raises(ContractError, match=r"plan\.json: file: is missing.*Fix:"):
+        predict(tiny.root, tmp_path / "no run", out)
+    assert not out.exists()
+
+
+def test_a_late_failure_keeps_the_old_submission(
+    run: Path, unlabelled: RawFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, planet = tmp_path / "out.csv", unlabelled.planets_on_disk("test")[0]
+    out.write_text("an older submission")
+
+    def full(table: pd.DataFrame, path: Path, **how: object) -> None:
+        Path(path).write_text("planet_id,wl_1")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr("spectramind_nb.submission.calibrate_run", lambda *_: None)
+    monkeypatch.setattr("spectramind_nb.submission.extract_run", lambda *_: None)
+    monkeypatch.setattr(
+        "spectramind_nb.submission.fit_run", lambda scratch, *_: shutil.copytree(run, scratch, dirs_exist_ok=True)
+    )
+    with pytest.raises(ContractError, match=r"out\.csv: file: can't be written \(No space left on device\)\. Fix:"):
+        predict(unlabelled.root, run, out, [planet])
+    assert out.read_text() == "an older submission" and [path.name for path in tmp_path.iterdir()] == ["out.csv"]

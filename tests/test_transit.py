@@ -1,0 +1,178 @@
+"""The transit model against batman, and the fit against planets whose depths we chose."""
+
+from dataclasses import replace
+from functools import cache
+
+import batman
+import numpy as np
+import pandas as pd
+import pytest
+
+from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.light_curve import Orbit, separation, transit
+from spectramind_nb.transit import Block, Fit, FitOptions, airs_coordinate, fit_planet
+
+PERIOD_H, SMA = 24 * 5.2, 10.5
+
+
+def by_batman(hours: np.ndarray, orbit: Orbit, radius: float, limb: tuple[float, float]) -> np.ndarray:
+    """The same light curve by another code."""
+    parameters = batman.TransitParams()
+    parameters.t0, parameters.per, parameters.rp, parameters.a = orbit.t0_h, orbit.period_h, radius, orbit.sma
+    parameters.inc, parameters.ecc, parameters.w = float(np.degrees(np.arccos(orbit.b / orbit.sma))), 0.0, 90.0
+    parameters.u, parameters.limb_dark = list(limb), "quadratic"
+    return batman.TransitModel(parameters, hours).light_curve(parameters)
+
+
+@pytest.mark.parametrize("limb", [(0.0, 0.0), (0.12, 0.10), (0.55, 0.22)])
+@pytest.mark.parametrize("radius", [0.06, 0.12, 0.28])
+@pytest.mark.parametrize("b", [0.0, 0.3, 0.7, 0.9, 1.0, 1.12])
+def test_light_curve_is_batmans(b: float, radius: float, limb: tuple[float, float]) -> None:
+    orbit = Orbit(3.71, PERIOD_H, SMA, b)
+    hours = np.linspace(0, 7.5, 1001)
+    found = transit(hours, orbit, np.array([radius**2]), np.array(limb[:1]), np.array(limb[1:])).flux[:, 0]
+    assert np.abs(found - by_batman(hours, orbit, radius, limb)).max() < 1e-7
+    assert found[[0, -1]] == pytest.approx(1, abs=1e-14) and (found.min() < 1 - 1e-9) == (b < 1 + radius)
+
+
+@pytest.mark.parametrize("contact", [1.1, 0.9, 0.1])  # first, second, and the planet's limb over the star's centre
+def test_light_curve_at_its_contact_points(contact: float) -> None:
+    orbit, limb = Orbit(3.71, PERIOD_H, SMA, 0.05), (0.4, 0.15)
+    phase = np.arcsin(np.sqrt((contact**2 - orbit.b**2) / (orbit.sma**2 - orbit.b**2)))
+    hours = orbit.t0_h + orbit.period_h / (2 * np.pi) * (phase + np.array([-1e-5, -1e-9, 0, 1e-9, 1e-5]))
+    assert separation(hours, orbit)[0][2] == pytest.approx(contact, abs=1e-12)
+    curve = transit(hours, orbit, np.array([0.01]), np.array(limb[:1]), np.array(limb[1:]))
+    theirs = by_batman(hours, orbit, 0.1, limb)
+    theirs[2] = theirs[[1, 3]].mean()  # batman jumps by 58 ppm where the planet's limb is on the star's centre
+    assert np.abs(curve.flux[:, 0] - theirs).max() < 1e-7
+    assert all(np.isfinite(part).all() for part in (curve.depth, curve.orbit, curve.u1, curve.u2))
+
+
+def test_no_transit_behind_the_star() -> None:
+    orbit = Orbit(3.71, PERIOD_H, SMA, 0.2)
+    behind = orbit.t0_h + orbit.period_h / 2 + np.linspace(-2, 2, 9)
+    assert (transit(behind, orbit, np.array([0.01]), np.array([0.1]), np.array([0.1])).flux == 1).all()
+
+
+# --- The fit -----------------------------------------------------------------------------------------------------
+
+FEW = FitOptions(drift_time=3, drift_wavelength=2)
+NOISE = np.concatenate([[2e-4], np.linspace(1e-3, 5e-3, N_BINS - 1)])  # of a point, FGS1 and AIRS bins
+
+
+def star(b: float, sma: float = SMA) -> pd.Series:
+    return pd.Series({"sma": sma, "i": float(np.degrees(np.arccos(min(b, sma) / sma))), "P": PERIOD_H / 24})
+
+
+def spectrum(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    depth = rng.uniform(0.008, 0.02) + 2e-4 * np.sin(np.linspace(0, 7, N_BINS) + rng.uniform(0, 6))
+    return depth + np.where(np.arange(N_BINS) == 0, 3e-4, 0)
+
+
+def observe(depth: np.ndarray, b: float, seed: int, visit: int = 0) -> list[Block]:
+    """Light curves of a visit: transit, drift and white noise; a visit starts a time of its own before transit."""
+    rng, blocks = np.random.default_rng([seed, visit]), []
+    t0, x = rng.uniform(3.2, 4.3), airs_coordinate()
+    for bins, steps, u1, u2 in (
+        (slice(0, 1), 300, np.array([0.42]), np.array([0.14])),
+        (slice(1, N_BINS), 100, 0.12 + 0.01 * x, 0.10 - 0.01 * x),
+    ):
+        hours = (np.arange(steps) + 0.5) * 7.5 / steps
+        drift = 2e-4 * np.polynomial.chebyshev.chebval(2 * hours / 7.5 - 1, [0, *rng.uniform(-1, 1, 3)])
+        flux = transit(hours, Orbit(t0, PERIOD_H, SMA, b), depth[bins], u1, u2).flux * (1 + drift)[:, None]
+        variance = np.broadcast_to(NOISE[bins] ** 2, flux.shape).copy()
+        flux = flux + rng.normal(size=flux.shape) * NOISE[bins]
+        level = np.median(flux, axis=0)
+        blocks.append(Block(visit, bins, hours, flux / level, variance / level**2))
+    return blocks
+
+
+@cache
+def fitted(seed: int) -> tuple[Fit, np.ndarray, list[Block]]:
+    b = (0.1, 0.3, 0.45, 0.6)[seed % 4]
+    depth = spectrum(seed)
+    blocks = observe(depth, b, seed)
+    return fit_planet(blocks, star(b), FEW), depth, blocks
+
+
+def error_of_mean(fit: Fit) -> float:
+    """Standard error of the AIRS mean."""
+    return float(np.sqrt(fit.covariance[1:, 1:].mean()))
+
+
+def test_depths_are_unbiased_and_their_errors_true() -> None:
+    pulls = []
+    for seed in range(4):
+        fit, depth, _ = fitted(seed)
+        error = fit.depth - depth
+        pulls.append(error / np.sqrt(np.diag(fit.covariance)))
+        assert abs(error[1:].mean()) < 3 * error_of_mean(fit)
+        assert np.abs(fit.depth / depth - 1)[0] < 0.1
+    airs = np.array(pulls)[:, 1:]
+    assert 0.9 < airs.std() < 1.1 and np.abs(np.array(pulls)[:, 0]).max() < 3
+
+
+def test_noise_is_measured_not_believed() -> None:
+    fit, _, blocks = fitted(0)
+    boasting = [replace(block, variance=block.variance / 4) for block in blocks]
+    again = fit_planet(boasting, star(0.1), FEW)
+    assert again.quality["airs_noise_scale[0]"] == pytest.approx(4 * fit.quality["airs_noise_scale[0]"], rel=0.02)
+    assert np.allclose(again.noise_variance[1:], fit.noise_variance[1:], rtol=0.05)
+
+
+def test_covariance_is_diagonal_and_low_rank() -> None:
+    fit, _, _ = fitted(1)
+    assert (fit.noise_variance > 0).all() and np.linalg.eigvalsh(fit.covariance).min() > 0
+    rank = np.linalg.matrix_rank(fit.covariance - np.diag(fit.noise_variance), tol=1e-15)
+    assert 0 < rank <= fit.nuisance.shape[1] == len(fit.shared) < N_BINS
+    correlation = fit.covariance[1:, 1:].mean() / np.diag(fit.covariance)[1:].mean()
+    assert correlation > 1 / N_BINS  # bins share what they share: orbit, limb and drift
+
+
+def test_two_visits_know_more_than_one() -> None:
+    fit, depth, blocks = fitted(2)
+    both = fit_planet([*blocks, *observe(depth, 0.45, 2, visit=1)], star(0.45), FEW)
+    assert np.allclose(both.noise_variance, fit.noise_variance / 2, rtol=0.15)
+    assert error_of_mean(both) < 0.9 * error_of_mean(fit)
+    assert abs((both.depth - depth)[1:].mean()) < 3 * error_of_mean(both)
+    assert abs(both.shared["t0_h[0]"] - both.shared["t0_h[1]"]) > 0.01  # each visit has its own mid-transit time
+
+
+def test_a_bad_last_frame_is_clipped() -> None:
+    fit, _, blocks = fitted(3)
+    spoilt = []
+    for block in blocks:
+        flux = block.flux.copy()
+        flux[-1] *= 0.97
+        spoilt.append(replace(block, flux=flux))
+    again = fit_planet(spoilt, star(0.6), FEW)
+    assert again.quality["clipped_fraction"] > fit.quality["clipped_fraction"]
+    shift = (again.depth - fit.depth) / np.sqrt(np.diag(fit.covariance))
+    assert np.abs(shift).max() < 1 and abs(shift.mean()) < 0.2
+    assert np.allclose(again.noise_variance, fit.noise_variance, rtol=0.05)
+
+
+def test_no_visible_transit_means_wide_errors() -> None:
+    blocks = observe(np.full(N_BINS, 1e-8), 0.3, 5)
+    fit = fit_planet(blocks, star(0.3), FEW)
+    sigma = np.sqrt(np.diag(fit.covariance))
+    assert np.isfinite(fit.depth).all() and np.isfinite(sigma).all()
+    assert (np.abs(fit.depth) < 4 * sigma).mean() > 0.95
+
+
+def test_an_orbit_that_misses_the_star_means_very_wide_errors() -> None:
+    fit = fit_planet(observe(np.full(N_BINS, 1e-8), 1.3, 6), star(1.3), FEW)
+    sigma = np.sqrt(np.diag(fit.covariance))
+    usual = np.sqrt(np.diag(fitted(0)[0].covariance))
+    assert np.isfinite(fit.depth).all() and (sigma > 3 * usual).all()
+
+
+@pytest.mark.parametrize("b", [0.95, 1.05])
+def test_grazing_planets_have_wide_and_true_errors(b: float) -> None:
+    depth = spectrum(7)
+    fit = fit_planet(observe(depth, b, 7), star(b), FEW)
+    sigma = np.sqrt(np.diag(fit.covariance))
+    assert error_of_mean(fit) > 3 * error_of_mean(fitted(0)[0])
+    assert abs((fit.depth - depth)[1:].mean()) < 3 * error_of_mean(fit)
+    assert np.isfinite(fit.depth).all() and (np.abs(fit.depth - depth) < 3 * sigma).mean() > 0.95
