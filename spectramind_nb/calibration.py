@@ -171,7 +171,8 @@ def calibrate_pairs(visit: Visit, chosen: slice, expected: np.ndarray, options: 
     flags = frame_flags(visit, chosen, signal, read_variance, expected, options)
     mask = unusable(flags, options)
     flat = np.where(visit.calibration.dead, np.nan, visit.calibration.flat).astype(np.float32)
-    poisson = np.maximum(expected, 0).astype(np.float32)
+    dark = np.maximum(visit.calibration.dark, 0) * visit.channel.exposure_s
+    poisson = (np.maximum(expected, 0) + dark).astype(np.float32)
     frames = np.where(mask, np.nan, signal / flat)
     return Pairs(frames, np.where(mask, np.nan, (poisson + read_variance) / flat**2), flags, mask)
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DEPTH_PRIOR_MEAN', 'DEPTH_PRIOR_STD', 'LIMB_PRIORS', 'STAGE', 'Block', 'read_blocks', 'FitOptions', 'Shared',
-           'priors', 'first_guess', 'drift_basis', 'airs_coordinate', 'Linearised', 'linearise_block', 'Normal',
-           'solve', 'Fit', 'noise_scale', 'usable', 'Problem', 'State', 'set_up', 'linearise_all', 'normal_equations',
-           'moved', 'held', 'first_fraction', 'descend', 'reweighed', 'fit_planet', 'white_light', 'plot_white',
-           'plot_depths', 'write_fit', 'read_fit', 'fit_to_file', 'fit_run', 'explore']
+           'priors', 'first_guess', 'drift_basis', 'airs_coordinate', 'Linearised', 'linearise_block', 'Fit',
+           'noise_scale', 'usable', 'Problem', 'State', 'set_up', 'linearise_all', 'normal_equations', 'moved', 'held',
+           'first_fraction', 'descend', 'reweighed', 'fit_planet', 'white_light', 'plot_white', 'plot_depths',
+           'write_fit', 'read_fit', 'fit_to_file', 'fit_run', 'explore']
 
 # %% ../nbs/02_transit.ipynb #246656a1
 import json
@@ -26,6 +26,7 @@ from .features import read_plan
 from .lib.contracts import RawFolder, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import N_BINS, VISIT_HOURS, wavelengths
 from .lib.light_curve import Orbit, transit
+from .lib.normal_equations import Normal, Slopes, Solution, add_data, add_priors, empty_normal, solve
 from .lib.picture import Picture
 from .lib.progress import map_planets
 
@@ -157,12 +158,10 @@ def airs_coordinate() -> np.ndarray:  # (282,), -1 at the blue end, 1 at the red
 # %% ../nbs/02_transit.ipynb #944099bb
 @dataclass(frozen=True)
 class Linearised:
-    """A block's model at some parameters, with slopes."""
+    """A block's model at some parameters, with its slopes."""
 
     model: np.ndarray  # (T, B)
-    local: np.ndarray  # slopes to depth and level, (T, B, 2)
-    shared: np.ndarray  # slopes to the block's shared parameters, (T, B, S)
-    index: np.ndarray  # their places in the shared vector, (S,)
+    slopes: Slopes  # to depth and level, and to the block's shared parameters
 
 
 def linearise_block(
@@ -205,49 +204,8 @@ def linearise_block(
         [np.stack(list(slopes.values()), axis=2) * scale[..., None], basis * (level * flux)[..., None]], axis=2
     )
     local = np.stack([curve.depth * scale, flux * scale / level], axis=2)
-    return Linearised(flux * scale, local, shared, np.array([place[name] for name in (*slopes, *drift_names)]))
-
-# %% ../nbs/02_transit.ipynb #764eeb9a
-@dataclass
-class Normal:
-    """Normal equations of a planet: local (283 bins, depth and one level a visit), coupling, shared; and gradients."""
-
-    local: np.ndarray  # (283, L, L)
-    coupling: np.ndarray  # (283, L, S)
-    shared: np.ndarray  # (S, S)
-    local_gradient: np.ndarray  # (283, L)
-    shared_gradient: np.ndarray  # (S,)
-    cost: float = 0.0  # chi^2 of data and priors
-
-    def add(self, block: Block, at: Linearised, weight: np.ndarray) -> None:
-        """Add a block's data with `weight` = 1 / variance (T, B)."""
-        columns = np.array([0, 1 + block.visit])
-        residual = block.flux - at.model
-        weighted = at.local * weight[..., None]
-        bins = np.arange(block.bins.start, block.bins.stop)
-        self.local[np.ix_(bins, columns, columns)] += np.einsum("tbl,tbm->blm", weighted, at.local)
-        self.coupling[np.ix_(bins, columns, at.index)] += np.matmul(
-            weighted.transpose(1, 2, 0), at.shared.transpose(1, 0, 2)
-        )
-        flat = at.shared.reshape(-1, at.shared.shape[2])
-        self.shared[np.ix_(at.index, at.index)] += flat.T @ (flat * weight.reshape(-1, 1))
-        self.local_gradient[np.ix_(bins, columns)] += np.einsum("tbl,tb->bl", weighted, residual)
-        self.shared_gradient[at.index] += flat.T @ (weight * residual).ravel()
-        self.cost += float((weight * residual**2).sum())
-
-# %% ../nbs/02_transit.ipynb #e49fbc8e
-def solve(normal: Normal) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Gauss-Newton steps of local (283, L) and shared (S,) parameters; white variance of the depths (283,), nuisance
-    factor (283, S).
-    """
-    inverse = np.linalg.inv(normal.local)
-    gain = inverse @ normal.coupling
-    schur = normal.shared - np.einsum("bls,blu->su", normal.coupling, gain)
-    rhs = normal.shared_gradient - np.einsum("bls,bl->s", gain, normal.local_gradient)
-    factor = np.linalg.cholesky(np.linalg.inv((schur + schur.T) / 2))
-    shared_step = factor @ (factor.T @ rhs)
-    local_step = np.einsum("blm,bm->bl", inverse, normal.local_gradient) - gain @ shared_step
-    return local_step, shared_step, inverse[:, 0, 0], gain[:, 0] @ factor
+    index = np.array([place[name] for name in (*slopes, *drift_names)])
+    return Linearised(flux * scale, Slopes(block.bins, local, np.array([0, 1 + visit]), shared, index))
 
 # %% ../nbs/02_transit.ipynb #a77a58b2
 @dataclass(frozen=True)
@@ -334,29 +292,19 @@ def linearise_all(problem: Problem, state: State) -> list[Linearised]:
 def normal_equations(problem: Problem, state: State, at: list[Linearised]) -> Normal:
     """Normal equations of data and priors."""
     bins, size = state.local.shape
-    precision = np.array(problem.prior.std) ** -2.0
-    offset = np.array(problem.prior.mean) - state.shared
-    normal = Normal(
-        np.zeros((bins, size, size)),
-        np.zeros((bins, size, len(precision))),
-        np.diag(precision),
-        np.zeros((bins, size)),
-        precision * offset,
-        float((precision * offset**2).sum()),
-    )
-    weak = np.array([DEPTH_PRIOR_STD**-2.0, *np.ones(size - 1)])
-    center = np.array([DEPTH_PRIOR_MEAN, *np.ones(size - 1)])
-    normal.local += np.diag(weak)
-    normal.local_gradient += weak * (center - state.local)
-    normal.cost += float((weak * (center - state.local) ** 2).sum())
+    normal = empty_normal(bins, size, len(state.shared))
+    local_mean = np.array([DEPTH_PRIOR_MEAN, *np.ones(size - 1)])
+    local_std = np.array([DEPTH_PRIOR_STD, *np.ones(size - 1)])
+    shared_mean, shared_std = np.array(problem.prior.mean), np.array(problem.prior.std)
+    add_priors(normal, local_mean - state.local, local_std, shared_mean - state.shared, shared_std)
     for block, linear, weight in zip(problem.blocks, at, state.weights, strict=True):
-        normal.add(block, linear, weight)
+        add_data(normal, linear.slopes, block.flux - linear.model, weight)
     return normal
 
 # %% ../nbs/02_transit.ipynb #b61d6aec
-def moved(problem: Problem, state: State, local_step: np.ndarray, shared_step: np.ndarray, fraction: float) -> State:
+def moved(problem: Problem, state: State, step: Solution, fraction: float) -> State:
     """The state after a share of a step, kept within the bounds where the model makes sense."""
-    local, shared = state.local + fraction * local_step, state.shared + fraction * shared_step
+    local, shared = state.local + fraction * step.local_step, state.shared + fraction * step.shared_step
     for name, low, high in (("sma", 2.0, 40.0), ("b", -1.3, 1.3)):
         place = problem.prior.names.index(name)
         shared[place] = np.clip(shared[place], low, high)
@@ -384,10 +332,10 @@ def descend(problem: Problem, state: State) -> tuple[State, list[Linearised], No
     iterations = 0
     while iterations < problem.options.iterations:
         iterations += 1
-        local_step, shared_step, _, _ = solve(normal)
-        whole = first_fraction(problem, shared_step)
+        step = solve(normal)
+        whole = first_fraction(problem, step.shared_step)
         for halvings in range(5):
-            trial = moved(problem, state, local_step, shared_step, whole / 2**halvings)
+            trial = moved(problem, state, step, whole / 2**halvings)
             trial_at = linearise_all(problem, trial)
             trial_normal = normal_equations(problem, trial, trial_at)
             if trial_normal.cost <= normal.cost:
@@ -425,7 +373,7 @@ def fit_planet(blocks: list[Block], star: pd.Series, options: FitOptions) -> Fit
         state, at, normal, iterations = descend(problem, state)
         state, scales = reweighed(problem, state, at)
     state, at, normal, iterations = descend(problem, state)
-    _, _, white, nuisance = solve(normal)
+    solution = solve(normal)
     quality = {
         "chi2": normal.cost,
         "iterations": float(iterations),
@@ -434,7 +382,8 @@ def fit_planet(blocks: list[Block], star: pd.Series, options: FitOptions) -> Fit
     for block, scale in zip(blocks, scales, strict=True):
         quality[f"{'airs' if block.is_airs else 'fgs1'}_noise_scale[{block.visit}]"] = scale
     shared = dict(zip(problem.prior.names, map(float, state.shared), strict=True))
-    return Fit(state.local[:, 0], white, nuisance, shared, quality, [linear.model for linear in at])
+    models = [linear.model for linear in at]
+    return Fit(state.local[:, 0], solution.white_variance, solution.nuisance, shared, quality, models)
 
 # %% ../nbs/02_transit.ipynb #5f3e306a
 def white_light(blocks: list[Block], models: list[np.ndarray]) -> dict[str, np.ndarray]:

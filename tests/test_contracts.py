@@ -35,8 +35,6 @@ from spectramind_nb.lib.contracts import (
 )
 from spectramind_nb.lib.instrument import N_BINS
 
-pytestmark = pytest.mark.xdist_group("tiny")
-
 # --- Raw data ----------------------------------------------------------------------------------------------------
 
 

@@ -36,7 +36,6 @@ def test_library_chapter_runs(name: str, copied: Path) -> None:
     assert_quiet(execute(copied / "lib" / f"{name}.ipynb"))
 
 
-@pytest.mark.xdist_group("chapters")
 @pytest.mark.parametrize("name", [path.stem for path in CHAPTERS])
 def test_chapter_runs_alone_and_shows_pictures(name: str, copied: Path) -> None:
     book = execute(copied / f"{name}.ipynb")

@@ -32,7 +32,6 @@ from spectramind_nb.training import train_run
 from spectramind_nb.transit import FitOptions, fit_run, read_fit
 from spectramind_nb.uncertainty import read_temperature, temperature_run
 
-pytestmark = pytest.mark.xdist_group("tiny")
 STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions(drift_time=3, drift_wavelength=2)
 
 

@@ -115,7 +115,7 @@ def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> Non
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would say, StageError says
-    quiet = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    quiet = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "OPENBLAS_NUM_THREADS": "1"}
     with _variables(**{PROGRESS_FILE: str(stage.folder / "progress.json")}, **quiet):
         papermill.execute_notebook(
             stage.notebook,

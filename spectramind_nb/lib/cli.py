@@ -390,6 +390,7 @@ def validate(
 def main() -> None:
     """The `spectramind` command."""
     words = sys.argv[1:]
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # planets run in parallel already; read when numpy is imported
     if "--debug" in words:
         os.environ["SPECTRAMIND_DEBUG"] = "1"
     app([word for word in words if word != "--debug"], prog_name="spectramind")
