@@ -17,25 +17,21 @@ from pathlib import Path
 
 import numpy as np
 
-from spectramind_nb.lib.contracts import (
+from .lib.contracts import UserError, atomic_path, read_npz, run_folder, write_npz
+from .lib.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel, airs_column_wavelengths
+from .lib.picture import Picture
+from .lib.progress import map_planets
+from spectramind_nb.lib.raw import (
     Adc,
     CalibrationSet,
     RawFolder,
-    UserError,
-    atomic_path,
     choose_planets,
     open_signal,
     read_adc,
     read_calibration,
-    read_npz,
     read_pair_times,
     read_signal,
-    run_folder,
-    write_npz,
 )
-from .lib.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel, airs_column_wavelengths
-from .lib.picture import Picture
-from .lib.progress import map_planets
 
 # %% ../nbs/00_calibration.ipynb #4f742be9
 @dataclass(frozen=True)

@@ -32,10 +32,11 @@ from spectramind_nb.calibration import (
     sample_pairs,
     step_edges,
 )
-from .lib.contracts import ContractError, RawFolder, atomic_path, read_npz, run_folder, write_npz
+from .lib.contracts import ContractError, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
 from .lib.picture import Picture
 from .lib.progress import map_planets
+from .lib.raw import RawFolder
 
 # %% ../nbs/01_features.ipynb #ab7545dd
 def read_plan(run_dir: str | Path) -> tuple[dict[str, list[int]], Options]:

@@ -22,11 +22,9 @@ from .features import Steps, extract_run, read_plan
 from spectramind_nb.lib.contracts import (
     WAVELENGTH_COLUMNS,
     ContractError,
-    RawFolder,
     Submission,
     atomic_path,
     check_planets,
-    choose_planets,
     read_submission,
     read_table,
     run_folder,
@@ -34,6 +32,7 @@ from spectramind_nb.lib.contracts import (
 )
 from .lib.metric import DEFAULT_REFERENCE, reference_of, summary
 from .lib.picture import Picture
+from .lib.raw import RawFolder, choose_planets
 from .lib.spectral_prior import read_prior
 from .training import Fits, SigmaFactors, parts_of, plot_spectrum, predict_gaussian, read_fits, sigma_of
 from .transit import FitOptions, fit_run, read_fit

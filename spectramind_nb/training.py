@@ -21,10 +21,11 @@ from matplotlib.figure import FigureBase
 from scipy.optimize import minimize
 
 from .features import read_plan
-from .lib.contracts import ContractError, RawFolder, atomic_path, read_npz, run_folder, write_npz
+from .lib.contracts import ContractError, atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import wavelengths
 from .lib.metric import BIN_WEIGHTS, Reference, bin_scores, reference_of, summary
 from .lib.picture import Picture
+from .lib.raw import RawFolder
 from .lib.spectral_prior import SpectralPrior, combine, learn_prior, read_prior, write_prior
 from .transit import read_fit
 

@@ -23,12 +23,13 @@ from matplotlib.figure import FigureBase
 from numpy.polynomial import chebyshev
 
 from .features import read_plan
-from .lib.contracts import RawFolder, atomic_path, read_npz, run_folder, write_npz
+from .lib.contracts import atomic_path, read_npz, run_folder, write_npz
 from .lib.instrument import N_BINS, VISIT_HOURS, wavelengths
 from .lib.light_curve import Orbit, transit
 from .lib.normal_equations import Normal, Slopes, Solution, add_data, add_priors, empty_normal, solve
 from .lib.picture import Picture
 from .lib.progress import map_planets
+from .lib.raw import RawFolder
 
 # %% ../nbs/02_transit.ipynb #c1b39957
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: small matric
 import pytest
 from hypothesis import settings
 
-from spectramind_nb.lib.contracts import RawFolder
+from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import simulate_dataset
 
 settings.register_profile("small", max_examples=20, deadline=None, database=None, derandomize=True)

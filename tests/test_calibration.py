@@ -24,8 +24,8 @@ from spectramind_nb.calibration import (
     step_edges,
 )
 from spectramind_nb.features import extract_visit
-from spectramind_nb.lib.contracts import Adc, CalibrationSet
 from spectramind_nb.lib.instrument import FGS1
+from spectramind_nb.lib.raw import Adc, CalibrationSet
 
 ADC = Adc(0.4369, -1000.0)
 STRAIGHT = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)

@@ -23,7 +23,6 @@ from spectramind_nb.lib.contracts import (
     SCHEMAS,
     SUBMISSION_COLUMNS,
     ContractError,
-    RawFolder,
     Submission,
     UserError,
     atomic_path,
@@ -34,6 +33,7 @@ from spectramind_nb.lib.contracts import (
     write_submission,
 )
 from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.raw import RawFolder
 
 # --- Raw data ----------------------------------------------------------------------------------------------------
 

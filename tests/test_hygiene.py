@@ -20,7 +20,7 @@ MODULES = [path for path in (ROOT / "spectramind_nb").rglob("*.py") if path.name
 
 MOST_CELL_LINES = 60  # an exported cell is one idea
 MEDIAN_CELL_LINES = 32
-MOST_MODULE_LINES = 600
+MOST_MODULE_LINES = 520
 LEAST_PROSE = 0.25  # share of cells that are markdown
 MOST_OUTPUT_BYTES = 250_000  # a notebook
 MOST_PICTURES = 6

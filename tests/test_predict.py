@@ -17,7 +17,6 @@ from spectramind_nb.features import Steps, extract_run, group_folds
 from spectramind_nb.lib.contracts import (
     WAVELENGTH_COLUMNS,
     ContractError,
-    RawFolder,
     UserError,
     read_npz,
     read_submission,
@@ -26,6 +25,7 @@ from spectramind_nb.lib.contracts import (
     write_npz,
 )
 from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets
 from spectramind_nb.submission import predict, read_factors, submit_run
 from spectramind_nb.training import train_run

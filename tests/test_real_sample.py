@@ -24,7 +24,7 @@ from spectramind_nb.calibration import (
     read_visit,
 )
 from spectramind_nb.features import bin_features, extract_visit, white_features
-from spectramind_nb.lib.contracts import WAVELENGTH_COLUMNS, RawFolder, check_arrays, read_signal, read_table
+from spectramind_nb.lib.contracts import WAVELENGTH_COLUMNS, check_arrays, read_table
 from spectramind_nb.lib.instrument import (
     ADC_GAIN,
     ADC_OFFSET,
@@ -34,6 +34,7 @@ from spectramind_nb.lib.instrument import (
     airs_column_wavelengths,
     wavelengths,
 )
+from spectramind_nb.lib.raw import RawFolder, read_signal
 
 REAL = Path(__file__).parents[2] / "shared" / "real_sample"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="no real sample of the challenge on this machine")

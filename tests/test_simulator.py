@@ -9,19 +9,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from spectramind_nb.lib.contracts import (
-    SUBMISSION_COLUMNS,
-    WAVELENGTH_COLUMNS,
-    RawFolder,
-    UserError,
-    choose_planets,
-    read_adc,
-    read_calibration,
-    read_pair_times,
-    read_signal,
-    read_table,
-)
+from spectramind_nb.lib.contracts import SUBMISSION_COLUMNS, WAVELENGTH_COLUMNS, UserError, read_table
 from spectramind_nb.lib.instrument import ADC_GAIN, ADC_OFFSET, AIRS, CHANNELS, FGS1, SATURATION_E
+from spectramind_nb.lib.raw import RawFolder, choose_planets, read_adc, read_calibration, read_pair_times, read_signal
 from spectramind_nb.lib.simulator import (
     FRAME_COUNTS,
     draw_planets,

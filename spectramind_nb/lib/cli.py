@@ -378,7 +378,8 @@ def validate(
 ) -> None:
     """Check a submission: columns, numbers, positive sigmas, planets each once."""
     with recorded("validate", file=file, raw=raw):
-        from spectramind_nb.lib.contracts import RawFolder, check_planets, choose_planets, read_submission
+        from spectramind_nb.lib.contracts import check_planets, read_submission
+        from spectramind_nb.lib.raw import RawFolder, choose_planets
 
         found = read_submission(file)
         if raw:

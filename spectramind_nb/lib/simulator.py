@@ -21,14 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spectramind_nb.lib.contracts import (
-    SIGMA_COLUMNS,
-    STAR_COLUMNS,
-    WAVELENGTH_COLUMNS,
-    CalibrationSet,
-    UserError,
-    atomic_path,
-)
+from .contracts import SIGMA_COLUMNS, WAVELENGTH_COLUMNS, UserError, atomic_path
 from spectramind_nb.lib.instrument import (
     ADC_GAIN,
     ADC_OFFSET,
@@ -41,6 +34,7 @@ from spectramind_nb.lib.instrument import (
     airs_column_wavelengths,
     wavelengths,
 )
+from .raw import STAR_COLUMNS, CalibrationSet
 from .simulator_frames import expose, ground_calibration, prepare_exposure
 from .simulator_sky import Planet, draw_planet, planet_stream, transit_flux
 

@@ -19,8 +19,8 @@ from numba import njit
 from numpy.polynomial.polynomial import polygrid2d
 from scipy.special import erf
 
-from .contracts import CalibrationSet
 from .instrument import ADC_GAIN, ADC_OFFSET, AIRS, Channel, airs_column_wavelengths
+from .raw import CalibrationSet
 
 # %% ../../nbs/lib/simulator_frames.ipynb #82c0a716
 @dataclass(frozen=True)

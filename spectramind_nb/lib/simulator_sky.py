@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from exoplanet_core import quad_limbdark_light_curve
 
-from .contracts import STAR_COLUMNS
 from .instrument import wavelengths
+from .raw import STAR_COLUMNS
 
 # %% ../../nbs/lib/simulator_sky.ipynb #74ff3a58
 @dataclass(frozen=True)
