@@ -41,11 +41,12 @@ setup(
     extras_require={"dev": lines(facts["dev_requirements"])},
     entry_points={"console_scripts": lines(facts["console_scripts"])},
     # The chapters are the stages that run, so they travel in the wheel as package data.
-    packages=["spectramind_nb", "spectramind_nb.lib", "spectramind_nb.configs", notebooks],
+    packages=["spectramind_nb", *(f"spectramind_nb.{part}" for part in ("lib", "configs", "data")), notebooks],
     package_dir={notebooks: "nbs"},
     package_data={
         "spectramind_nb": ["py.typed"],
         "spectramind_nb.configs": ["*.yaml", "*/*.yaml"],
+        "spectramind_nb.data": ["*.npz", "README.md"],
         notebooks: ["[0-9]*.ipynb"],
     },
     zip_safe=False,

@@ -148,7 +148,8 @@ def frame_flags(
     visit: Visit, chosen: slice, signal: np.ndarray, read_variance: np.ndarray, expected: np.ndarray, options: Options
 ) -> np.ndarray:
     """Flags of each pixel of each pair, uint8 (pairs, rows, columns)."""
-    noise = np.sqrt(read_variance + np.maximum(expected, 0) + (0.03 * expected) ** 2)
+    moves = 0.1 * np.hypot(*np.gradient(expected))  # what pointing jitter of a tenth of a pixel does
+    noise = np.sqrt(read_variance + np.maximum(expected, 0) + (0.03 * expected) ** 2 + moves**2)
     jump = signal - expected
     flags = np.broadcast_to(pixel_flags(visit.calibration), signal.shape).copy()
     flags |= ((visit.signal[chosen] == np.iinfo(np.uint16).max).any(axis=1) * FLAGS["saturated"]).astype(np.uint8)

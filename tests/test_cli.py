@@ -63,7 +63,7 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
     assert spectramind("--version").output == f"spectramind {spectramind_nb.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["run", "simulate", "predict", "score", "validate"])
+@pytest.mark.parametrize("command", ["run", "simulate", "bank", "predict", "score", "validate"])
 def test_each_command_helps_with_an_example(command: str) -> None:
     result = spectramind(command, "--help")
     assert result.exit_code == 0 and f"Example: spectramind {command}" in result.output
@@ -178,7 +178,7 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
     seen: list[object] = []
     fake_module(monkeypatch, "submission", predict=lambda *words, **named: seen.append((words, named)))
     fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
-    simulate = lambda out, *words, **named: seen.append((out, words, named["frames"], named["ood"]))  # noqa: E731
+    simulate = lambda out, *words: seen.append((out, words[:6]))  # noqa: E731
     fake_module(monkeypatch, "lib.simulator", simulate_dataset=simulate)
     (home / "runs/a").mkdir(parents=True)
     assert (
@@ -194,7 +194,7 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         spectramind("simulate", "--out", "o", "--planets", "3", "--test-planets", "2", "--seed", "5", "--ood").exit_code
         == 0
     )
-    assert seen.pop() == (Path("o"), (3, 2, 5), "demo", True)
+    assert seen.pop() == (Path("o"), (3, 2, 5, "demo", True, 2))
     assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict", "score", "simulate"]
 
 

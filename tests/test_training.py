@@ -8,7 +8,8 @@ import pytest
 from spectramind_nb.lib.contracts import ContractError
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE, Reference, coverage, reference_of, score
-from spectramind_nb.lib.simulator import draw_planets
+from spectramind_nb.lib.simulator_atmosphere import reference_spectrum
+from spectramind_nb.lib.simulator_sky import draw_depth, draw_world, planet_stream
 from spectramind_nb.lib.spectral_prior import SpectralPrior, combine, learn_prior, read_prior, write_prior
 from spectramind_nb.training import (
     Fits,
@@ -23,8 +24,7 @@ from spectramind_nb.training import (
 )
 from spectramind_nb.uncertainty import temperature, temperature_interval
 
-SPECTRA = np.array([planet.spectrum for planet in draw_planets(5, "train", 150).values()])
-POPULATION = np.array([planet.spectrum for planet in draw_planets(0, "train", 1100).values()])
+SPECTRA = np.array([draw_world(planet_stream(5, "train", k), model=reference_spectrum).spectrum for k in range(150)])
 NOISE = np.diag(np.concatenate([[1e-4], np.linspace(3e-4, 1.5e-3, N_BINS - 1)]) ** 2) + 6e-5**2
 
 
@@ -230,9 +230,11 @@ def test_score_is_that_of_a_plain_loop(size: float) -> None:
     ("ppm", "known"), [(30, 0.749), (50, 0.682), (100, 0.591), (200, 0.500), (500, 0.379), (1000, 0.288)]
 )
 def test_score_of_perfect_error_bars(ppm: float, known: float) -> None:
+    rng = np.random.default_rng(0)
+    depths = np.repeat([[draw_depth(rng)] for _ in range(4000)], N_BINS, axis=1)
     sign = np.where(np.arange(N_BINS) % 2, 1, -1)  # an error of one sigma everywhere: the mean of z^2 is 1
-    sigma = np.full(POPULATION.shape, ppm * 1e-6)
-    assert score(POPULATION, POPULATION + sign * sigma, sigma) == pytest.approx(known, abs=0.003)
+    sigma = np.full(depths.shape, ppm * 1e-6)
+    assert score(depths, depths + sign * sigma, sigma) == pytest.approx(known, abs=0.003)
 
 
 def test_score_is_clipped_once_at_the_end_and_sigma_has_a_floor() -> None:

@@ -282,7 +282,7 @@ def _simulate(raw: Path, cfg: DictConfig, show: Show) -> None:
             frames=wanted.frames,
             ood=wanted.ood,
             workers=cfg.chain.workers,
-            progress=lambda done, total: show.inner("planets", done, total),
+            progress=show.inner,
         )
     show.done("raw", time.monotonic() - clock)
 

@@ -106,6 +106,11 @@ SCHEMAS: dict[str, dict[str, Array]] = {
         "variance": Array("float32", "T 283", "(e-/CDS pair)^2"),
         **_AXES,
     },
+    "bank": {
+        "parameters": Array("float64", "N K", "as named in `made`"),
+        "spectrum": Array("float64", "N 283", "(Rp/Rs)^2"),
+        "made": Array("str", "", "JSON: names of the parameters, seed, version and physics of the simulator"),
+    },
     "transit": {
         "depth": Array("float64", "283", "(Rp/Rs)^2"),
         "noise_variance": Array("float64", "283", "(Rp/Rs)^4"),

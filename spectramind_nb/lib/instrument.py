@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['AIRS', 'FGS1', 'CHANNELS', 'VISIT_HOURS', 'ADC_GAIN', 'ADC_OFFSET', 'SATURATION_E', 'N_BINS', 'N_AIRS_BINS', 'SEAM',
-           'AIRS_COLUMNS', 'FGS1_WAVELENGTH_UM', 'Channel', 'airs_column_wavelengths', 'wavelengths']
+           'AIRS_COLUMNS', 'FGS1_WAVELENGTH_UM', 'FGS1_BAND_UM', 'Channel', 'airs_column_wavelengths', 'wavelengths',
+           'bin_edges']
 
 # %% ../../nbs/lib/instrument.ipynb #a2bdc0df
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ N_AIRS_BINS = 282
 SEAM = (0, 1)  # the only instrument seam: FGS1 | first AIRS bin
 AIRS_COLUMNS = slice(39, 321)  # detector columns that become bins; bin order is their reverse
 FGS1_WAVELENGTH_UM = 0.7
+FGS1_BAND_UM = (0.6, 0.8)
 
 
 def airs_column_wavelengths() -> np.ndarray:  # micrometres, (356,), falling
@@ -68,3 +70,11 @@ def wavelengths() -> np.ndarray:  # micrometres, (283,), rising
     k = np.arange(N_AIRS_BINS)
     airs = 1.95176069217368 + 0.00885825623860279 * k - 6.91347214480177e-6 * k**2
     return np.concatenate([[FGS1_WAVELENGTH_UM], airs])
+
+
+def bin_edges() -> np.ndarray:  # micrometres, (283, 2)
+    """Lower and upper end of each bin: FGS1's passband, then half-way between detector columns."""
+    airs = wavelengths()[1:]
+    middle = (airs[1:] + airs[:-1]) / 2
+    inner = np.concatenate([[2 * airs[0] - middle[0]], middle, [2 * airs[-1] - middle[-1]]])
+    return np.concatenate([[FGS1_BAND_UM], np.stack([inner[:-1], inner[1:]], axis=1)])

@@ -4,22 +4,33 @@
 
 # %% auto #0
 __all__ = ['HOT_FRACTION', 'DEAD_FRACTION', 'HOTTEST_E_S', 'OOD_HOT_FRACTION', 'OOD_DEAD_FRACTION', 'LINEAR_CORR',
-           'FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'STAR_KNOTS', 'FGS1_STAR_E_S', 'REFERENCE_STAR_K',
-           'JITTER_ROW_PX', 'JITTER_COLUMN_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'BAD_LAST_PAIR_CHANCE', 'Detector',
-           'draw_dark', 'draw_read_noise', 'draw_linear_corr', 'draw_detector', 'ground_calibration', 'pixel_gaussian',
-           'fgs1_image', 'airs_profile', 'airs_image', 'image_modes', 'planck_ratio', 'airs_star', 'draw_gain_drift',
-           'Exposure', 'draw_wander', 'prepare_exposure', 'poisson', 'measured_charge', 'expose']
+           'FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'FGS1_PLACES', 'STAR_UM', 'STAR_E_S', 'FGS1_STAR_E_S',
+           'REFERENCE_STAR_K', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'BAD_LAST_PAIR_CHANCE', 'FOREGROUND_E_S',
+           'Detector', 'draw_dark', 'draw_read_noise', 'draw_linear_corr', 'PixelMaps', 'draw_pixels', 'draw_detector',
+           'ground_calibration', 'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image', 'image_modes',
+           'fgs1_modes', 'planck_ratio', 'airs_star', 'fgs1_star', 'draw_gain_drift', 'Exposure', 'draw_flux_jitter',
+           'draw_wander', 'prepare_exposure', 'poisson', 'measured_charge', 'expose']
 
 # %% ../../nbs/lib/simulator_frames.ipynb #7558e82c
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
 from numpy.polynomial.polynomial import polygrid2d
+from scipy.interpolate import CubicSpline
 from scipy.special import erf
 
-from .instrument import ADC_GAIN, ADC_OFFSET, AIRS, Channel, airs_column_wavelengths
+from spectramind_nb.lib.instrument import (
+    ADC_GAIN,
+    ADC_OFFSET,
+    AIRS,
+    FGS1,
+    FGS1_WAVELENGTH_UM,
+    Channel,
+    airs_column_wavelengths,
+)
 from .raw import CalibrationSet
 
 # %% ../../nbs/lib/simulator_frames.ipynb #82c0a716
@@ -48,15 +59,17 @@ LINEAR_CORR = {  # median over pixels of the challenge's linear_corr maps
 def draw_dark(rng: np.random.Generator, channel: Channel, hot_fraction: float) -> np.ndarray:  # e-/s
     """Dark current: .0065 e-/s in most pixels, a tail of hot ones."""
     shape = (channel.rows, channel.columns)
-    hot = np.minimum(0.012 * np.exp(rng.exponential(1.4, shape)), HOTTEST_E_S[channel.name])
-    return np.where(rng.random(shape) < hot_fraction, hot, np.abs(rng.normal(0.0065, 0.0013, shape)))
+    dark, hot = np.abs(rng.normal(0.0065, 0.0013, shape)), rng.random(shape) < hot_fraction
+    dark[hot] = np.minimum(0.012 * np.exp(rng.exponential(1.4, hot.sum())), HOTTEST_E_S[channel.name])
+    return dark
 
 # %% ../../nbs/lib/simulator_frames.ipynb #db3375b2
 def draw_read_noise(rng: np.random.Generator, channel: Channel) -> np.ndarray:  # e-
     """Read noise of one read: 13 e- in most pixels, 7% in a tail up to 150."""
     shape = (channel.rows, channel.columns)
-    tail = rng.random(shape) < 0.07
-    return 11.9 + np.minimum(np.exp(np.where(tail, rng.normal(1.6, 1.3, shape), rng.normal(0.12, 0.6, shape))), 140.0)
+    excess, tail = rng.normal(0.12, 0.6, shape), rng.random(shape) < 0.07
+    excess[tail] = rng.normal(1.6, 1.3, tail.sum())
+    return 11.9 + np.minimum(np.exp(excess), 138.0)
 
 # %% ../../nbs/lib/simulator_frames.ipynb #278c8299
 def draw_linear_corr(rng: np.random.Generator, channel: Channel) -> np.ndarray:  # (6, rows, columns)
@@ -74,13 +87,30 @@ def draw_linear_corr(rng: np.random.Generator, channel: Channel) -> np.ndarray: 
     return corr
 
 # %% ../../nbs/lib/simulator_frames.ipynb #6bcdec3c
-def draw_detector(rng: np.random.Generator, channel: Channel, ood: bool = False) -> Detector:
-    """A detector of the challenge's kind; `ood`: with 1.7% hot and 1.1% dead pixels."""
+@dataclass(frozen=True)
+class PixelMaps:
+    """What a light curve depends on; as in `Detector`."""
+
+    dark: np.ndarray
+    dead: np.ndarray
+    response: np.ndarray
+    read: np.ndarray
+
+
+def draw_pixels(rng: np.random.Generator, channel: Channel, ood: bool = False) -> PixelMaps:
+    """Pixels of the challenge's kind; `ood`: with 1.7% hot and 1.1% dead ones."""
     shape = (channel.rows, channel.columns)
     dead = rng.random(shape) < (OOD_DEAD_FRACTION if ood else DEAD_FRACTION[channel.name])
-    response = np.where(dead, np.abs(rng.normal(0, 0.02, shape)), rng.normal(1.01, 0.012, shape))
+    response = rng.normal(1.014, 0.012, shape)
+    response[dead] = np.abs(rng.normal(0, 0.02, dead.sum()))
     dark = draw_dark(rng, channel, OOD_HOT_FRACTION if ood else HOT_FRACTION[channel.name])
-    return Detector(channel, dark, dead, response, draw_linear_corr(rng, channel), draw_read_noise(rng, channel))
+    return PixelMaps(dark, dead, response, draw_read_noise(rng, channel))
+
+
+def draw_detector(rng: np.random.Generator, channel: Channel, ood: bool = False) -> Detector:
+    """The pixels of a channel with their non-linearity."""
+    maps = draw_pixels(rng, channel, ood)
+    return Detector(channel, maps.dark, maps.dead, maps.response, draw_linear_corr(rng, channel), maps.read)
 
 # %% ../../nbs/lib/simulator_frames.ipynb #ca888488
 def ground_calibration(rng: np.random.Generator, detector: Detector) -> CalibrationSet:
@@ -120,7 +150,7 @@ def fgs1_image(row: float, column: float, stretch: float) -> np.ndarray:  # shar
     return image
 
 # %% ../../nbs/lib/simulator_frames.ipynb #4981ccb1
-AIRS_CENTRE_ROW = 15.6
+AIRS_CENTRE_ROW = 15.57
 
 
 def airs_profile(
@@ -128,26 +158,32 @@ def airs_profile(
 ) -> np.ndarray:  # share of the light, (32, wavelengths)
     """Cross-dispersion profile of the AIRS trace at each wavelength."""
     red, centre = wavelength_um - 3, AIRS_CENTRE_ROW + row
-    wings, pedestal = 0.264 - 0.091 * red, 0.028 + 0.010 * red
-    core = pixel_gaussian(32, centre, (1.07 + 0.36 * red) * (1 + stretch))
-    wide = pixel_gaussian(32, centre, (2.88 + 0.73 * red) * (1 + stretch))
-    return (1 - wings - pedestal) * core + wings * wide + pedestal / 32
+    wings, halo = 0.206 - 0.083 * red, 0.170 - 0.021 * red
+    core = pixel_gaussian(32, centre, (1.00 + 0.345 * red) * (1 + stretch))
+    wide = pixel_gaussian(32, centre, (2.50 + 0.85 * red) * (1 + stretch))
+    far = 1 / ((np.arange(32)[:, None] - centre) ** 2 + ((3.44 + 1.41 * red) * (1 + stretch)) ** 2)
+    return (1 - wings - halo) * core + wings * wide + halo * far / far.sum(axis=0)
 
 # %% ../../nbs/lib/simulator_frames.ipynb #e3059d76
 def airs_image(spectrum: np.ndarray, row: float, column: float, stretch: float) -> np.ndarray:  # e-/s, (32, 356)
     """The star's spectrum, e-/s a column (356,), spread over rows and moved by `row` and `column` pixels."""
     columns = np.arange(AIRS.columns)
-    moved = np.interp(columns - column, columns, spectrum)
+    moved = CubicSpline(columns, spectrum)(columns - column)
     return airs_profile(airs_column_wavelengths(), row, stretch) * moved
 
 # %% ../../nbs/lib/simulator_frames.ipynb #d1a511c6
-def image_modes(image: Callable[[float, float, float], np.ndarray], step: float = 0.05) -> np.ndarray:  # (pixels, 7)
-    """Taylor pictures of `image(row, column, stretch)`: image, d/drow, d/dcolumn, three second derivatives,
-    d/dstretch.
+def image_modes(
+    image: Callable[[float, float, float], np.ndarray], row: float = 0.0, column: float = 0.0, step: float = 0.05
+) -> np.ndarray:  # (pixels, 7)
+    """Taylor pictures of `image(row, column, stretch)` around a place: image, d/drow, d/dcolumn, three second
+    derivatives, d/dstretch.
     """
-    here = image(0, 0, 0)
-    up, down, right, left = image(step, 0, 0), image(-step, 0, 0), image(0, step, 0), image(0, -step, 0)
-    crossed = image(step, step, 0) - image(step, -step, 0) - image(-step, step, 0) + image(-step, -step, 0)
+
+    def at(up: int, right: int) -> np.ndarray:
+        return image(row + up * step, column + right * step, 0)
+
+    here, up, down, right, left = at(0, 0), at(1, 0), at(-1, 0), at(0, 1), at(0, -1)
+    crossed = at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)
     modes = (
         here,
         (up - down) / (2 * step),
@@ -155,33 +191,33 @@ def image_modes(image: Callable[[float, float, float], np.ndarray], step: float 
         (up - 2 * here + down) / step**2 / 2,
         (right - 2 * here + left) / step**2 / 2,
         crossed / (4 * step**2),
-        (image(0, 0, step) - image(0, 0, -step)) / (2 * step),
+        (image(row, column, step) - image(row, column, -step)) / (2 * step),
     )
     return np.stack([mode.ravel() for mode in modes], axis=1)
 
+
+FGS1_PLACES = 0.1 * np.arange(-6, 7)  # pixels, in row and in column
+
+
+@lru_cache(maxsize=1)
+def fgs1_modes() -> np.ndarray:  # share of the light, (13 * 13, 1024, 7)
+    """Expansions of FGS1's image around each of `FGS1_PLACES`, columns running fastest."""
+    return np.stack([image_modes(fgs1_image, row, column) for row in FGS1_PLACES for column in FGS1_PLACES])
+
 # %% ../../nbs/lib/simulator_frames.ipynb #88574f75
-STAR_KNOTS = {  # um: e-/s a column
-    1.64: 450,
-    1.70: 3500,
-    1.75: 8000,
-    1.81: 7600,
-    1.86: 8200,
-    1.916: 13800,
-    1.95: 22000,
-    2.04: 30000,
-    2.38: 18000,
-    2.77: 11700,
-    3.12: 6500,
-    3.45: 4700,
-    3.73: 3200,
-    3.83: 2100,
-    3.90: 1000,
-    3.94: 450,
-    3.97: 175,
-    4.00: 70,
-    4.08: 19,
-}
-FGS1_STAR_E_S = 2.6e6  # e-/s
+# fmt: off
+STAR_UM = (
+    1.64, 1.67, 1.7, 1.75, 1.81, 1.86, 1.9, 1.92, 1.94, 1.96, 1.98, 2.01, 2.04, 2.1, 2.15, 2.2, 2.28, 2.38,
+    2.5, 2.62, 2.77, 2.88, 3.0, 3.12, 3.3, 3.45, 3.6, 3.73, 3.8, 3.83, 3.87, 3.9, 3.93, 3.95, 3.97, 4.0, 4.04,
+    4.07,
+)
+STAR_E_S = (  # e-/s a column
+    386, 1290, 3090, 7100, 6520, 6890, 8920, 11900, 17400, 21800, 26000, 31000, 30600, 27000, 27300, 25600,
+    21800, 17600, 15100, 13500, 11900, 9320, 7250, 6430, 5440, 4650, 3940, 3240, 2550, 2080, 1430, 865, 432,
+    234, 123, 36.8, 19.0, 20.3,
+)
+# fmt: on
+FGS1_STAR_E_S = 2.93e6  # e-/s
 REFERENCE_STAR_K = 5887.0
 
 
@@ -198,8 +234,13 @@ def planck_ratio(wavelength_um: np.ndarray | float, temperature_K: float) -> np.
 def airs_star(temperature_K: float, brightness: float) -> np.ndarray:  # e-/s a column, (356,)
     """The star's spectrum on the AIRS detector."""
     um = airs_column_wavelengths()
-    knots = np.exp(np.interp(um, list(STAR_KNOTS), np.log(list(STAR_KNOTS.values()))))
+    knots = np.exp(np.interp(um, STAR_UM, np.log(STAR_E_S)))
     return brightness * knots * planck_ratio(um, temperature_K)
+
+
+def fgs1_star(temperature_K: float, brightness: float) -> float:  # e-/s
+    """The star's light on the FGS1 detector."""
+    return FGS1_STAR_E_S * brightness * float(planck_ratio(FGS1_WAVELENGTH_UM, temperature_K))
 
 # %% ../../nbs/lib/simulator_frames.ipynb #2838b7ec
 def draw_gain_drift(rng: np.random.Generator, terms: int) -> np.ndarray:  # (6, terms)
@@ -216,7 +257,7 @@ class Exposure:
     """All that a channel's frames of one visit depend on, but for the noise."""
 
     detector: Detector
-    modes: np.ndarray  # e-/s at relative light 1, flat field included, (pixels, 7)
+    modes: np.ndarray  # e-/s at relative light 1, flat field included, (places, pixels, 7)
     background: np.ndarray  # e-/s, foreground and dark, (pixels,)
     light: np.ndarray  # relative light of the star: transit x drift, (pairs, columns); one column for FGS1
     wander: np.ndarray  # slow shift of row and column (pixel) and of width (relative), (pairs, 3)
@@ -225,9 +266,16 @@ class Exposure:
     bad_last_pair: bool = False  # the shutter closes early
 
 # %% ../../nbs/lib/simulator_frames.ipynb #8fc003a3
-JITTER_ROW_PX, JITTER_COLUMN_PX, JITTER_WIDTH = 0.121, 0.096, 0.002  # rms in 0.1 s
+JITTER_PX = {"FGS1": (0.121, 0.096), "AIRS-CH0": (0.087, 0.087)}  # row, column; rms in 0.1 s
+JITTER_WIDTH = 0.001  # relative, rms in 0.1 s
 JITTER_MEMORY = 0.65  # correlation between two successive exposures of 0.1 s
 BAD_LAST_PAIR_CHANCE = 0.05
+FOREGROUND_E_S = {"FGS1": (1.0, 10.0), "AIRS-CH0": (0.05, 0.4)}  # a pixel
+
+
+def draw_flux_jitter(rng: np.random.Generator, channel: Channel) -> float:
+    """Relative rms of the whole image's light in 0.1 s; for FGS1 the two real planets differ by over ten times."""
+    return float(np.exp(rng.uniform(np.log(1e-4), np.log(5e-3)))) if channel == FGS1 else 5e-4
 
 
 def draw_wander(rng: np.random.Generator, pairs: int) -> np.ndarray:  # (pairs, 3)
@@ -250,23 +298,19 @@ def prepare_exposure(
     drift = draw_gain_drift(rng, 6 if columns > 1 else 1)
     gain = 1 + polygrid2d(np.linspace(-1, 1, pairs), np.linspace(-1, 1, columns), drift)
     response = detector.response.ravel()
-    modes = image_modes(_star_image(channel, temperature_K, brightness)) * response[:, None]
-    foreground = rng.uniform(0.05, 0.4) if channel == AIRS else rng.uniform(1, 10)  # e-/s a pixel
-    flux_jitter = np.exp(rng.uniform(np.log(1e-4), np.log(3e-3))) if channel != AIRS else 5e-4
-    jitter = np.array([JITTER_ROW_PX, JITTER_COLUMN_PX, JITTER_WIDTH, flux_jitter])
+    modes = _star_modes(channel, temperature_K, brightness) * response[:, None]
+    foreground = rng.uniform(*FOREGROUND_E_S[channel.name])
+    jitter = np.array([*JITTER_PX[channel.name], JITTER_WIDTH, draw_flux_jitter(rng, channel)])
     bad = bool(rng.random() < BAD_LAST_PAIR_CHANCE)
     background = foreground * response + detector.dark.ravel()
     return Exposure(detector, modes, background, transit * gain, draw_wander(rng, pairs), jitter, bad_last_pair=bad)
 
 
-def _star_image(
-    channel: Channel, temperature_K: float, brightness: float
-) -> Callable[[float, float, float], np.ndarray]:
+def _star_modes(channel: Channel, temperature_K: float, brightness: float) -> np.ndarray:  # e-/s, (places, pixels, 7)
     if channel == AIRS:
         spectrum = airs_star(temperature_K, brightness)
-        return lambda row, column, stretch: airs_image(spectrum, row, column, stretch)
-    rate = FGS1_STAR_E_S * brightness * float(planck_ratio(0.7, temperature_K))
-    return lambda row, column, stretch: rate * fgs1_image(row, column, stretch)
+        return image_modes(lambda row, column, stretch: airs_image(spectrum, row, column, stretch))[None]
+    return fgs1_star(temperature_K, brightness) * fgs1_modes()
 
 # %% ../../nbs/lib/simulator_frames.ipynb #d51e2c0b
 @njit(nogil=True, cache=True)
@@ -304,7 +348,7 @@ def _collect(
     seconds: float,
     light: np.ndarray,  # (columns,)
     column: np.ndarray,  # (pixels,), which light a pixel sees
-    modes: np.ndarray,  # e-/s, (pixels, 7)
+    places: np.ndarray,  # e-/s, (places, pixels, 7)
     background: np.ndarray,  # e-/s, (pixels,)
     shift: np.ndarray,  # row, column, width, (3,)
     jitter: np.ndarray,  # rms in 0.1 s, (4,)
@@ -312,6 +356,11 @@ def _collect(
 ) -> None:
     """Add to `charge` what falls on the pixels in `seconds`."""
     y, x, w = shift
+    side = int(np.sqrt(len(places)))
+    half = side // 2
+    row = min(max(int(np.rint(10 * y)), -half), half)
+    line = min(max(int(np.rint(10 * x)), -half), half)
+    y, x, modes = y - 0.1 * row, x - 0.1 * line, places[(row + half) * side + line + half]
     f = 1 + jitter[3] * np.sqrt(0.1 / seconds) * rng.standard_normal()
     for p in range(charge.size):
         m = modes[p]
