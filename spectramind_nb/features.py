@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'read_plan', 'fill_masked', 'sky_pixels', 'Profile', 'sky_level', 'typical', 'make_profile', 'sky_course',
-           'optimal_sums', 'star_shift', 'star_centre', 'robust_std', 'decorrelate', 'LightCurves', 'extract_visit',
-           'in_steps', 'without_gaps', 'white_features', 'at_times', 'bin_features', 'Steps', 'extract_planet',
-           'group_folds', 'extract_run', 'explore']
+           'optimal_sums', 'star_shift', 'star_centre', 'robust_std', 'decorrelate', 'LightCurves', 'last_pair_is_bad',
+           'extract_visit', 'in_steps', 'without_gaps', 'white_features', 'at_times', 'bin_features', 'Steps',
+           'extract_planet', 'group_folds', 'extract_run', 'explore']
 
 # %% ../nbs/01_features.ipynb #543e10ef
 import json
@@ -178,9 +178,20 @@ class LightCurves:
     log: dict[str, Any]  # sizes of the corrections
 
 
+def last_pair_is_bad(visit: Visit) -> bool:
+    """Whether the last pair holds 10% more or less charge than those before it, which no transit does."""
+    reads = visit.signal[-8:, :, ~visit.calibration.dead].astype(np.int64)
+    charge = (reads[:, 1] - reads[:, 0]).sum(axis=1)
+    return len(charge) == 8 and abs(charge[-1] / np.median(charge[:-1]) - 1) > 0.1
+
+
 def extract_visit(visit: Visit, length: int, options: Options) -> LightCurves:
-    """Light curves of one channel of a visit, calibrated and summed in chunks of whole steps of `length` pairs."""
-    channel, used = visit.channel, len(visit.signal) // length * length
+    """Light curves of one channel of a visit, calibrated and summed in chunks of whole steps of `length` pairs.
+
+    A bad last pair is left out, with the step it would belong to.
+    """
+    channel, bad = visit.channel, last_pair_is_bad(visit)
+    used = (len(visit.signal) - bad) // length * length
     spread = calibrate_pairs(visit, sample_pairs(len(visit.signal)), mean_signal(visit, options), options)
     profile = make_profile(spread, channel)
     parts = []
@@ -191,9 +202,8 @@ def extract_visit(visit: Visit, length: int, options: Options) -> LightCurves:
     course = uniform_filter1d(course, max(1, used // 22), mode="nearest")
     flux = light - background * (course if channel is FGS1 else course[:, None])
     flux = decorrelate(flux, shift) if channel is FGS1 else flux
-    return LightCurves(
-        visit.time_h[:used], flux, variance, shift, star_centre(profile), calibration_log(visit, spread, options)
-    )
+    log = {**calibration_log(visit, spread, options), "last_pair_bad": bool(bad)}
+    return LightCurves(visit.time_h[:used], flux, variance, shift, star_centre(profile), log)
 
 # %% ../nbs/01_features.ipynb #d8da2a4d
 def in_steps(array: np.ndarray, length: int) -> np.ndarray:

@@ -185,6 +185,15 @@ def test_what_a_dead_pixel_says_does_not_matter(visit: Visit, rubbish: int) -> N
     assert np.array_equal(steps[0].frames, steps[1].frames, equal_nan=True) and steps[0].mask[:, dead].all()
 
 
+@pytest.mark.parametrize(("share", "kept"), [(1.0, 60), (0.5, 50), (1.5, 50), (0.95, 60)])
+def test_a_bad_last_pair_is_left_out(visit: Visit, share: float, kept: int) -> None:
+    signal = visit.signal.copy()
+    first, second = signal[-1].astype(float)
+    signal[-1, 1] = np.rint(first + share * (second - first))
+    curves = extract_visit(replace(visit, signal=signal), 10, Options())
+    assert len(curves.flux) == len(curves.time_h) == kept and curves.log["last_pair_bad"] == (kept < 60)
+
+
 @given(pairs=st.integers(1, 5000), steps=st.integers(1, 400))
 def test_steps_are_equal_and_few_and_lose_less_than_one(pairs: int, steps: int) -> None:
     edges = step_edges(pairs, steps)

@@ -107,6 +107,8 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("run", "--raw", "mine", "--run-dir", "nbs/01_features.ipynb/x"), "can't be written"),
         (("predict", "--raw", "nowhere", "--run", "runs/a", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
         (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
+        (("bank", "--out", "."), "exists. Fix: choose another file"),
+        (("bank", "--out", "bank.npz", "--opacities", "."), "has no k-table of CH4, CO, CO2, H2O"),
         (("validate", "nowhere.csv"), "nowhere.csv: file: is missing"),
         (("validate", "mine/adc_info.csv"), "missing or unknown column"),
     ],

@@ -76,11 +76,12 @@ def same_weather(monkeypatch: pytest.MonkeyPatch) -> None:
         time = np.linspace(-1, 1, pairs)
         return np.column_stack([0.02 * time, -0.015 * time**2, 0.001 * time**3])
 
-    same: dict[str, object] = {"draw_gain_drift": drift, "draw_wander": wander, "BAD_LAST_PAIR_CHANCE": 0.0}
+    same: dict[str, object] = {"draw_gain_drift": drift, "draw_wander": wander}
     same |= {"draw_flux_jitter": lambda rng, channel: 1e-3, "FOREGROUND_E_S": {"FGS1": (3, 3), "AIRS-CH0": (0.2, 0.2)}}
     for module in (simulator_frames, simulator_light_curves):
         for name, value in same.items():
             monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(simulator_frames, "BAD_LAST_PAIR_CHANCE", 0.0)
 
 
 @pytest.mark.usefixtures("same_weather")

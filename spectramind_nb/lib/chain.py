@@ -36,6 +36,7 @@ from spectramind_nb.lib.provenance import (
     write_json,
     write_summary,
 )
+from .raw import RawFolder
 from spectramind_nb.lib.stages import (
     COMMON,
     Stage,
@@ -199,6 +200,7 @@ def run_stage(
         "workers": parameters.get("workers"),
         "device": environment()["device"],
         "libraries": library_versions(),
+        "simulated_by": RawFolder(Path(cfg.data.raw or stage.folder.parent / "raw")).made_by(),
         "started": begun,
         "finished": utc_now(),
         "duration_s": round(seconds, 2),

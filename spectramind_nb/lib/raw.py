@@ -7,6 +7,7 @@ __all__ = ['STAR_COLUMNS', 'CALIBRATION_DTYPES', 'PIXELS_AT_ONCE', 'RawFolder', 
            'read_pair_times', 'CalibrationSet', 'read_calibration', 'open_signal', 'read_signal']
 
 # %% ../../nbs/lib/raw.ipynb #a50a79e0
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,12 @@ class RawFolder:
         return (
             sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit()) if folder.is_dir() else []
         )
+
+    def made_by(self) -> dict[str, str]:
+        """Version and physics of the simulator that made the files; empty for data of any other origin."""
+        path = self.root / "simulation.json"
+        made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {name: made[name] for name in ("simulator", "physics") if name in made}
 
     def star_info(self, split: str) -> pd.DataFrame:
         """Stars, planets and orbits: Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg), by

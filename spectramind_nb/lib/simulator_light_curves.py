@@ -20,7 +20,6 @@ from .instrument import ADC_GAIN, AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column
 from .light_curve import limb_coefficients
 from .simulator import FrameCount, frame_hours
 from spectramind_nb.lib.simulator_frames import (
-    BAD_LAST_PAIR_CHANCE,
     FOREGROUND_E_S,
     JITTER_PX,
     JITTER_WIDTH,
@@ -182,8 +181,6 @@ def visit_curves(
     bins, delay = (slice(1, None), 0.0) if channel == AIRS else (slice(1), planet.fgs1_delay_h[visit])
     light *= step_transit(planet.orbits[visit], steps, planet.spectrum[bins], planet.limb[bins], delay)
     light *= seen.flux
-    if rng.random() < BAD_LAST_PAIR_CHANCE and frames.pairs(channel) % steps.length == 0:
-        light[-1] *= 1 - 0.5 / steps.length
     variance = seen.variance / steps.length
     light += np.asarray(np.sqrt(variance), np.float32) * rng.standard_normal(light.shape, np.float32)
     return steps, light, np.broadcast_to(variance, light.shape), shift
