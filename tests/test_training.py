@@ -9,7 +9,7 @@ from spectramind_nb.lib.contracts import ContractError
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE, Reference, coverage, reference_of, score
 from spectramind_nb.lib.simulator_atmosphere import reference_spectrum
-from spectramind_nb.lib.simulator_sky import draw_depth, draw_world, planet_stream
+from spectramind_nb.lib.simulator_sky import draw_world, planet_stream
 from spectramind_nb.lib.spectral_prior import SpectralPrior, combine, learn_prior, read_prior, write_prior
 from spectramind_nb.training import (
     Fits,
@@ -230,8 +230,9 @@ def test_score_is_that_of_a_plain_loop(size: float) -> None:
     ("ppm", "known"), [(30, 0.749), (50, 0.682), (100, 0.591), (200, 0.500), (500, 0.379), (1000, 0.288)]
 )
 def test_score_of_perfect_error_bars(ppm: float, known: float) -> None:
-    rng = np.random.default_rng(0)
-    depths = np.repeat([[draw_depth(rng)] for _ in range(4000)], N_BINS, axis=1)
+    rng = np.random.default_rng(1)
+    common, deep = rng.lognormal(np.log(0.0106), 0.3, (4000, 1)), rng.lognormal(np.log(0.026), 0.5, (4000, 1))
+    depths = np.repeat(np.where(rng.random((4000, 1)) < 0.8, common, deep), N_BINS, axis=1)  # mean .0147, sd .0107
     sign = np.where(np.arange(N_BINS) % 2, 1, -1)  # an error of one sigma everywhere: the mean of z^2 is 1
     sigma = np.full(depths.shape, ppm * 1e-6)
     assert score(depths, depths + sign * sigma, sigma) == pytest.approx(known, abs=0.003)
