@@ -20,5 +20,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> RawFolder:
     changed: tests that spoil files work on a copy.
     """
     root = tmp_path_factory.mktemp("tiny") / "raw"
-    simulate_dataset(root, planets=1, test_planets=2, seed=1, frames="tiny", workers=2)
+    simulate_dataset(root, planets=1, test_planets=2, seed=13, frames="tiny", workers=2)
     return RawFolder(root)

@@ -36,7 +36,7 @@ from spectramind_nb.lib.provenance import (
     write_json,
     write_summary,
 )
-from .raw import RawFolder
+from .raw import simulated_by
 from spectramind_nb.lib.stages import (
     COMMON,
     Stage,
@@ -200,7 +200,7 @@ def run_stage(
         "workers": parameters.get("workers"),
         "device": environment()["device"],
         "libraries": library_versions(),
-        "simulated_by": RawFolder(Path(cfg.data.raw or stage.folder.parent / "raw")).made_by(),
+        "simulated_by": simulated_by(Path(cfg.data.raw or stage.folder.parent / "raw")),
         "started": begun,
         "finished": utc_now(),
         "duration_s": round(seconds, 2),

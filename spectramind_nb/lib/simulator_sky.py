@@ -127,7 +127,7 @@ def draw_radius(rng: np.random.Generator, system: System, atmosphere: Atmosphere
     opaque_bar = min(atmosphere.cloud_bar, 3e-3)
     return float(1 / (1 / radius + reach * np.log(BOTTOM_BAR / opaque_bar)))
 
-
+# %% ../../nbs/lib/simulator_sky.ipynb #d4cc0a74
 ForwardModel = Callable[[Atmosphere, float, float, float], np.ndarray]
 
 
