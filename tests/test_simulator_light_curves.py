@@ -101,8 +101,8 @@ def test_frames_and_light_curves_agree(tmp_path: Path) -> None:
             for name in ("flux", "variance")
         )
         assert np.allclose(ours[kind]["time"], theirs[kind]["time"], atol=1e-9)
-        assert np.median(a / b) == pytest.approx(1, abs=0.04)  # the sky next to the star holds 2% of its light
-        assert np.median(a_noise / b_noise) == pytest.approx(1, abs=0.06)
+        assert np.median(a / b) == pytest.approx(1, abs=0.04)  # the halo in the sky rows counts as sky
+        assert np.median(a_noise / b_noise) == pytest.approx(1, abs=0.08)  # and so of its noise
         level = (a.mean(axis=0), b.mean(axis=0))
         noise = np.sqrt(a_noise / level[0] ** 2 + b_noise / level[1] ** 2)
         pairs = 1 if kind == "airs_bins" else 2  # of the step
