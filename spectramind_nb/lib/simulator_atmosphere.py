@@ -168,7 +168,7 @@ def draw_atmosphere(
     gamma, kappa = np.exp(rng.normal(np.log(0.4), 0.4)), 10 ** rng.uniform(-3.5, -2.5)
     temperature = np.clip(guillot_profile(kelvin, gamma, kappa), 300, 3000)
     mixing, drawn = draw_chemistry(rng, temperature, mass_jupiter, ood)
-    cloud = 10 ** (rng.uniform(-1.5, 1.0) if rng.random() < 0.28 else rng.uniform(-4.3, -1.5))
+    cloud = 10 ** (rng.uniform(-1.5, 1.0) if rng.random() < 0.26 else rng.uniform(-4.4, -1.5))
     haze_um, haze = 10 ** rng.uniform(-1.7, -1.0), 10 ** rng.uniform(7.0, 10.5)
     return Atmosphere(temperature, mixing, cloud, haze_um, haze, {"temperature_K": kelvin, "gamma": gamma, **drawn})
 

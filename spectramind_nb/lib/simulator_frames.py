@@ -158,8 +158,8 @@ def airs_profile(
 ) -> np.ndarray:  # share of the light, (32, wavelengths)
     """Cross-dispersion profile of the AIRS trace at each wavelength."""
     red, centre = wavelength_um - 3, AIRS_CENTRE_ROW + row
-    wings, halo = 0.206 - 0.083 * red, 0.170 - 0.021 * red
-    core = pixel_gaussian(32, centre, (1.00 + 0.345 * red) * (1 + stretch))
+    wings, halo = 0.206 - 0.083 * red, 0.167 - 0.021 * red
+    core = pixel_gaussian(32, centre, (0.98 + 0.345 * red) * (1 + stretch))
     wide = pixel_gaussian(32, centre, (2.50 + 0.85 * red) * (1 + stretch))
     far = 1 / ((np.arange(32)[:, None] - centre) ** 2 + ((3.44 + 1.41 * red) * (1 + stretch)) ** 2)
     return (1 - wings - halo) * core + wings * wide + halo * far / far.sum(axis=0)
