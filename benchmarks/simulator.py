@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -244,8 +244,11 @@ def airs_rows(seed: int) -> Iterator[Row]:
     edges = profile[[0, 1, 2, -3, -2, -1]].mean(axis=0)
     for share, real in ((10, 21), (90, 84)):
         yield near(f"{name}: edge rows (e-/pixel in 4.5 s), {share}% of columns", real, np.percentile(edges, share))
-    _, visit = looked_at(STAR_B, AIRS, 1500, seed + 1)
-    name, bins = f"AIRS, planet {STAR_B['name']}", star_image(visit).sum(axis=0)[AIRS_COLUMNS][::-1] / AIRS.exposure_s
+    _, visit = looked_at(STAR_B, AIRS, 4500, seed + 1)
+    name, bins = (
+        f"AIRS, planet {STAR_B['name']}",
+        star_image(replace(visit, signal=visit.signal[:300])).sum(axis=0)[AIRS_COLUMNS][::-1] / AIRS.exposure_s,
+    )
     lights = (1.95, 18.2), (2.04, 28.8), (2.38, 17.8), (2.77, 11.7), (3.12, 6.4), (3.45, 4.7), (3.73, 3.2), (3.9, 0.9)
     for at, real in lights:
         yield near(f"{name}: bin at {at} um (ke-/s)", real, bins[np.abs(um[1:] - at) < 0.008].mean() / 1e3)
