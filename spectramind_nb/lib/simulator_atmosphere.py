@@ -7,8 +7,8 @@ it that can be read in one go."""
 __all__ = ['BOLTZMANN', 'ATOMIC_MASS', 'JUPITER_MASS_GRAVITY', 'SOLAR_RADIUS_M', 'LAYERS', 'BOTTOM_BAR', 'TOP_BAR',
            'HELIUM_SHARE', 'MOLECULE_MASS', 'TRACE_GASES', 'FREE_LOG_MIXING', 'OOD_GASES', 'FREE_SHARE',
            'HAZE_SPAN_BAR', 'HAZE_Q0', 'layer_pressures', 'Atmosphere', 'background', 'guillot_profile', 'equilibrium',
-           'draw_chemistry', 'draw_atmosphere', 'PackageKTable', 'PackageCIA', 'use_opacities', 'ExactRings',
-           'transmission_spectrum', 'extinction_m2', 'reference_spectrum']
+           'draw_chemistry', 'draw_atmosphere', 'PackageGrid', 'PackageKTable', 'PackageCIA', 'use_opacities',
+           'ExactRings', 'transmission_spectrum', 'extinction_m2', 'reference_spectrum']
 
 # %% ../../nbs/lib/simulator_atmosphere.ipynb #87f5b9de
 from dataclasses import dataclass
@@ -173,7 +173,21 @@ def draw_atmosphere(
     return Atmosphere(temperature, mixing, cloud, haze_um, haze, {"temperature_K": kelvin, "gamma": gamma, **drawn})
 
 # %% ../../nbs/lib/simulator_atmosphere.ipynb #6d360a5e
-class PackageKTable(KTable, Opacity):
+class PackageGrid:
+    """The grid that all of this package's tables share, as TauREx asks for it."""
+
+    @property
+    def wavenumberGrid(self) -> np.ndarray:
+        """cm-1, rising, (283,)."""
+        return 1e4 / wavelengths()[::-1]
+
+    @property
+    def temperatureGrid(self) -> np.ndarray:
+        """K."""
+        return opacity_table().temperature_K
+
+
+class PackageKTable(PackageGrid, KTable, Opacity):
     """One molecule of this package's table, as TauREx reads it."""
 
     @classmethod
@@ -183,7 +197,7 @@ class PackageKTable(KTable, Opacity):
 
     def __init__(self, molecule: str) -> None:
         super().__init__(f"spectramind:{molecule}")
-        self.molecule, self.table = molecule, opacity_table()
+        self.molecule = molecule
 
     @property
     def moleculeName(self) -> str:
@@ -191,51 +205,30 @@ class PackageKTable(KTable, Opacity):
         return self.molecule
 
     @property
-    def wavenumberGrid(self) -> np.ndarray:
-        """cm-1, rising, (283,)."""
-        return 1e4 / wavelengths()[::-1]
-
-    @property
-    def temperatureGrid(self) -> np.ndarray:
-        """K."""
-        return self.table.temperature_K
-
-    @property
     def pressureGrid(self) -> np.ndarray:
         """Pa."""
-        return self.table.pressure_bar * 1e5
+        return opacity_table().pressure_bar * 1e5
 
     @property
     def weights(self) -> np.ndarray:
         """Of the quantiles."""
-        return self.table.weights
+        return opacity_table().weights
 
     def compute_opacity(self, temperature: float, pressure: float, wngrid: Any = None) -> np.ndarray:
         """m2/molecule, (283 * quantiles,); `wngrid` chooses wavenumbers."""
-        k = self.table.k_cm2(self.molecule, np.array([temperature]), np.array([pressure / 1e5]))[0, ::-1]
+        k = opacity_table().k_cm2(self.molecule, np.array([temperature]), np.array([pressure / 1e5]))[0, ::-1]
         return (k if wngrid is None else k[wngrid]).ravel() / 1e4
 
 # %% ../../nbs/lib/simulator_atmosphere.ipynb #7ce3eaf0
-class PackageCIA(CIA):
+class PackageCIA(PackageGrid, CIA):
     """One pair of this package's collision-induced absorption, as TauREx reads it."""
 
     def __init__(self, pair: str) -> None:
         super().__init__(f"spectramind:{pair}", pair)
-        self.table = opacity_table()
-
-    @property
-    def wavenumberGrid(self) -> np.ndarray:
-        """cm-1, rising, (283,)."""
-        return 1e4 / wavelengths()[::-1]
-
-    @property
-    def temperatureGrid(self) -> np.ndarray:
-        """K."""
-        return self.table.temperature_K
 
     def compute_cia(self, temperature: float) -> np.ndarray:
         """m5, (283,)."""
-        return self.table.cia_cm5(self.pairName, np.array([temperature]))[0, ::-1] / 1e10
+        return opacity_table().cia_cm5(self.pairName, np.array([temperature]))[0, ::-1] / 1e10
 
 # %% ../../nbs/lib/simulator_atmosphere.ipynb #1558c0ea
 def use_opacities(folder: Path | None = None) -> None:

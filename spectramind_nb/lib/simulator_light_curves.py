@@ -31,6 +31,7 @@ from spectramind_nb.lib.simulator_frames import (
     draw_wander,
     fgs1_image,
     fgs1_star,
+    image_modes,
 )
 from .simulator_sky import Orbit, Planet, transit_flux
 
@@ -97,20 +98,14 @@ MODES = ("row", "row squared", "width")
 
 
 @lru_cache(maxsize=2)
-def profile_modes(channel: Channel, step: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+def profile_modes(channel: Channel) -> tuple[np.ndarray, np.ndarray]:
     """The star's share of light in each pixel (rows, columns), and how it changes with `MODES`, (3, rows, columns)."""
-    if channel == AIRS:
-
-        def image(row: float, stretch: float) -> np.ndarray:
-            return airs_profile(airs_column_wavelengths(), row, stretch)
-    else:
-
-        def image(row: float, stretch: float) -> np.ndarray:
-            return fgs1_image(row, 0.0, stretch)
-
-    here, up, down = image(0, 0), image(step, 0), image(-step, 0)
-    wide = (image(0, step) - image(0, -step)) / (2 * step)
-    return here, np.stack([(up - down) / (2 * step), (up - 2 * here + down) / step**2 / 2, wide])
+    um = airs_column_wavelengths()
+    pictures = image_modes(
+        (lambda row, column, stretch: airs_profile(um, row, stretch)) if channel == AIRS else fgs1_image
+    )
+    here, row, _, row_squared, _, _, width = pictures.T.reshape(-1, channel.rows, channel.columns)
+    return here, np.stack([row, row_squared, width])
 
 
 @dataclass(frozen=True)
