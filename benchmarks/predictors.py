@@ -20,12 +20,11 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np
 
-from spectramind_nb.calibration import Options
-from spectramind_nb.features import Steps, extract_planet
+from spectramind_nb.features import extract_planet
 from spectramind_nb.lib.contracts import read_npz
 from spectramind_nb.lib.flat_predictor import fixed_sigma, predict_flat
 from spectramind_nb.lib.metric import score, summary
-from spectramind_nb.lib.progress import map_planets
+from spectramind_nb.lib.planets import Workers, map_planets
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import FRAME_COUNTS, draw_planets, simulate_dataset
 from spectramind_nb.lib.simulator_light_curves import simulate_features
@@ -55,10 +54,12 @@ def by_frames(planets: dict[int, Planet], seed: int, workers: int) -> Features:
         simulate_dataset(root, 0, len(planets), seed, "full", workers=workers, progress=tell)
 
         def extract(who: tuple[str, int]) -> Mapping[str, np.ndarray]:
-            extract_planet(RawFolder(root), *who, Path(folder), Steps(), Options())
+            extract_planet(who, RawFolder(root), Path(folder))
             return read_npz(Path(folder) / f"airs_bins_{who[1]}.npz", "airs_bins")
 
-        return map_planets(extract, [("test", label) for label in planets], workers, "planets extracted")
+        return map_planets(
+            extract, [("test", label) for label in planets], Workers(workers), "planets extracted"
+        ).results
 
 
 def interval(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, seed: int) -> tuple[float, float]:

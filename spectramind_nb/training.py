@@ -48,8 +48,8 @@ def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
 
 def labelled_planets(run_dir: str | Path, raw: RawFolder) -> tuple[list[int], np.ndarray]:
     """Training planets of a run that have a label, and their true spectra (P, 283); none without train.csv."""
-    chosen, _ = read_plan(run_dir)
-    labels = raw.labels()
+    chosen, _ = read_plan(run_dir, "06_training")
+    labels = raw.labels(chosen["train"])
     if labels is None:
         return [], np.empty((0, 283))
     planets = [planet for planet in chosen["train"] if planet in labels.index]

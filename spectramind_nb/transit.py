@@ -28,7 +28,7 @@ from .lib.instrument import N_BINS, VISIT_HOURS, wavelengths
 from .lib.light_curve import Orbit, transit
 from .lib.normal_equations import Normal, Slopes, Solution, add_data, add_priors, empty_normal, solve
 from .lib.picture import Picture
-from .lib.progress import map_planets
+from .lib.planets import Workers, map_planets, write_failures
 from .lib.raw import RawFolder
 
 # %% ../nbs/02_transit.ipynb #c1b39957
@@ -476,15 +476,16 @@ def fit_to_file(
     return {"planet": who[1], **{name: fit.shared[name] for name in ("sma", "b", "t0_h[0]")}, **fit.quality}
 
 # %% ../nbs/02_transit.ipynb #b3c382f7
-def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, workers: int) -> list[dict[str, float]]:
-    """The stage: fit every planet of a run. Returns the quality figures."""
+def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, workers: Workers) -> list[dict[str, float]]:
+    """The stage: fit every planet of a run. Returns the quality figures. Raises `UserError` where no planet worked."""
     run_dir, raw, start = Path(run_dir), RawFolder(Path(raw_dir)), time.perf_counter()
-    chosen, _ = read_plan(run_dir)
-    stars = {split: raw.star_info(split) for split in chosen if chosen[split]}
+    chosen, _ = read_plan(run_dir, STAGE)
+    stars = {split: raw.star_info(split, chosen[split]) for split in chosen if chosen[split]}
     everyone = [(split, planet) for split in chosen for planet in chosen[split]]
-    quality = map_planets(
-        partial(fit_to_file, run_dir=run_dir, stars=stars, options=options), everyone, workers, "planets"
-    )
+    task = partial(fit_to_file, run_dir=run_dir, stars=stars, options=options)
+    outcomes = map_planets(task, everyone, workers, "planets")
+    quality = outcomes.results
+    write_failures(run_dir / STAGE / "artifacts", outcomes.failures)
     timing = {"seconds_per_planet": (time.perf_counter() - start) / len(everyone)}
     for name, content in {"quality.json": quality, "timing.json": timing, "options.json": asdict(options)}.items():
         with atomic_path(run_dir / STAGE / "artifacts" / name) as temporary:

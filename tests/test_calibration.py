@@ -19,9 +19,9 @@ from spectramind_nb.calibration import (
     calibrate_visit,
     hot_pixels,
     linearise,
-    mean_signal,
     quantisation_variance,
     step_edges,
+    typical_pair,
 )
 from spectramind_nb.features import extract_visit
 from spectramind_nb.lib.instrument import FGS1
@@ -61,7 +61,7 @@ def star(total: float = 2.2e6) -> np.ndarray:  # e-/s, (rows, columns)
 
 
 def calibrated(visit: Visit, options: Options) -> Pairs:
-    return calibrate_pairs(visit, slice(None), mean_signal(visit, options), options)
+    return calibrate_pairs(visit, slice(None), typical_pair(visit, options), options)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,8 @@ def test_negative_signal_is_kept() -> None:
 def spoilt(visit: Visit) -> Visit:
     """The visit with one pixel (or one pair of it) of each flag."""
     signal = visit.signal.copy()
-    arrays = {name: getattr(visit.calibration, name).copy() for name in ("dark", "dead", "linear_corr")}
+    arrays = {name: getattr(visit.calibration, name).copy() for name in ("dark", "dead", "flat", "linear_corr")}
+    arrays["flat"][10, 10] = 0.3
     arrays["dead"][4, 4] = True
     arrays["dark"][5, 5] = 12.0
     signal[7, 1, 16, 16] = 65535
@@ -135,7 +136,9 @@ def test_flags_say_what_is_wrong_and_where(visit: Visit) -> None:
     expected[:, 4, 4] |= FLAGS["dead"]
     expected[:, 5, 5] |= FLAGS["hot"]
     expected[7, 16, 16] |= FLAGS["saturated"] | FLAGS["cosmic"]
+    expected[8, 16, 16] |= FLAGS["persistence"]
     expected[9, 6, 20] |= FLAGS["cosmic"]
+    expected[:, 10, 10] |= FLAGS["cold"]
     expected[:, 8, 8] |= FLAGS["nan"]
     assert np.array_equal(flags, expected)
 
@@ -179,7 +182,7 @@ def test_what_a_dead_pixel_says_does_not_matter(visit: Visit, rubbish: int) -> N
         array[..., dead] = np.nan if rubbish else 0
     other = Visit(FGS1, signal, visit.time_h, CalibrationSet(dead=dead, **arrays), ADC)
     found = [extract_visit(each, 10, Options()) for each in (one, other)]
-    for name in ("flux", "variance", "shift", "centre"):
+    for name in ("flux", "variance", "moves", "centre"):
         assert np.array_equal(*(getattr(curves, name) for curves in found), equal_nan=True), name
     steps = [calibrate_visit(each, 6, Options())[0] for each in (one, other)]
     assert np.array_equal(steps[0].frames, steps[1].frames, equal_nan=True) and steps[0].mask[:, dead].all()

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spectramind_nb.calibration import Options, calibrate_run
-from spectramind_nb.features import Steps, extract_run, group_folds
+from spectramind_nb.calibration import Keep, Options, calibrate_run
+from spectramind_nb.features import Photometry, Steps, extract_run, group_folds
 from spectramind_nb.lib.contracts import (
     WAVELENGTH_COLUMNS,
     ContractError,
@@ -25,6 +25,7 @@ from spectramind_nb.lib.contracts import (
     write_npz,
 )
 from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.planets import Workers
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets
 from spectramind_nb.submission import predict, read_factors, submit_run
@@ -93,9 +94,9 @@ def unlabelled(tiny: RawFolder, tmp_path_factory: pytest.TempPathFactory) -> Raw
 def run(unlabelled: RawFolder, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the unlabelled planets with the earlier run's weights, stage by stage."""
     run, raw = tmp_path_factory.mktemp("run"), unlabelled.root
-    calibrate_run(run, raw, [], 0, Options())
-    extract_run(run, raw, STEPS, 5, 0, 2)
-    fit_run(run, raw, FIT, 2)
+    calibrate_run(run, raw, [], Options(), Keep(0), Workers(2))
+    extract_run(run, raw, STEPS, Photometry(), 5, 0, Workers(2))
+    fit_run(run, raw, FIT, Workers(2))
     assert train_run(run, raw, str(weights), 3, 0.02).empty
     temperature_run(run, str(weights), True, 1.0)
     submit_run(run, raw, "challenge")

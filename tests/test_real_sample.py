@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spectramind_nb.calibration import (
+    Keep,
     Options,
     Visit,
     adc_to_electrons,
@@ -20,8 +21,8 @@ from spectramind_nb.calibration import (
     calibrate_visit,
     hot_pixels,
     linearise,
-    mean_signal,
     read_visit,
+    typical_pair,
 )
 from spectramind_nb.features import bin_features, extract_visit, white_features
 from spectramind_nb.lib.contracts import WAVELENGTH_COLUMNS, check_arrays, read_table
@@ -34,6 +35,7 @@ from spectramind_nb.lib.instrument import (
     airs_column_wavelengths,
     wavelengths,
 )
+from spectramind_nb.lib.planets import Workers
 from spectramind_nb.lib.raw import RawFolder, read_signal
 
 REAL = Path(__file__).parents[2] / "shared" / "real_sample"
@@ -110,7 +112,7 @@ def test_light_of_fgs1(visits: dict[str, Visit]) -> None:
 
 def test_variance_is_that_of_charge_shared_by_both_reads(visits: dict[str, Visit]) -> None:
     visit, options = visits["FGS1"], Options()
-    pairs = calibrate_pairs(visit, slice(None), mean_signal(visit, options), options)
+    pairs = calibrate_pairs(visit, slice(None), typical_pair(visit, options), options)
     level = pairs.frames.mean(axis=0)
     faint = (level > 20) & (level < 60) & ~hot_pixels(visit.calibration)
     measured, predicted = pairs.frames.var(axis=0, ddof=1)[faint], pairs.variance.mean(axis=0)[faint]
@@ -121,7 +123,7 @@ def test_variance_is_that_of_charge_shared_by_both_reads(visits: dict[str, Visit
 
 
 def test_the_whole_path_runs(visits: dict[str, Visit], tmp_path: Path) -> None:
-    rows = calibrate_run(tmp_path / "run", REAL, [PLANET], 1, Options())
+    rows = calibrate_run(tmp_path / "run", REAL, [PLANET], Options(), Keep(1), Workers(1))
     assert [row["pairs"] for row in rows] == [PAIRS, PAIRS]
     steps, times = calibrate_visit(visits["AIRS-CH0"], 5, Options())
     assert steps.frames.shape == (5, 32, 356) and np.array_equal(np.isnan(steps.frames), steps.mask)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectramind_nb.calibration import Options
-from spectramind_nb.features import Steps, extract_planet
+from spectramind_nb.features import extract_planet
 from spectramind_nb.lib import simulator_frames, simulator_light_curves
 from spectramind_nb.lib.contracts import check_arrays, read_npz
 from spectramind_nb.lib.flat_predictor import fixed_sigma, flat_depth, predict_flat, white_depth
@@ -92,7 +91,7 @@ def same_weather(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_frames_and_light_curves_agree(tmp_path: Path) -> None:
     simulate_dataset(tmp_path / "raw", 1, 0, seed=5, frames="demo")
     ((label, planet),) = draw_planets(5, "train", 1).items()
-    extract_planet(RawFolder(tmp_path / "raw"), "train", label, tmp_path, Steps(), Options())
+    extract_planet(("train", label), RawFolder(tmp_path / "raw"), tmp_path)
     ours = simulate_features(np.random.default_rng(1), planet, FRAME_COUNTS["demo"])
     theirs = {kind: read_npz(tmp_path / f"{kind}_{label}.npz", kind) for kind in ours}
     for kind, bins in (("airs_bins", slice(1, None)), ("fgs1_white", slice(None))):

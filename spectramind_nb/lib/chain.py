@@ -25,6 +25,7 @@ from .config import ConfigError, cfg_hash, compose
 from .contracts import ContractError, UserError, atomic_path
 from .progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
 from spectramind_nb.lib.provenance import (
+    LOG_FILE,
     code_hash,
     digest,
     environment,
@@ -188,7 +189,7 @@ def run_stage(
         execute_stage(stage, parameters, int(cfg.chain.stage_timeout_s))
     for path in (state, stage.folder / "begun.json"):
         path.unlink(missing_ok=True)
-    seconds = time.monotonic() - clock
+    seconds, log = time.monotonic() - clock, stage.folder / "artifacts" / LOG_FILE
     manifest = {
         "stage": stage.name,
         "status": "ok",
@@ -200,6 +201,7 @@ def run_stage(
         "workers": parameters.get("workers"),
         "device": environment()["device"],
         "libraries": library_versions(),
+        **({"log": json.loads(log.read_text(encoding="utf-8"))} if log.is_file() else {}),
         "simulated_by": simulated_by(Path(cfg.data.raw or stage.folder.parent / "raw")),
         "started": begun,
         "finished": utc_now(),
@@ -306,7 +308,8 @@ def _common(cfg: DictConfig, run_dir: Path, raw: Path) -> dict[str, Any]:
         )
     if odd := [planet for planet in cfg.data.planets if not isinstance(planet, int)]:
         raise ConfigError("data.planets", f"{odd[0]!r} is no planet id", "give whole numbers, such as [1,2,3]")
-    values = (str(run_dir), str(raw), weights, int(cfg.chain.workers), int(cfg.seed), list(cfg.data.planets))
+    where = (int(cfg.chain.workers), str(cfg.chain.executor), str(cfg.chain.scheduler))
+    values = (str(run_dir), str(raw), weights, *where, int(cfg.seed), list(cfg.data.planets))
     return dict(zip(COMMON, values, strict=True))
 
 # %% ../../nbs/lib/chain.ipynb #34e0750d

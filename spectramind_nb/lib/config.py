@@ -94,7 +94,12 @@ def same_kind(old: Any, new: Any) -> bool:
     return isinstance(new, int) if isinstance(old, float) else isinstance(new, type(old))
 
 
-CHOICES = {"simulate.frames": ("tiny", "demo", "full"), "submission.spelling": ("challenge", "specification")}
+CHOICES = {
+    "chain.executor": ("threads", "processes", "dask"),
+    "features.photometry": ("psf", "aperture"),
+    "simulate.frames": ("tiny", "demo", "full"),
+    "submission.spelling": ("challenge", "specification"),
+}
 
 # %% ../../nbs/lib/config.ipynb #020c0411
 def flat(cfg: DictConfig) -> dict[str, Any]:

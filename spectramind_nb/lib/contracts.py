@@ -84,6 +84,11 @@ _FRAMES = {
     "frames": Array("float32", "T H W", "e-/CDS pair"),
     "variance": Array("float32", "T H W", "(e-/CDS pair)^2"),
     "mask": Array("bool", "T H W", "True = do not use"),
+    "flags": Array("uint8", "T H W", "bits of calibration.FLAGS; once set, they stay"),
+    **{
+        f"variance_{source}": Array("float32", "T H W", "(e-/CDS pair)^2")
+        for source in ("poisson", "read", "dark", "flat", "linearity")
+    },
 }
 
 # %% ../../nbs/lib/contracts.ipynb #963cc320
@@ -209,10 +214,13 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         raise ContractError(path, "file", f"can't be read ({str(error).splitlines()[0]})", COPY_AGAIN) from error
 
 
-def read_table(path: str | Path, columns: Sequence[str], positive: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: str | Path, columns: Sequence[str], positive: Sequence[str] = (), planets: Sequence[int] | None = None
+) -> pd.DataFrame:
     """A CSV table indexed by planet_id (int), holding `columns` as finite floats; each planet once.
 
-    Columns named in `positive` must be above zero. Raises `ContractError`.
+    Columns named in `positive` must be above zero. With `planets`, only their rows are looked at and returned. Raises
+    `ContractError`.
     """
     table = read_csv(path)
     if missing := [name for name in ("planet_id", *columns) if name not in table]:
@@ -222,6 +230,8 @@ def read_table(path: str | Path, columns: Sequence[str], positive: Sequence[str]
             f"column is missing ({len(missing)} in all)",
             f"the table has planet_id and {len(columns)} columns",
         )
+    if planets is not None:
+        table = table[pd.to_numeric(table["planet_id"], errors="coerce").isin(list(planets))].reset_index(drop=True)
     return _checked_rows(path, table, columns, positive)
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AIRS', 'FGS1', 'CHANNELS', 'VISIT_HOURS', 'ADC_GAIN', 'ADC_OFFSET', 'SATURATION_E', 'N_BINS', 'N_AIRS_BINS', 'SEAM',
            'AIRS_COLUMNS', 'FGS1_WAVELENGTH_UM', 'FGS1_BAND_UM', 'Channel', 'airs_column_wavelengths', 'wavelengths',
-           'bin_edges']
+           'bin_edges', 'trace_meta']
 
 # %% ../../nbs/lib/instrument.ipynb #a2bdc0df
 from dataclasses import dataclass
@@ -78,3 +78,17 @@ def bin_edges() -> np.ndarray:  # micrometres, (283, 2)
     middle = (airs[1:] + airs[:-1]) / 2
     inner = np.concatenate([[2 * airs[0] - middle[0]], middle, [2 * airs[-1] - middle[-1]]])
     return np.concatenate([[FGS1_BAND_UM], np.stack([inner[:-1], inner[1:]], axis=1)])
+
+# %% ../../nbs/lib/instrument.ipynb #ab067570
+def trace_meta() -> dict[str, object]:
+    """Where the spectrum lies on AIRS: rows of the slit, the seam between bins 0 and 1, wavelength as a polynomial of
+    the column.
+    """
+    wavelength = np.polynomial.Polynomial.fit(np.arange(AIRS.columns), airs_column_wavelengths(), 2).convert()
+    return {
+        "slit_rows": [8, 24],
+        "centre_row": 15.6,
+        "seam_bins": list(SEAM),
+        "bin_columns": [AIRS_COLUMNS.start, AIRS_COLUMNS.stop],
+        "dispersion_um": wavelength.coef.tolist(),
+    }

@@ -53,8 +53,15 @@ def stage_index(stages: Sequence[Stage], name: str) -> int:
     raise ConfigError(f"stage {name}", "is unknown", nearest(name, [stage.name for stage in stages]))
 
 # %% ../../nbs/lib/stages.ipynb #d96219c3
-COMMON = ("run_dir", "raw_dir", "weights_dir", "workers", "seed", "planets")
-_NO_WORK = ("run_dir", "raw_dir", "weights_dir", "workers")  # may differ without changing a result
+COMMON = ("run_dir", "raw_dir", "weights_dir", "workers", "executor", "scheduler", "seed", "planets")
+_NO_WORK = (
+    "run_dir",
+    "raw_dir",
+    "weights_dir",
+    "workers",
+    "executor",
+    "scheduler",
+)  # may differ without changing a result
 
 
 def declared_parameters(notebook: Path) -> dict[str, Any]:
