@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from .lib.contracts import ContractError, UserError, read_npz, run_folder, write_npz
 from .lib.instrument import AIRS, CHANNELS, FGS1, Channel, trace_meta
@@ -57,10 +58,10 @@ def visit_paths(raw: RawFolder, split: str, planet: int, visit: int, channel: Ch
     return folder / f"{channel.name}_signal_{visit}.parquet", folder / f"{channel.name}_calibration_{visit}"
 
 
-def read_visit(raw: RawFolder, split: str, planet: int, visit: int, channel: Channel) -> Visit:
-    """Read one channel of a visit. Raises `ContractError`."""
+def read_visit(raw: RawFolder, split: str, planet: int, visit: int, channel: Channel, most: int | None = None) -> Visit:
+    """Read one channel of a visit, or its first `most` pairs. Raises `ContractError`."""
     signal_path, calibration_folder = visit_paths(raw, split, planet, visit, channel)
-    signal = read_signal(signal_path, channel)
+    signal = read_signal(signal_path, channel, most)
     time_h = read_pair_times(raw, channel, len(signal))
     return Visit(channel, signal, time_h, read_calibration(calibration_folder, channel), read_adc(raw, channel, planet))
 
@@ -244,7 +245,7 @@ class CalibrationErrors:
 
 
 def systematic_variance(
-    visit: Visit, typical: TypicalPair, errors: CalibrationErrors = CalibrationErrors()
+    visit: Visit, typical: TypicalPair, options: Options, errors: CalibrationErrors = CalibrationErrors()
 ) -> dict[str, np.ndarray]:  # (e-/pair)^2, (rows, columns)
     """Variance of a visit's typical calibrated pair from errors of its dark, flat and linearity maps, each apart."""
     calibration, chosen = visit.calibration, sample_pairs(len(visit.signal))
@@ -254,15 +255,14 @@ def systematic_variance(
     return {
         "dark": (errors.dark**2 * calibration.dark**2 + errors.dark_e_s**2) * visit.channel.exposure_s**2 / flat**2,
         "flat": (errors.flat * typical.signal / flat**2) ** 2,
-        "linearity": np.sum(np.square(bend), axis=0) / flat**2,
+        "linearity": options.linearity * np.sum(np.square(bend), axis=0) / flat**2,
     }
 
 # %% ../nbs/00_calibration.ipynb #065ee567
 def interpolate(pairs: Pairs, floor_e: float = 10.0) -> Pairs:
-    """Fill masked pixels; their flags stay, their read variance grows by the neighbours' difference and the floor."""
+    """Fill masked pixels; their flags stay, their read variance grows by the row's spread around them and the floor."""
     frames = fill_masked(pairs.frames)
-    padded = np.pad(frames, [(0, 0), (0, 0), (1, 1)], mode="edge")
-    apart = (padded[..., 2:] - padded[..., :-2]) / 2
+    apart = maximum_filter1d(frames, 9, mode="nearest") - minimum_filter1d(frames, 9, mode="nearest")
     read = fill_masked(pairs.read) + pairs.mask * (apart**2 + floor_e**2)
     return Pairs(frames, fill_masked(pairs.poisson), read.astype(np.float32), pairs.flags, np.zeros_like(pairs.mask))
 
@@ -404,7 +404,7 @@ def check_planet(who: tuple[str, int], raw: RawFolder) -> list[dict]:
 def check_rows(raw: RawFolder, chosen: dict[str, list[int]]) -> list[Failure]:
     """Planets whose row in the tables of stars or labels can't be used."""
     failures = []
-    for split in chosen:
+    for split in filter(chosen.get, chosen):
         try:
             check_tables(raw, split, chosen[split])
         except ContractError:  # now one by one
@@ -430,7 +430,7 @@ def kept_visit(visit: Visit, options: Options, keep: Keep, number: int) -> dict[
     """Calibrated frames of one channel of visit `number`, with the variance of each source."""
     pairs, time_h = calibrate_visit(visit, keep.steps, options)
     pairs = interpolate(pairs) if keep.interpolate else pairs
-    systematic = systematic_variance(visit, typical_pair(visit, options))
+    systematic = systematic_variance(visit, typical_pair(visit, options), options)
     parts = {"poisson": pairs.poisson, "read": pairs.read} | {
         name: np.where(pairs.mask, np.nan, fill_masked(part) if keep.interpolate else part)
         for name, part in systematic.items()

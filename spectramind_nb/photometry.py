@@ -241,6 +241,8 @@ def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
         np.subtract.at(total, (plan.group[pixel], pair), image[pixel])
         return total
 
+    usual = np.where(plan.usable, plan.expected, 0) * plan.weights.T.astype(float)
+    sums = sums + np.stack([denominator(image) for image in usual], axis=1)
     seen = denominator(weight * profile.star.ravel())
     level = np.full(pairs, sky.sum())
     np.subtract.at(level, pair, sky[pixel])

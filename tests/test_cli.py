@@ -63,7 +63,7 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
     assert spectramind("--version").output == f"spectramind {spectramind_nb.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["run", "simulate", "bank", "predict", "score", "validate"])
+@pytest.mark.parametrize("command", ["run", "calibrate", "simulate", "bank", "predict", "score", "validate"])
 def test_each_command_helps_with_an_example(command: str) -> None:
     result = spectramind(command, "--help")
     assert result.exit_code == 0 and f"Example: spectramind {command}" in result.output
@@ -178,7 +178,7 @@ def test_validate_says_ok_or_which_planet(home: Path) -> None:
 
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    fake_module(monkeypatch, "submission", predict=lambda *words, **named: seen.append((words, named)))
+    fake_module(monkeypatch, "submission", predict=lambda *words, **named: seen.append((words, named)) or {})
     fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
     simulate = lambda out, *words: seen.append((out, words[:6]))  # noqa: E731
     fake_module(monkeypatch, "lib.simulator", simulate_dataset=simulate)

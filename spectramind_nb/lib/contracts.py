@@ -246,7 +246,10 @@ def _checked_rows(
             path, "planet_id", f"planet {int(ids[ids.duplicated()].iloc[0])} stands twice", "keep one row a planet"
         )
     values = (
-        table[list(columns)].apply(pd.to_numeric, errors="coerce").set_index(ids.astype("int64").rename("planet_id"))
+        table[list(columns)]
+        .apply(pd.to_numeric, errors="coerce")
+        .astype(float)
+        .set_index(ids.astype("int64").rename("planet_id"))
     )
     for name in columns:
         bad = ~np.isfinite(values[name].to_numpy()) | ((values[name].to_numpy() <= 0) if name in positive else False)

@@ -116,7 +116,9 @@ def weighted_sums(
     group: np.ndarray,  # (pixels,), 0 to groups - 1
     groups: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted sums over each group's pixels, float32 (groups, K, pairs), and the number of values lost a pixel."""
+    """Weighted sums over each group's pixels of what they hold beyond `expected`, float32 (groups, K, pairs), and the
+    number of values lost a pixel.
+    """
     pixels, pairs = charge.shape
     kinds = weights.shape[1]
     sums = np.zeros((groups, kinds, pairs), np.float32)
@@ -130,9 +132,10 @@ def weighted_sums(
                 continue
             history, usual, most, gone = charge[pixel, start : start + count], expected[pixel], limit[pixel], 0
             for n in range(count):
-                fits = abs(history[n] - usual) <= most
+                apart = history[n] - usual
+                fits = abs(apart) <= most
                 gone += not fits
-                kept[n] = history[n] if fits else np.float32(0)
+                kept[n] = apart if fits else np.float32(0)
             lost[pixel] += gone
             for kind in range(kinds):
                 weight = weights[pixel, kind]

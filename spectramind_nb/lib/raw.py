@@ -269,32 +269,42 @@ def open_signal(path: Path, channel: Channel) -> SignalFile:
 PIXELS_AT_ONCE = 64
 
 
+def _whole(signal: SignalFile, name: str, column: pa.ChunkedArray) -> np.ndarray:
+    if column.null_count:
+        raise ContractError(signal.path, name, f"{column.null_count} values are missing", COPY_AGAIN)
+    return column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()
+
+
 def pixel_histories(signal: SignalFile) -> Iterator[tuple[int, np.ndarray]]:  # ADU, uint16, (frames,)
     """Number and reads of each pixel, one pixel after the other. Raises `ContractError`."""
     names = signal.file.schema_arrow.names
     try:
         if len(names) == 1:
-            column = signal.file.read(use_threads=False).column(0).to_numpy()
+            column = _whole(signal, names[0], signal.file.read(use_threads=False).column(0))
             yield from enumerate(map(np.ascontiguousarray, column.reshape(-1, signal.channel.pixels).T))
             return
         for first in range(0, len(names), PIXELS_AT_ONCE):
             table = signal.file.read(columns=names[first : first + PIXELS_AT_ONCE], use_threads=False)
             for pixel, column in enumerate(table.columns, start=first):
-                if column.null_count:
-                    problem = f"{column.null_count} values are missing"
-                    raise ContractError(signal.path, names[pixel], problem, COPY_AGAIN)
-                yield pixel, column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()
+                yield pixel, _whole(signal, names[pixel], column)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(signal.path, error) from error
 
 
-def read_signal(path: Path, channel: Channel) -> np.ndarray:  # ADU, uint16, (pairs, 2, rows, columns)
-    """All frames of a signal file as pairs of reads. Raises `ContractError`."""
+def read_signal(
+    path: Path, channel: Channel, most: int | None = None
+) -> np.ndarray:  # ADU, uint16, (pairs, 2, rows, columns)
+    """All frames of a signal file, or its first `most` pairs, as pairs of reads. Raises `ContractError`."""
     signal = open_signal(path, channel)
-    by_pixel = np.empty((channel.pixels, 2 * signal.pairs), np.uint16)
+    frames = 2 * min(signal.pairs, most or signal.pairs)
+    by_frame = np.empty((frames, channel.pixels), np.uint16)
+    some = np.empty((PIXELS_AT_ONCE, frames), np.uint16)
     for pixel, reads in pixel_histories(signal):
-        by_pixel[pixel] = reads
-    return np.ascontiguousarray(by_pixel.T).reshape(signal.pairs, 2, channel.rows, channel.columns)
+        place = pixel % PIXELS_AT_ONCE
+        some[place] = reads[:frames]
+        if place == PIXELS_AT_ONCE - 1 or pixel == channel.pixels - 1:
+            by_frame[:, pixel - place : pixel + 1] = some[: place + 1].T
+    return by_frame.reshape(-1, 2, channel.rows, channel.columns)
 
 # %% ../../nbs/lib/raw.ipynb #7d4c9648
 def read_ahead(paths: Iterable[Path]) -> None:
