@@ -361,7 +361,7 @@ class Estimate:
     def lines(self, workers: int) -> list[str]:
         """The estimate in words."""
         minutes = self.seconds / min(workers, os.cpu_count() or 1) / 60
-        size = f"{self.planets} planets, {self.raw_bytes / 1e9:.1f} GB of raw frames"
+        size = f"{self.planets} planet{'s' * (self.planets != 1)}, {self.raw_bytes / 1e9:.2g} GB of raw frames"
         return [f"{size}: about {minutes:.1f} minutes and {self.memory_bytes / 1e9:.1f} GB of memory"]
 
 
