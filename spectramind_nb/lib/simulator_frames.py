@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['HOT_FRACTION', 'DEAD_FRACTION', 'HOTTEST_E_S', 'OOD_HOT_FRACTION', 'OOD_DEAD_FRACTION', 'LINEAR_CORR',
-           'FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'FGS1_PLACES', 'STAR_UM', 'STAR_E_S', 'FGS1_STAR_E_S',
-           'REFERENCE_STAR_K', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'BAD_LAST_PAIR_CHANCE', 'FOREGROUND_E_S',
-           'Detector', 'draw_dark', 'draw_read_noise', 'draw_linear_corr', 'PixelMaps', 'draw_pixels', 'draw_detector',
-           'ground_calibration', 'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image', 'image_modes',
-           'fgs1_modes', 'planck_ratio', 'airs_star', 'fgs1_star', 'draw_gain_drift', 'Exposure', 'draw_flux_jitter',
-           'draw_wander', 'prepare_exposure', 'poisson', 'measured_charge', 'expose']
+           'FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'FGS1_SPACING', 'FGS1_PLACES', 'STAR_UM', 'STAR_E_S',
+           'FGS1_STAR_E_S', 'REFERENCE_STAR_K', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'BAD_LAST_PAIR_CHANCE',
+           'FOREGROUND_E_S', 'Detector', 'draw_dark', 'draw_read_noise', 'draw_linear_corr', 'PixelMaps', 'draw_pixels',
+           'draw_detector', 'ground_calibration', 'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image',
+           'image_modes', 'fgs1_modes', 'planck_ratio', 'airs_star', 'fgs1_star', 'draw_gain_drift', 'Exposure',
+           'draw_flux_jitter', 'draw_wander', 'prepare_exposure', 'poisson', 'measured_charge', 'expose']
 
 # %% ../../nbs/lib/simulator_frames.ipynb #7558e82c
 from collections.abc import Callable, Iterator
@@ -196,7 +196,8 @@ def image_modes(
     return np.stack([mode.ravel() for mode in modes], axis=1)
 
 
-FGS1_PLACES = 0.1 * np.arange(-6, 7)  # pixels, in row and in column
+FGS1_SPACING = 0.1  # pixels
+FGS1_PLACES = FGS1_SPACING * np.arange(-6, 7)  # in row and in column
 
 
 @lru_cache(maxsize=1)
@@ -358,9 +359,9 @@ def _collect(
     y, x, w = shift
     side = int(np.sqrt(len(places)))
     half = side // 2
-    row = min(max(int(np.rint(10 * y)), -half), half)
-    line = min(max(int(np.rint(10 * x)), -half), half)
-    y, x, modes = y - 0.1 * row, x - 0.1 * line, places[(row + half) * side + line + half]
+    row = min(max(int(np.rint(y / FGS1_SPACING)), -half), half)
+    line = min(max(int(np.rint(x / FGS1_SPACING)), -half), half)
+    y, x, modes = y - FGS1_SPACING * row, x - FGS1_SPACING * line, places[(row + half) * side + line + half]
     f = 1 + jitter[3] * np.sqrt(0.1 / seconds) * rng.standard_normal()
     for p in range(charge.size):
         m = modes[p]
