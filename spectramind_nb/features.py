@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from spectramind_nb.calibration import (
     Options,
@@ -60,6 +59,7 @@ from spectramind_nb.photometry import (
     light_variance,
     make_profile,
     plan_sums,
+    sky_course,
     star_centre,
     sum_series,
 )
@@ -121,8 +121,9 @@ def extract_series(
     bad = last_pair_is_bad(series.charge, plan)
     used = (len(time_h) - bad) // length * length
     summed = sum_series(series, plan, used)
-    course = uniform_filter1d(summed.course, max(1, used // 22), mode="nearest")
-    flux = (summed.light - summed.background * course).T
+    sky, level = (part.T if channel is AIRS else part[0] for part in (summed.sky, summed.sky_level))
+    course = sky_course(sky, level, summed.light.sum(axis=0), max(1, used // 22))
+    flux = summed.light.T - summed.background.T * course.reshape(used, -1)
     variance = summed.variance.T
     if channel is FGS1:
         flux, variance = decorrelate(flux[:, 0], summed.moves), variance[:, 0]

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.ndimage import uniform_filter1d
 from test_calibration import ADC, BENT
 from test_variance import calibration_set, expose, generator
 
@@ -32,6 +31,7 @@ from spectramind_nb.photometry import (
     make_profile,
     plan_sums,
     sky_course,
+    sky_sums,
     star_moves,
     sum_series,
 )
@@ -86,8 +86,9 @@ def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Sum
     pairs = calibrate_pairs(visit, every, typical, options)
     pairs = replace(pairs, frames=pairs.frames.astype(float))
     light, variance, background = (np.atleast_2d(part.T) for part in light_sums(pairs, profile))
-    course, moves = sky_course(pairs, profile, visit.channel), star_moves(pairs, profile)
-    return Summed(light, variance, background, course, moves, pairs.mask.sum(axis=0).ravel()), profile, pairs.mask
+    sky, level = (np.atleast_2d(part.T) for part in sky_sums(pairs, profile, visit.channel))
+    moves = star_moves(pairs, profile)
+    return Summed(light, variance, background, sky, level, moves, pairs.mask.sum(axis=0).ravel()), profile, pairs.mask
 
 
 def fast_sums(visit: Visit, options: Options, profile: Profile) -> Summed:
@@ -131,7 +132,9 @@ def test_sums_are_those_of_whole_frames(name: str, photometry: Photometry, mask_
         wanted, found = getattr(plain, part), getattr(fast, part)
         assert found == pytest.approx(wanted, abs=0, rel=1e-6), part
     assert np.ptp(plain.variance, axis=1).max() > 1e-4 * plain.variance.mean()
-    assert fast.background * fast.course == pytest.approx(plain.background * plain.course, abs=1e-6 * light.min())
+    assert fast.sky_level == pytest.approx(plain.sky_level, rel=1e-6)
+    share = plain.background.mean() / plain.sky_level.mean()  # of the sky pixels' sum in the light
+    assert share * fast.sky == pytest.approx(share * plain.sky, abs=1e-6 * light.min())
     if name == FGS1.name:
         assert fast.moves == pytest.approx(plain.moves, abs=1e-6)
     assert np.array_equal(fast.lost, np.where(never.ravel(), 0, plain.lost))
@@ -143,8 +146,9 @@ def test_light_curves_are_those_of_whole_frames(
 ) -> None:
     visit, options = damaged_visit(name), Options(linearity, mask_hot)
     plain, _, _ = plain_sums(name, options, photometry)
-    course = uniform_filter1d(plain.course, len(plain.course) // 22, mode="nearest")
-    flux, variance = (plain.light - plain.background * course).T, plain.variance.T
+    sky, level = (part.T if name == AIRS.name else part[0] for part in (plain.sky, plain.sky_level))
+    course = sky_course(sky, level, plain.light.sum(axis=0), len(sky) // 22).reshape(len(sky), -1)
+    flux, variance = plain.light.T - plain.background.T * course, plain.variance.T
     curves = extract_visit(visit, 1, options, photometry)
     if name == FGS1.name:
         assert curves.moves == pytest.approx(plain.moves, abs=1e-6)
