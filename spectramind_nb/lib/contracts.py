@@ -234,7 +234,7 @@ def read_table(
         table = table[pd.to_numeric(table["planet_id"], errors="coerce").isin(list(planets))].reset_index(drop=True)
     return _checked_rows(path, table, columns, positive)
 
-
+# %% ../../nbs/lib/contracts.ipynb #27c6a677
 def _checked_rows(
     path: str | Path, table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]
 ) -> pd.DataFrame:
