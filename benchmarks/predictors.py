@@ -1,110 +1,329 @@
-"""Predictors side by side on simulated planets that none of them has seen; last line JSON.
+"""Predictors side by side on simulated planets that none of them has seen, and how far below the limit they are; last
+line JSON.
 
-    python benchmarks/predictors.py [--planets 200] [--seed 1] [--raw 0] [--workers 2]
+    python benchmarks/predictors.py [--planets 300] [--bank 20000] [--stress 0] [--raw 0] [--seed 1] [--workers 2]
 
-`--planets`: test planets of the light-curve path, and as many to choose sigma on. `--raw N`: besides, N full-size test
-planets as raw frames through 00 and 01 (about 25 s each).
+`--planets`: test planets in distribution, as many out of it, and as many to choose factors of sigma on; features by the
+light-curve path. `--bank`: spectra that the oracle knows, of each distribution. `--stress N`: N test planets with noise
+and drifts that the fit was not told of. `--raw N`: N full-size planets as raw frames through 00 and 01 as well (about
+25 s each). Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
+
+flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. oracle: the simulator's own priors.
+floor: the oracle, had it known orbit, limb and drift, so that white noise is all there is.
 """
 
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
 
 import numpy as np
+import pandas as pd
+from fitted_planets import (
+    STRESSES,
+    Fitted,
+    Setting,
+    fit_kind,
+    fitted,
+    flat_fit,
+    open_pool,
+    packed,
+    side_by_side,
+    tell,
+    unpacked,
+)
+from oracle import Widths, infer, learn_shapes
+from scipy.special import ndtri
 
 from spectramind_nb.features import extract_planet
 from spectramind_nb.lib.contracts import read_npz
-from spectramind_nb.lib.flat_predictor import fixed_sigma, predict_flat
-from spectramind_nb.lib.metric import score, summary
-from spectramind_nb.lib.planets import Workers, map_planets
+from spectramind_nb.lib.flat_predictor import fixed_sigma
+from spectramind_nb.lib.metric import DEFAULT_REFERENCE, score, summary
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import FRAME_COUNTS, draw_planets, simulate_dataset
+from spectramind_nb.lib.simulator_bank import Bank
 from spectramind_nb.lib.simulator_light_curves import simulate_features
 from spectramind_nb.lib.simulator_sky import Planet, physics, planet_stream
+from spectramind_nb.lib.spectral_prior import learn_prior
+from spectramind_nb.training import (
+    PARTS,
+    Fits,
+    Predicted,
+    SigmaFactors,
+    join,
+    learn_factors,
+    log_factors,
+    parts_of,
+    predict_gaussian,
+    sigma_of,
+)
+from spectramind_nb.transit_model import FitOptions
 
-Features = list[Mapping[str, np.ndarray]]
-
-
-def tell(what: str, done: int, total: int) -> None:
-    """Progress on the terminal."""
-    print(f"\r{what} {done}/{total}   ", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-
-def by_light_curves(planets: dict[int, Planet], seed: int, split: str) -> Features:
-    """`airs_bins` of planets by the light-curve path, full-size visits."""
-    streams = (planet_stream(seed, split, number, 3) for number in range(len(planets)))
-    return [
-        simulate_features(rng, planet, FRAME_COUNTS["full"])["airs_bins"]
-        for rng, planet in zip(streams, planets.values(), strict=True)
-    ]
-
-
-def by_frames(planets: dict[int, Planet], seed: int, workers: int) -> Features:
-    """`airs_bins` of the same test planets by way of full-size raw frames, 00 and 01."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "raw"
-        simulate_dataset(root, 0, len(planets), seed, "full", workers=workers, progress=tell)
-
-        def extract(who: tuple[str, int]) -> Mapping[str, np.ndarray]:
-            extract_planet(who, RawFolder(root), Path(folder))
-            return read_npz(Path(folder) / f"airs_bins_{who[1]}.npz", "airs_bins")
-
-        return map_planets(
-            extract, [("test", label) for label in planets], Workers(workers), "planets extracted"
-        ).results
+TRAIN = 1100  # labelled planets of the challenge
+λ_FACTORS = 0.02
+FITS = {"flat": "flat", "transit": "plain", "gaussian": "plain", "oracle": "simulator", "floor": "floor"}
+WIDTHS = (Widths(1.0, 1.0), Widths(0.5, 0.7), Widths(0.3, 1.0), Widths(0.3, 0.7))
+Z_NAMES = {"fgs1": "z_fgs", "airs_mean": "z_mean", "airs_shape": "z_shape"}
 
 
-def interval(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, seed: int) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Answers:
+    """What a predictor says of several planets, before factors."""
+
+    predicted: Predicted
+    seconds: float  # a planet
+    members: np.ndarray  # effective sample size of the oracle, else 0, (P,)
+
+
+def answer(name: str, fits: Fits, learned: Any) -> tuple[Predicted, np.ndarray]:
+    """Predictions of one predictor, from what it has learned, and effective sample sizes."""
+    nothing = np.zeros(len(fits.depth))
+    if name == "gaussian":
+        return predict_gaussian(learned, fits), nothing
+    if name in ("flat", "transit"):
+        return parts_of(fits, fits.depth, fits.covariance), nothing
+    stars: list[Any] = fits.stars.to_dict("records")
+    planets = zip(fits.depth, fits.covariance, stars, strict=True)
+    found = [infer(learned[0], *planet, learned[1]) for planet in planets]
+    mean, covariance = (np.array([getattr(one, part) for one in found]) for part in ("mean", "covariance"))
+    return parts_of(fits, mean, covariance), np.array([one.members for one in found])
+
+
+def answer_part(path: Path, name: str, learned: Any) -> tuple[Predicted, np.ndarray, float]:
+    """Of the planets of one file; also the seconds in all, those of their fits included."""
+    with np.load(path) as archive:
+        arrays = {key: archive[key] for key in archive.files if key.startswith((FITS[name], "number", "stars"))}
+    start = time.perf_counter()
+    found = answer(name, unpacked(FITS[name], arrays), learned)
+    return *found, time.perf_counter() - start + float(arrays[f"{FITS[name]}_seconds"].sum())
+
+
+def answer_all(pool: ProcessPoolExecutor, paths: Sequence[Path], name: str, learned: Any, what: str) -> Answers:
+    """Of the planets of all files."""
+    found = side_by_side(pool, f"parts of {what}, {name}", answer_part, [(path, name, learned) for path in paths])
+    parts, members, seconds = zip(*found, strict=True)
+    count = sum(len(part.mu) for part in parts)
+    return Answers(join(parts, np.arange(count)), sum(seconds) / count, np.concatenate(members))
+
+
+def truth_of(paths: Sequence[Path]) -> np.ndarray:
+    """True spectra of the planets of all files, (P, 283)."""
+    return np.concatenate([np.load(path)["truth"] for path in paths])
+
+
+def choose_widths(pool: ProcessPoolExecutor, paths: Sequence[Path], shapes: Any) -> Widths:
+    """The widths whose oracle scores best on calibration planets."""
+    truth, scores = truth_of(paths), []
+    for widths in WIDTHS:
+        found = answer_all(pool, paths, "oracle", (shapes, widths), "choosing widths").predicted
+        scores.append(score(truth, found.mu, sigma_of(found, SigmaFactors())))
+    print("oracle's scores by width:", *(f"{w.shape}, {w.star}: {s:.4f};" for w, s in zip(WIDTHS, scores, strict=True)))
+    return WIDTHS[int(np.argmax(scores))]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A predictor's final word on some planets, and how it compares with the truth."""
+
+    truth: np.ndarray
+    mu: np.ndarray
+    sigma: np.ndarray
+    z: dict[str, np.ndarray]  # of each of `PARTS`
+    seconds: float
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Score, and standard deviations of z."""
+        spread = {name: float(self.z[part].std()) for part, name in Z_NAMES.items()}
+        return {"score": score(self.truth, self.mu, self.sigma), **spread}
+
+
+def judged(truth: np.ndarray, answers: Answers, factors: SigmaFactors | float) -> Judged:
+    """With factors on sigma, or, for flat, with one sigma."""
+    found, error = answers.predicted, truth - answers.predicted.mu
+    mean = error[:, 1:].mean(axis=1)
+    errors = {"fgs1": error[:, 0], "airs_mean": mean, "airs_shape": error[:, 1:] - mean[:, None]}
+    if isinstance(factors, float):
+        z = {part: value / factors for part, value in errors.items()}
+        return Judged(truth, found.mu, np.full_like(found.mu, factors), z, answers.seconds)
+    variances = dict(zip(PARTS, (found.fgs1_variance, found.mean_variance, found.shape_variance), strict=True))
+    logs = dict(zip(PARTS, log_factors(found, factors).T, strict=True))
+    z = {p: (errors[p].T / np.sqrt(np.maximum(variances[p].T, 1e-16)) / np.exp(logs[p])).T for p in PARTS}
+    return Judged(truth, found.mu, sigma_of(found, factors), z, answers.seconds)
+
+
+def interval(seen: Judged, seed: int) -> tuple[float, float]:
     """95% of the score over planets drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    drawn = [rng.integers(len(truth), size=len(truth)) for _ in range(400)]
-    low, high = np.percentile([score(truth[k], mu[k], sigma[k]) for k in drawn], [2.5, 97.5])
+    rng, count = np.random.default_rng(seed), len(seen.truth)
+    drawn = [rng.integers(count, size=count) for _ in range(400)]
+    low, high = np.percentile([score(seen.truth[k], seen.mu[k], seen.sigma[k]) for k in drawn], [2.5, 97.5])
     return float(low), float(high)
 
 
-def report(name: str, truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, seconds: float, seed: int) -> float:
-    """One row of the table; returns the score."""
-    found, (low, high) = summary(truth, mu, sigma), interval(truth, mu, sigma, seed)
-    parts = ("fgs1", "airs_mean", "airs_shape")
-    errors = "  ".join(f"{found[f'{part}_ppm']:6.0f} ({found[f'{part}_median_ppm']:.0f})" for part in parts)
-    print(f"{name:22} {len(truth):5}  {found['score']:.3f} [{low:.3f}, {high:.3f}]  {errors}  {seconds:.4f}")
-    return found["score"]
+HEAD = (
+    f"{'':34}{'score':29}{'error, RMS (median), ppm':42}{'sd of z':17}{'in 68%':17}{'in 90%':17}seconds\n"
+    f"{'predictor':24}{'planets':10}{'[95%]':20}{'/oracle':9}{'FGS1':14}{'AIRS mean':14}{'AIRS shape':14}"
+    f"{'FGS1 mean shape':17}{'FGS1 mean shape':17}{'FGS1 mean shape':17}a planet"
+)
+
+
+def row(name: str, seen: Judged, best: float | None, seed: int) -> None:
+    """One line of the table."""
+    found, (low, high) = summary(seen.truth, seen.mu, seen.sigma), interval(seen, seed)
+    share = f"{found['score'] / best:.3f}" if best else ""
+    both = [f"{found[f'{part}_ppm']:.1f} ({found[f'{part}_median_ppm']:.1f})" for part in PARTS]
+    errors = "".join(f"{text:14}" for text in both)
+    spread = " ".join(f"{seen.figures[z]:.2f}" for z in Z_NAMES.values())
+    limits = [ndtri(0.5 + level / 2) for level in (0.68, 0.90)]
+    inside = [" ".join(f"{np.mean(np.abs(seen.z[part]) < limit):.2f}" for part in PARTS) for limit in limits]
+    scores = f"{found['score']:.4f} [{low:.3f}, {high:.3f}]"
+    print(f"{name:22}{len(seen.truth):<10}{scores:22}{share:7}{errors}", end="")
+    print(f"{spread:17}{inside[0]:17}{inside[1]:17}{seen.seconds:.3f}")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """All that was learned from training spectra, banks and calibration planets."""
+
+    by_name: dict[str, Any]
+    ood_bank: Any  # the oracle's shapes out of distribution
+    factors: dict[str, SigmaFactors | float]
+
+    def of(self, name: str, ood: bool) -> Any:
+        """What `answer` needs; oracle and floor know the distribution that planets are from."""
+        known = self.by_name[name]
+        return (self.ood_bank, known[1]) if ood and name in ("oracle", "floor") else known
+
+
+def learn(pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: int) -> Learned:
+    """Learn from training spectra and banks, then choose widths and factors on calibration planets."""
+    train, banks = setting.bank("train", TRAIN), [setting.bank(kind, spectra) for kind in ("bank", "ood_bank")]
+    paths = fit_kind(pool, setting, "calib", setting.bank("calib", planets), planets)
+    shapes, ood = side_by_side(
+        pool, "banks", learn_shapes, [(bank, min(max(spectra // 200, 8), 120)) for bank in banks]
+    )
+    widths = choose_widths(pool, paths[:25], shapes)
+    stars = pd.DataFrame([train.world(number).system.row() for number in range(TRAIN)])
+    prior, known, truth = learn_prior(train.spectrum, stars), (shapes, widths), truth_of(paths)
+    by_name = {"flat": None, "transit": None, "gaussian": prior, "oracle": known, "floor": known}
+    factors: dict[str, SigmaFactors | float] = {"transit": SigmaFactors()}
+    for name in ("flat", "gaussian", "oracle", "floor"):
+        found = answer_all(pool, paths, name, by_name[name], "calib").predicted
+        sigma = partial(learn_factors, truth, found, DEFAULT_REFERENCE, λ_FACTORS)
+        factors[name] = fixed_sigma(truth, found.mu) if name == "flat" else sigma()
+    return Learned(by_name, ood, factors)
+
+
+def compare(pool: ProcessPoolExecutor, paths: Sequence[Path], learned: Learned, ood: bool, seed: int) -> dict[str, Any]:
+    """The table of one split; its part of the JSON."""
+    truth, split = truth_of(paths), "ood" if ood else "test"
+    found = {name: answer_all(pool, paths, name, learned.of(name, ood), split) for name in FITS}
+    seen = {name: judged(truth, answers, learned.factors[name]) for name, answers in found.items()}
+    scores = {name: one.figures["score"] for name, one in seen.items()}
+    print(f"\n{'out of' if ood else 'in'} distribution\n{HEAD}")
+    for name, one in seen.items():
+        row(name, one, scores["oracle"], seed)
+    low, middle = np.percentile(found["oracle"].members, [5, 50])
+    print(f"oracle rests on {middle:.0f} members of its bank (median; 5%: {low:.1f})")
+    return {**scores, "seconds_per_planet": seen["gaussian"].seconds, **_spread(seen["gaussian"])}
+
+
+def _spread(seen: Judged) -> dict[str, float]:
+    return {name: value for name, value in seen.figures.items() if name != "score"}
+
+
+def stress_table(
+    pool: ProcessPoolExecutor, setting: Setting, test: Bank, planets: int, learned: Learned
+) -> dict[str, dict[str, float]]:
+    """Gaussian under what the fit was not told of, on the same planets."""
+    figures = {}
+    for stress in STRESSES:
+        paths = fit_kind(pool, setting, "test", test, planets, stress)
+        found = answer_all(pool, paths, "gaussian", learned.by_name["gaussian"], stress or "plain")
+        figures[stress or "as simulated"] = judged(truth_of(paths)[:planets], found, learned.factors["gaussian"])
+    print(f"\ngaussian under what the fit was not told of\n{HEAD}")
+    for name, seen in figures.items():
+        row(name, seen, None, setting.seed)
+    return {name: seen.figures for name, seen in figures.items()}
+
+
+def fit_raw(root: Path, folder: Path, seed: int, number: int, label: int, planet: Planet) -> dict[str, list[Fitted]]:
+    """Flat and plain fit of a planet by raw frames and by light curves."""
+    extract_planet(("test", label), RawFolder(root), folder)
+    kinds, star = ("fgs1_white", "airs_bins"), planet.system.row()
+    frames = {kind: read_npz(folder / f"{kind}_{label}.npz", kind) for kind in kinds}
+    curves = simulate_features(planet_stream(seed, "test", number, 3), planet, FRAME_COUNTS["full"])
+    options = FitOptions()
+    return {way: [flat_fit(f, star), fitted(f, star, options)] for way, f in (("frames", frames), ("curves", curves))}
+
+
+def raw_table(pool: ProcessPoolExecutor, setting: Setting, count: int, learned: Learned) -> dict[str, float]:
+    """Frames against light curves on the same planets."""
+    planets = draw_planets(setting.seed, "test", count, progress=tell)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "raw"
+        simulate_dataset(root, 0, count, setting.seed, "full", workers=setting.workers, progress=tell)
+        jobs = [(root, Path(folder), setting.seed, n, *planet) for n, planet in enumerate(planets.items())]
+        fits = side_by_side(pool, "planets by frames and by curves", fit_raw, jobs)
+    truth = np.array([planet.spectrum for planet in planets.values()])
+    about = {"number": np.array([*planets]), "stars": json.dumps([planet.system.row() for planet in planets.values()])}
+    scores = {}
+    print(f"\nraw frames and light curves, the same planets\n{HEAD}")
+    for name in ("flat", "transit", "gaussian"):
+        mus = {}
+        for way in ("frames", "curves"):
+            own = [one[way][name != "flat"] for one in fits]
+            found, _ = answer(name, unpacked(name, about | packed(name, own)), learned.by_name[name])
+            seconds = float(np.mean([one.seconds for one in own]))
+            seen = judged(truth, Answers(found, seconds, np.zeros(count)), learned.factors[name])
+            row(f"{name}, {way}", seen, None, setting.seed)
+            mus[way], scores[f"{name}_{way}"] = found.mu, seen.figures["score"]
+        apart = 1e6 * (mus["frames"] - mus["curves"])
+        parts = {"FGS1": apart[:, 0], "AIRS mean": apart[:, 1:].mean(axis=1)}
+        told = (f"{part} {x.mean():.1f}, rms {np.sqrt(np.mean(x**2)):.1f} ppm" for part, x in parts.items())
+        print("    depth of frames minus that of curves, mean:", "; ".join(told))
+    return scores
+
+
+def rounded(figures: Any) -> Any:
+    """All numbers to four decimals."""
+    return {k: rounded(v) for k, v in figures.items()} if isinstance(figures, dict) else round(figures, 4)
 
 
 def main() -> None:
-    """Print the table and the JSON line."""
+    """Print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option, default in (("--planets", 200), ("--seed", 1), ("--raw", 0), ("--workers", 2)):
-        parser.add_argument(option, type=int, default=default)
+    options = {"planets": 300, "bank": 20000, "stress": 0, "raw": 0, "seed": 1, "workers": 2}
+    for option, default in options.items():
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
     args = parser.parse_args()
-    chosen, test = (draw_planets(args.seed, split, args.planets, progress=tell) for split in ("train", "test"))
-    truth, known = (np.array([planet.spectrum for planet in group.values()]) for group in (test, chosen))
-    learned, features = by_light_curves(chosen, args.seed, "train"), by_light_curves(test, args.seed, "test")
-    stars, known_stars = ([planet.system.row() for planet in group.values()] for group in (test, chosen))
-    sigma = fixed_sigma(known, predict_flat(learned, known_stars, 1e-3)[0])
-    print(f"{physics()}, sigma of flat {1e6 * sigma:.0f} ppm")
-    print("predictor              planets  score [95%]      FGS1, AIRS mean, AIRS shape: RMS (median) ppm  s/planet")
-    start = time.perf_counter()
-    flat = predict_flat(features, stars, sigma)
-    seconds = (time.perf_counter() - start) / len(features)
-    figures = {"flat": report("flat, light curves", truth, *flat, seconds, args.seed)}
-    if args.raw:
-        few = dict(list(test.items())[: args.raw])
-        raw = predict_flat(by_frames(few, args.seed, args.workers), stars[: args.raw], sigma)
-        figures["flat_raw"] = report("flat, raw frames", truth[: args.raw], *raw, seconds, args.seed)
-        same = [part[: args.raw] for part in (truth, *flat)]
-        figures["flat_same_planets"] = report("flat, same, curves", *same, seconds, args.seed)
-        apart = 1e6 * (raw[0] - flat[0][: args.raw])[:, 0]
-        print(f"depth of frames minus that of light curves: mean {apart.mean():.0f}, rms {apart.std():.0f} ppm")
-    print(json.dumps({**{name: round(value, 4) for name, value in figures.items()}, "seconds_per_planet": seconds}))
+    setting = Setting(args.folder, args.seed, args.workers)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    with open_pool(args.workers) as pool:
+        learned = learn(pool, setting, args.planets, args.bank)
+        print(f"{physics()}\nsigma of flat {1e6 * float(learned.factors['flat']):.0f} ppm")  # type: ignore[arg-type]
+        print(f"factors of gaussian {learned.factors['gaussian']}\nfactors of oracle {learned.factors['oracle']}")
+        test, ood = (setting.bank(kind, args.planets) for kind in ("test", "ood"))
+        paths = [fit_kind(pool, setting, kind, bank, args.planets) for kind, bank in (("test", test), ("ood", ood))]
+        figures = compare(pool, paths[0], learned, False, args.seed)
+        figures["ood"] = compare(pool, paths[1], learned, True, args.seed)
+        if args.stress:
+            stressed = min(args.stress, args.planets)
+            figures["stress"] = stress_table(pool, setting, test, stressed, learned)
+        if args.raw:
+            figures["raw"] = raw_table(pool, setting, args.raw, learned)
+    print(json.dumps(rounded(figures)))
 
 
 if __name__ == "__main__":

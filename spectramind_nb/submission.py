@@ -35,7 +35,16 @@ from .lib.picture import Picture
 from .lib.planets import Workers, read_failures
 from .lib.raw import RawFolder, choose_planets
 from .lib.spectral_prior import read_prior
-from .training import Fits, SigmaFactors, parts_of, plot_spectrum, predict_gaussian, read_fits, sigma_of
+from spectramind_nb.training import (
+    Fits,
+    Measure,
+    SigmaFactors,
+    parts_of,
+    plot_spectrum,
+    predict_gaussian,
+    read_fits,
+    sigma_of,
+)
 from .transit import FitOptions, fit_run, read_fit
 from .uncertainty import read_out_of_fold, read_temperature
 
@@ -62,21 +71,26 @@ def fill_failed(prediction: Prediction, planets: Sequence[int], reference: Refer
         filled[name] = np.array(rows)
     return Prediction(**{**filled, "planet": np.array(planets, np.int64)})
 
-
+# %% ../nbs/09_submission.ipynb #0d4989fe
 def read_factors(run_dir: str | Path) -> SigmaFactors:
     """Factors on the parts of sigma that a run learned. Raises `ContractError`."""
     path = run_folder(run_dir, "outputs/checkpoints") / "sigma_factors.json"
     if not path.is_file():
         raise ContractError(path, "file", "is missing", "run stage 06_training, or give --weights of a run that has it")
-    return SigmaFactors(**json.loads(path.read_text()))
+    try:
+        record = json.loads(path.read_text())
+        quality = {name: Measure(**measure) for name, measure in record.pop("quality", {}).items()}
+        return SigmaFactors(**record, quality=quality)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ContractError(path, "file", f"can't be read ({error})", "run stage 06_training again") from error
 
-
+# %% ../nbs/09_submission.ipynb #b013ce70
 def predict_fits(fits: Fits, learned_in: str | Path) -> Prediction:
     """Predict planets from their fits with what the run `learned_in` has learned."""
     prior = read_prior(run_folder(learned_in, "outputs/checkpoints") / "spectral_prior.npz")
     predicted = predict_gaussian(prior, fits)
     sigma = read_temperature(learned_in) * sigma_of(predicted, read_factors(learned_in))
-    transit_sigma = sigma_of(parts_of(fits.planet, fits.depth, fits.covariance), SigmaFactors())
+    transit_sigma = sigma_of(parts_of(fits, fits.depth, fits.covariance), SigmaFactors())
     return Prediction(fits.planet, predicted.mu, sigma, fits.depth, transit_sigma)
 
 # %% ../nbs/09_submission.ipynb #14731c94
@@ -94,7 +108,7 @@ def population(run_dir: str | Path) -> Reference:
     arrays = read_out_of_fold(run_dir)
     return reference_of(arrays["truth"]) if arrays is not None else DEFAULT_REFERENCE
 
-
+# %% ../nbs/09_submission.ipynb #a27ff2c5
 def report_rows(run_dir: str | Path, prediction: Prediction, truth: np.ndarray | None) -> list[dict[str, Any]]:
     """A row for each predictor and set of planets: `metric.summary`'s figures; None where the truth is not known."""
     arrays, reference = read_out_of_fold(run_dir), population(run_dir)

@@ -63,7 +63,9 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
     assert spectramind("--version").output == f"spectramind {spectramind_nb.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["run", "calibrate", "simulate", "bank", "predict", "score", "validate"])
+@pytest.mark.parametrize(
+    "command", ["run", "calibrate", "simulate", "bank", "predict", "fit", "inject", "score", "validate"]
+)
 def test_each_command_helps_with_an_example(command: str) -> None:
     result = spectramind(command, "--help")
     assert result.exit_code == 0 and f"Example: spectramind {command}" in result.output
@@ -109,6 +111,14 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
         (("bank", "--out", "."), "exists. Fix: choose another file"),
         (("bank", "--out", "bank.npz", "--opacities", "."), "has no k-table of CH4, CO, CO2, H2O"),
+        (("fit",), "what to fit isn't clear. Fix: give --light-curves, or --run and --planet"),
+        (("fit", "--light-curves", "a.ecsv", "--run", "runs/a", "--planet", "7"), "what to fit isn't clear"),
+        (("fit", "--run", "runs/a", "--planet", "7", "--sma", "9"), "star values can't change a finished fit"),
+        (("fit", "--run", "runs/a"), "what to fit isn't clear"),
+        (("fit", "--run", "runs/a", "--planet", "7"), "planet 7: has no fit there. Fix: run the chain up to"),
+        (("fit", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
+        (("inject", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
+        (("inject", "--light-curves", "a.ecsv", "--depth-ppm", "0.01"), "0.01 is no depth to inject"),
         (("validate", "nowhere.csv"), "nowhere.csv: file: is missing"),
         (("validate", "mine/adc_info.csv"), "missing or unknown column"),
     ],

@@ -33,7 +33,7 @@ from spectramind_nb.training import train_run
 from spectramind_nb.transit import FitOptions, fit_run, read_fit
 from spectramind_nb.uncertainty import read_temperature, temperature_run
 
-STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions(drift_time=3, drift_wavelength=2)
+STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions()
 
 
 def write_fitted_run(run: Path, raw: Path) -> None:
@@ -56,7 +56,7 @@ def write_fitted_run(run: Path, raw: Path) -> None:
     for label, planet in planets.items():
         nuisance = np.full((N_BINS, 1), 8e-5)
         error = rng.normal(size=N_BINS) * noise + nuisance[:, 0] * rng.normal()
-        white = {name: np.zeros(2) for name in ("time", "white_flux", "white_model")}
+        white = {name: np.zeros(2) for name in ("time", "white_flux", "white_model", "white_drift")}
         white |= {name: np.zeros(2, np.int8) for name in ("visit", "channel")}
         write_npz(
             run_folder(run, "outputs/fits") / f"transit_{label}.npz",

@@ -1,42 +1,68 @@
 """What is learned from labels: the prior and its posterior, the factors on sigma, the temperature, and the score."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from spectramind_nb.lib.contracts import ContractError
+from spectramind_nb.lib.contracts import ContractError, run_folder
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE, Reference, coverage, reference_of, score
 from spectramind_nb.lib.simulator_atmosphere import reference_spectrum
 from spectramind_nb.lib.simulator_sky import draw_world, planet_stream
-from spectramind_nb.lib.spectral_prior import SpectralPrior, combine, learn_prior, read_prior, write_prior
+from spectramind_nb.lib.spectral_prior import (
+    AmplitudeLaw,
+    SpectralPrior,
+    combine,
+    learn_prior,
+    log_scale,
+    read_prior,
+    write_prior,
+)
+from spectramind_nb.submission import read_factors
 from spectramind_nb.training import (
     Fits,
+    Measure,
     Predicted,
     SigmaFactors,
     cross_fitted_sigma,
     learn_factors,
+    log_factors,
     out_of_fold_predictions,
     parts_of,
+    planet_scores,
     predict_gaussian,
     sigma_of,
+    variance_of,
 )
 from spectramind_nb.uncertainty import temperature, temperature_interval
 
-SPECTRA = np.array([draw_world(planet_stream(5, "train", k), model=reference_spectrum).spectrum for k in range(150)])
+WORLDS = [draw_world(planet_stream(5, "train", k), model=reference_spectrum) for k in range(150)]
+SPECTRA = np.array([world.spectrum for world in WORLDS])
+STARS = pd.DataFrame([world.system.row() for world in WORLDS])
 NOISE = np.diag(np.concatenate([[1e-4], np.linspace(3e-4, 1.5e-3, N_BINS - 1)]) ** 2) + 6e-5**2
 
 
 @pytest.fixture(scope="module")
 def prior() -> SpectralPrior:
-    return learn_prior(SPECTRA[:100])
+    return learn_prior(SPECTRA[:100], STARS[:100], kinds=2, unlike=0.0)
 
 
-def noisy(spectra: np.ndarray, seed: int) -> Fits:
+def noisy(spectra: np.ndarray, seed: int, stars: pd.DataFrame | None = None) -> Fits:
     """What a transit fit would make of spectra: correlated noise, and the true covariance."""
-    noise = np.random.default_rng(seed).normal(size=spectra.shape) @ np.linalg.cholesky(NOISE).T
-    return Fits(np.arange(len(spectra)) * 7, spectra + noise, np.tile(NOISE, (len(spectra), 1, 1)))
+    rng, count = np.random.default_rng(seed), len(spectra)
+    depth = spectra + rng.normal(size=spectra.shape) @ np.linalg.cholesky(NOISE).T
+    stars = pd.DataFrame(index=range(count)) if stars is None else stars.reset_index(drop=True)
+    quality = pd.DataFrame({"impact": rng.uniform(size=count), "steps": 5.0})
+    return Fits(np.arange(count) * 7, depth, np.tile(NOISE, (count, 1, 1)), stars, quality)
+
+
+def law(prior: SpectralPrior, amplitudes: np.ndarray, weights: np.ndarray) -> SpectralPrior:
+    """The prior with these amplitudes (A,) of these weights (K, A) whatever the star."""
+    other = AmplitudeLaw(0.0, 0.0, np.zeros(2), np.log(amplitudes), weights)
+    return replace(prior, with_star=other, without_star=other)
 
 
 # --- The prior ---------------------------------------------------------------------------------------------------
@@ -45,39 +71,40 @@ def noisy(spectra: np.ndarray, seed: int) -> Fits:
 def by_precision(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Posterior mean, covariance and log evidence in the textbook's form, amplitude by amplitude."""
+    """Posterior mean, covariance and log evidence in the textbook's form, kind by kind and amplitude by amplitude."""
     unit = 1e-4  # keeps the inverses well scaled
-    offset, noise = (depth - prior.mean_depth) / unit, covariance / unit**2
+    noise = covariance / unit**2
     means, covariances, logs = [], [], []
-    for amplitude, weight in zip(prior.amplitudes, prior.amplitude_weights, strict=True):
-        before = prior.covariance(amplitude) / unit**2
+    for kind, amplitude in np.ndindex(prior.without_star.weights.shape):
+        weight = prior.shares[kind] * prior.without_star.weights[kind, amplitude]
+        centre, before = prior.gaussian(kind, float(prior.without_star.amplitudes(0.0)[amplitude]))
+        before, offset = before / unit**2 + 1e-10 * np.eye(N_BINS), (depth - centre) / unit
         precision = np.linalg.inv(before) + np.linalg.inv(noise)
         covariances.append(np.linalg.inv(precision))
-        means.append(covariances[-1] @ np.linalg.solve(noise, offset))
+        means.append(centre + unit * covariances[-1] @ np.linalg.solve(noise, offset))
         total = before + noise
         logs.append(np.log(weight) - 0.5 * (np.linalg.slogdet(total)[1] + offset @ np.linalg.solve(total, offset)))
     weights = np.exp(logs - np.logaddexp.reduce(logs))
     mean = weights @ np.array(means)
     spread = np.array(means) - mean
-    mixed = np.tensordot(weights, np.array(covariances), 1) + (spread.T * weights) @ spread
-    return prior.mean_depth + unit * mean, unit**2 * mixed, float(np.logaddexp.reduce(logs))
+    mixed = unit**2 * np.tensordot(weights, np.array(covariances), 1) + (spread.T * weights) @ spread
+    return mean, mixed, float(np.logaddexp.reduce(logs))
 
 
 def test_combination_is_that_of_the_dense_formula(prior: SpectralPrior) -> None:
-    few = replace(
-        prior, amplitudes=prior.amplitudes[[4, 7, 10]], amplitude_weights=np.array([0.2, 0.5, 0.3])
-    )  # a small amplitude makes the textbook's inverse of the prior inaccurate
-    for depth in noisy(SPECTRA[100:102], 1).depth:
+    assert len(prior.shares) == 2
+    few = law(prior, np.array([2e-5, 6e-5, 2e-4]), np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]))
+    for depth in noisy(SPECTRA[100:104], 1).depth:
         found = combine(few, depth, NOISE)
         mean, covariance, _ = by_precision(few, depth, NOISE)
-        assert np.allclose(found.mean, mean, rtol=0, atol=1e-9)
-        assert np.allclose(found.covariance, covariance, rtol=1e-4, atol=1e-4 * np.diag(covariance).min())
+        assert np.allclose(found.mean, mean, rtol=0, atol=2e-9)
+        assert np.allclose(found.covariance, covariance, rtol=1e-3, atol=1e-3 * np.diag(covariance).min())
 
 
 def test_evidence_is_that_of_the_dense_formula(prior: SpectralPrior) -> None:
     first, second = noisy(SPECTRA[100:102], 2).depth
-    for k in (4, 10):
-        alone = replace(prior, amplitudes=prior.amplitudes[[k]], amplitude_weights=np.ones(1))
+    for amplitude in (3e-5, 2e-4):
+        alone = law(prior, np.array([amplitude]), np.ones((2, 1)))
         ours = combine(alone, first, NOISE).log_evidence - combine(alone, second, NOISE).log_evidence
         theirs = by_precision(alone, first, NOISE)[2] - by_precision(alone, second, NOISE)[2]
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
@@ -88,19 +115,71 @@ def test_perfect_data_is_kept_and_useless_data_gives_the_prior(prior: SpectralPr
     sharp = combine(prior, truth, np.eye(N_BINS) * 1e-9**2)
     assert np.allclose(sharp.mean, truth, atol=1e-8) and np.sqrt(np.diag(sharp.covariance)).max() < 1.1e-9
     blind = combine(prior, truth, np.eye(N_BINS) * 10.0**2)
-    assert np.allclose(blind.mean, prior.mean_depth, atol=1e-4)
+    amplitude = prior.without_star.weights @ prior.without_star.amplitudes(0.0)
+    assert np.allclose(blind.mean, prior.mean_depth + (prior.shares * amplitude) @ prior.centres, atol=1e-6)
     assert np.sqrt(blind.covariance[5, 5]) == pytest.approx(prior.std_depth, rel=0.02)
 
 
-def test_posterior_of_held_out_spectra_is_honest_and_better(prior: SpectralPrior) -> None:
-    held_out = SPECTRA[100:]
-    fits = noisy(held_out, 3)
+def rms_pulls(prior: SpectralPrior, truth: np.ndarray, fits: Fits) -> tuple[float, float]:
+    """Of FGS1 and of AIRS."""
     predicted = predict_gaussian(prior, fits)
-    pull = (held_out - predicted.mu) / sigma_of(predicted, SigmaFactors())
-    assert 0.85 < np.sqrt(np.mean(pull[:, 1:] ** 2)) < 1.15
-    assert 0.7 < np.sqrt(np.mean(pull[:, 0] ** 2)) < 1.3
-    before, after = (np.median(np.abs(mu - held_out)[:, 1:]) for mu in (fits.depth, predicted.mu))
+    pull = (truth - predicted.mu) / sigma_of(predicted, SigmaFactors())
+    return float(np.sqrt(np.mean(pull[:, 0] ** 2))), float(np.sqrt(np.mean(pull[:, 1:] ** 2)))
+
+
+@pytest.mark.parametrize("with_star", [True, False])
+def test_posterior_of_spectra_drawn_from_the_prior_is_exact(prior: SpectralPrior, with_star: bool) -> None:
+    rng, stars = np.random.default_rng(8), STARS if with_star else pd.DataFrame(index=STARS.index)
+    drawn = []
+    for row in stars.index:
+        kind, depth = rng.choice(2, p=prior.shares), SPECTRA[row, 1:].mean()
+        known = prior.with_star if with_star else prior.without_star
+        scale = float(log_scale(stars.iloc[row], depth)) if with_star else 0.0
+        mean, covariance = prior.gaussian(kind, rng.choice(known.amplitudes(scale), p=known.weights[kind]))
+        drawn.append(rng.multivariate_normal(mean + depth - prior.mean_depth, covariance - prior.std_depth**2))
+    fgs1, airs = rms_pulls(prior, np.array(drawn), noisy(np.array(drawn), 9, stars))
+    assert 0.85 < fgs1 < 1.15 and 0.88 < airs < 1.12
+
+
+def test_posterior_of_held_out_spectra_is_honest_and_better(prior: SpectralPrior) -> None:
+    fits = noisy(SPECTRA[100:], 3, STARS[100:])
+    fgs1, airs = rms_pulls(prior, SPECTRA[100:], fits)
+    assert 0.7 < fgs1 < 1.3 and 0.85 < airs < 1.15
+    mu = predict_gaussian(prior, fits).mu
+    before, after = (np.median(np.abs(depth - SPECTRA[100:])[:, 1:]) for depth in (fits.depth, mu))
     assert after < 0.25 * before
+
+
+@pytest.mark.parametrize(("count", "kinds"), [(10, 1), (30, 1), (300, 7), (20_000, 8), (60_000, 8)])
+def test_any_number_of_spectra_teaches(count: int, kinds: int) -> None:
+    rng = np.random.default_rng(6)
+    row = np.arange(count) % 100  # 60,000 spectra are variations of 100
+    mean = SPECTRA[row].mean(axis=1, keepdims=True)
+    spectra = mean + (SPECTRA[row] - mean) * np.exp(0.2 * rng.normal(size=(count, 1)))
+    found = learn_prior(spectra, STARS.iloc[row])
+    assert 2 <= len(found.shares) <= kinds + 1 and found.shares.sum() == pytest.approx(1)
+    fgs1, airs = rms_pulls(found, SPECTRA[100:], noisy(SPECTRA[100:], 3, STARS[100:]))
+    assert 0.5 < fgs1 < 1.5 and 0.7 < airs < 1.5
+
+
+def test_the_star_foretells_the_amplitude_and_a_shuffled_table_nothing(prior: SpectralPrior) -> None:
+    slope = prior.with_star.slope
+    assert slope > 0.5 and np.ptp(prior.with_star.residuals) < np.ptp(prior.without_star.residuals)
+    shuffled = [learn_prior(SPECTRA, STARS.sample(frac=1, random_state=k)).with_star.slope for k in range(6)]
+    assert np.abs(shuffled).mean() < 0.1 * slope
+
+
+def test_a_star_that_is_not_known_makes_the_prediction_less_sure_not_wrong(prior: SpectralPrior) -> None:
+    depth, star = noisy(SPECTRA[100:101], 4).depth[0], STARS.iloc[100].to_dict()
+    plain, known = combine(prior, depth, NOISE), combine(prior, depth, NOISE, star)
+    assert known.log_evidence != plain.log_evidence
+    for bad in ({}, star | {"Mp": np.nan}, star | {"Mp": 0.0}, {"Rs": 1.0}):
+        assert np.array_equal(combine(prior, depth, NOISE, bad).mean, plain.mean)
+    half = STARS[:100].copy()
+    half.iloc[::2] = np.nan
+    assert learn_prior(SPECTRA[:100], half).with_star.slope == pytest.approx(prior.with_star.slope, abs=0.5)
+    unknown = learn_prior(SPECTRA[:100], STARS[:100] * np.nan)
+    assert unknown.with_star.slope == 0 and np.array_equal(unknown.with_star.weights, unknown.without_star.weights)
 
 
 def test_too_few_spectra_are_refused() -> None:
@@ -111,8 +190,16 @@ def test_too_few_spectra_are_refused() -> None:
 
 def test_a_prior_comes_back_from_its_file(prior: SpectralPrior, tmp_path) -> None:
     found = read_prior(write_prior(tmp_path / "prior.npz", prior))
-    assert all(np.array_equal(value, getattr(found, name)) for name, value in vars(prior).items())
+    for name, value in vars(prior).items():
+        mine, its = ((vars(v) if isinstance(v, AmplitudeLaw) else {name: v}) for v in (value, getattr(found, name)))
+        assert all(np.array_equal(mine[key], its[key]) for key in mine), name
     path = tmp_path / "prior.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    for change in ({"shares": np.ones(3)}, {"centres": arrays["centres"] * np.nan}, {"what": np.ones(1)}):
+        np.savez(path, **(arrays | change))
+        with pytest.raises(ContractError, match=rf"prior\.npz: arrays: {next(iter(change))} .*\. Fix: "):
+            read_prior(path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ContractError, match=r"prior\.npz: .*\. Fix: "):
         read_prior(path)
@@ -129,7 +216,7 @@ def wishart(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def test_without_factors_sigma_is_the_covariances() -> None:
     covariance = wishart(np.random.default_rng(0), 5)
-    predicted = parts_of(np.arange(5), np.zeros((5, N_BINS)), covariance)
+    predicted = parts_of(noisy(SPECTRA[:5], 0), np.zeros((5, N_BINS)), covariance)
     diagonal = np.diagonal(covariance, axis1=1, axis2=2)
     assert np.allclose(sigma_of(predicted, SigmaFactors()) ** 2, diagonal, rtol=1e-10)
     tripled = sigma_of(predicted, SigmaFactors(3, 3, 3))
@@ -150,7 +237,7 @@ def miscalibrated(count: int, planted: SigmaFactors) -> tuple[np.ndarray, Predic
     error[:, 1:] += rng.normal(size=(count, 1)) * planted.airs_mean * 3 * mean[:, None]
     error[:, 0] = rng.normal(size=count) * planted.fgs1 * fgs1
     airs = np.ones((count, N_BINS - 1))
-    parts = (fgs1**2, (3 * mean) ** 2, airs * shape[:, None] ** 2, 0 * airs)
+    parts = (fgs1**2, (3 * mean) ** 2, airs * shape[:, None] ** 2, 0 * airs, pd.DataFrame(index=range(count)))
     return truth, Predicted(np.arange(count), truth + error, *parts)
 
 
@@ -167,11 +254,71 @@ def test_factors_find_a_planted_miscalibration() -> None:
 def test_few_planets_hold_the_factors_near_one() -> None:
     truth, predicted = miscalibrated(12, PLANTED)
     free, bound = (learn_factors(truth, predicted, DEFAULT_REFERENCE, strength) for strength in (0.0, 100.0))
-    assert np.abs(np.log(list(vars(bound).values()))).max() < 0.1 < np.abs(np.log(list(vars(free).values()))).max()
+    assert np.abs(log_factors(predicted, bound)).max() < 0.1 < np.abs(log_factors(predicted, free)).max()
+
+
+def test_derivatives_of_the_score_are_its_differences() -> None:
+    rng = np.random.default_rng(3)
+    truth, mu = SPECTRA[:4], SPECTRA[:4] + 2e-4 * rng.normal(size=(4, N_BINS))
+    predicted, logs, step = parts_of(noisy(truth, 3), mu, wishart(rng, 4)), 0.3 * rng.normal(size=(4, 3)), 1e-5
+    scores, slopes = planet_scores(truth, predicted, logs, DEFAULT_REFERENCE)
+    sigma = np.sqrt(variance_of(predicted, logs))
+    assert scores.mean() == pytest.approx(by_hand(truth, predicted.mu, sigma, DEFAULT_REFERENCE))
+    for part, move in enumerate(step * np.eye(3)):
+        up, down = (planet_scores(truth, predicted, logs + sign * move, DEFAULT_REFERENCE)[0] for sign in (1, -1))
+        assert np.allclose((up - down) / (2 * step), slopes[:, part], rtol=1e-5, atol=1e-7)
+
+
+def following(count: int, slope: float) -> tuple[np.ndarray, Predicted]:
+    """True spectra, and predictions whose errors are the larger, the larger their impact parameter; another
+    measure has nothing to do with it, and a third is a constant.
+    """
+    truth, predicted = miscalibrated(count, SigmaFactors())
+    rng = np.random.default_rng(7)
+    quality = pd.DataFrame({"impact": rng.uniform(size=count), "other": rng.normal(size=count), "steps": 5.0})
+    grown = np.exp(slope * (quality["impact"].to_numpy() - 0.5))[:, None]
+    return truth, replace(predicted, mu=truth + (predicted.mu - truth) * grown, quality=quality)
+
+
+def test_factors_follow_a_measure_of_quality_where_it_tells() -> None:
+    truth, predicted = following(400, 2.0)
+    found = learn_factors(truth, predicted, reference_of(truth), 0.02)
+    assert set(found.quality) == {"impact", "other"}
+    impact, other = found.quality["impact"], found.quality["other"]
+    for part in ("fgs1", "airs_mean"):
+        assert getattr(impact, part) / impact.std == pytest.approx(2.0, rel=0.15) and abs(getattr(other, part)) < 0.1
+    unaware = replace(predicted, quality=pd.DataFrame(index=range(400)))
+    folds = np.arange(400) % 5
+    follows, ignores = (
+        score(truth, p.mu, cross_fitted_sigma(truth, p, folds, reference_of(truth), 0.02), reference_of(truth))
+        for p in (predicted, unaware)
+    )
+    assert follows > ignores + 0.005
+    strangers = sigma_of(replace(predicted, quality=predicted.quality[["other"]] * np.nan), found)
+    assert np.allclose(strangers, sigma_of(predicted, replace(found, quality={})))  # what is not known is average
+
+
+@pytest.mark.parametrize("count", [8, 40, 400])
+def test_factors_follow_no_measure_that_tells_nothing(count: int) -> None:
+    truth, predicted = following(count, 0.0)
+    assert learn_factors(truth, predicted, reference_of(truth), 0.02).quality == {}
+
+
+def test_factors_come_back_from_their_file(tmp_path) -> None:
+    factors = SigmaFactors(1.1, 0.9, 1.3, {"impact": Measure(0.4, 0.2, 0.1, -0.1, 0.3)})
+    path = run_folder(tmp_path, "outputs/checkpoints") / "sigma_factors.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for content in (json.dumps(asdict(factors)), '{"fgs1": 2.0}'):
+        path.write_text(content)
+        assert read_factors(tmp_path) == (factors if "impact" in content else SigmaFactors(fgs1=2.0))
+    for bad in ('{"fgs', "[]", '{"fgs2": 1}'):
+        path.write_text(bad)
+        with pytest.raises(ContractError, match=r"sigma_factors\.json: file: .*Fix: "):
+            read_factors(tmp_path)
 
 
 def test_a_planets_own_label_does_not_reach_its_prediction() -> None:
-    truth, fits = SPECTRA[:18], noisy(SPECTRA[:18], 4)
+    truth, fits = SPECTRA[:18], noisy(SPECTRA[:18], 4, STARS[:18])
     folds = np.arange(18) % 3
     changed = truth.copy()
     changed[7] *= np.linspace(1.5, 0.5, N_BINS)

@@ -120,10 +120,13 @@ SCHEMAS: dict[str, dict[str, Array]] = {
         "depth": Array("float64", "283", "(Rp/Rs)^2"),
         "noise_variance": Array("float64", "283", "(Rp/Rs)^4"),
         "nuisance": Array("float64", "283 K", "(Rp/Rs)^2: covariance = diag(noise_variance) + nuisance nuisance^T"),
-        "parameters": Array("str", "", "JSON: fitted orbit, limb darkening and drift by name, quality figures"),
+        "parameters": Array(
+            "str", "", "JSON: fitted orbit, limb darkening and drift by name, quality figures, the star table's row"
+        ),
         "channel": Array("int8", "T", "0 FGS1, 1 AIRS"),
         "white_flux": Array("float64", "T", "relative to the median"),
         "white_model": Array("float64", "T", "relative to the median"),
+        "white_drift": Array("float64", "T", "relative, part of the model"),
         **_AXES,
     },
     "out_of_fold": {

@@ -1,0 +1,289 @@
+"""Simulated planets and their fits, kept on disk part by part; planets with noise that the fit was not told of."""
+
+import hashlib
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+
+import spectramind_nb
+from spectramind_nb.lib import simulator_light_curves as light_curves
+from spectramind_nb.lib.contracts import atomic_path
+from spectramind_nb.lib.flat_predictor import flat_depth
+from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.light_curve import Orbit, transit
+from spectramind_nb.lib.metric import DEFAULT_REFERENCE
+from spectramind_nb.lib.simulator import FRAME_COUNTS
+from spectramind_nb.lib.simulator_bank import Bank, make_bank, read_bank
+from spectramind_nb.lib.simulator_sky import Planet, World, observe, physics, planet_stream
+from spectramind_nb.training import Fits
+from spectramind_nb.transit_fit import fit_planet
+from spectramind_nb.transit_model import FitOptions, blocks_of
+
+Features = dict[str, dict[str, np.ndarray]]
+KINDS = ("train", "calib", "test", "ood", "bank", "ood_bank")
+PART = 20  # planets fitted, and saved, at a time
+
+
+def tell(what: str, done: int, total: int) -> None:
+    """Progress on the terminal."""
+    print(f"\r{what} {done}/{total}   ", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+
+def side_by_side(
+    pool: ProcessPoolExecutor, what: str, task: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]
+) -> list[Any]:
+    """`task(*job)` for all jobs, with progress; what waits is cancelled where one fails."""
+    futures = [pool.submit(task, *job) for job in jobs]
+    try:
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            tell(what, done, len(jobs))
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    return [future.result() for future in futures]
+
+
+def open_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes of one thread each."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a benchmark's planets come from, and where its results are kept."""
+
+    folder: Path
+    seed: int
+    workers: int
+
+    def seed_of(self, kind: str) -> int:
+        """Seed of one kind of planets; no two kinds of any two settings share one."""
+        return 100 * self.seed + 1 + KINDS.index(kind)
+
+    def bank(self, kind: str, count: int) -> Bank:
+        """The first `count` worlds of one kind; made where no such bank is kept yet, a larger one included."""
+        kept = sorted(self.folder.glob(f"{kind}_{self.seed}_{physics()['physics']}_*.npz"))
+        large = [path for path in kept if int(path.stem.rsplit("_", 1)[1]) >= count]
+        path = large[0] if large else self.folder / f"{kind}_{self.seed}_{physics()['physics']}_{count:06d}.npz"
+        if not large:
+            told = partial(tell, f"{kind} spectra")
+            make_bank(path, count, self.seed_of(kind), kind.startswith("ood"), workers=self.workers, progress=told)
+        bank = read_bank(path)
+        return replace(bank, parameters=bank.parameters[:count], spectrum=bank.spectrum[:count])
+
+
+# What the fit was not told of.
+
+
+def more_drift(rng: np.random.Generator, features: Features, order: int) -> None:
+    """Gain drift of polynomials up to `order` in time and place, as large as the simulator's."""
+    for curves, bins in ((features["fgs1_white"]["flux"][:, None], 1), (features["airs_bins"]["flux"][:, 1:], 282)):
+        terms = rng.uniform(-1, 1, (order + 1, order + 1 if bins > 1 else 1))
+        times, places = (np.linspace(-1, 1, count) for count in (len(curves), bins))
+        drift = np.vander(times, len(terms), True) @ terms @ np.vander(places, terms.shape[1], True).T
+        curves *= 1 + drift / drift.std() * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6)))
+
+
+def red_noise(rng: np.random.Generator, features: Features) -> None:
+    """Noise common to both channels: 40 ppm a step of 72 s, remembered for 20 minutes."""
+    white, bins = features["fgs1_white"], features["airs_bins"]
+    memory, series = np.exp(-0.02 * 3), 40e-6 * rng.normal(size=len(bins["time"]))
+    for k in range(1, len(series)):
+        series[k] = memory * series[k - 1] + np.sqrt(1 - memory**2) * series[k]
+    fine, coarse = (part["time"] + 100.0 * part["visit"] for part in (white, bins))
+    bins["flux"][:, 1:] *= 1 + series[:, None]
+    white["flux"] *= 1 + np.interp(fine, coarse, series)
+
+
+def baseline_step(rng: np.random.Generator, features: Features) -> None:
+    """A jump by 200 ppm in each channel, at a random time."""
+    for part in (features["fgs1_white"], features["airs_bins"]):
+        part["flux"].T[...] *= 1 + 2e-4 * (part["time"] > rng.uniform(0.5, 7))
+
+
+STRESSES: dict[str, Callable[[np.random.Generator, Features], None] | None] = {
+    "": None,
+    "drift one order higher": partial(more_drift, order=6),
+    "drift two orders higher": partial(more_drift, order=7),
+    "correlated noise": red_noise,
+    "baseline step": baseline_step,
+    "jitter and width": None,
+}
+
+
+@contextmanager
+def changed_simulator(stress: str) -> Iterator[None]:
+    """The simulator without its own drift, or with other jitter, where the stress is that."""
+    changes: dict[str, Any] = {}
+    if "drift" in stress:
+        changes["draw_gain_drift"] = lambda rng, terms: np.zeros((6, terms))
+    if "jitter" in stress:
+        changes["JITTER_PX"] = {name: (2 * row, 2 * column) for name, (row, column) in light_curves.JITTER_PX.items()}
+        changes["JITTER_WIDTH"] = 3 * light_curves.JITTER_WIDTH
+    if not changes:
+        yield
+        return
+    with patch.multiple(light_curves, **changes):
+        yield
+
+
+def simulated(seed: int, number: int, world: World, ood: bool, stress: str) -> tuple[Planet, Features]:
+    """A planet as it is seen, and its features."""
+    planet = observe(planet_stream(seed, "bank", number, 1), world)
+    with changed_simulator(stress):
+        rng = planet_stream(seed, "bank", number, 3)
+        features = light_curves.simulate_features(rng, planet, FRAME_COUNTS["full"], ood=ood)
+    if disturb := STRESSES[stress]:
+        disturb(planet_stream(seed, "bank", number, 5), features)
+    return planet, features
+
+
+# Fits.
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Depths of one planet, their covariance as the transit fit gives it, and the time it took."""
+
+    depth: np.ndarray
+    noise_variance: np.ndarray
+    nuisance: np.ndarray
+    quality: dict[str, float]
+    seconds: float
+
+
+def fitted(features: Features, star: Mapping[str, float], options: FitOptions) -> Fitted:
+    """The transit fit; as in a run, the population's mean and spread for a planet that can't be fitted."""
+    start = time.perf_counter()
+    try:
+        fit = fit_planet(blocks_of(features), star, options)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        print(f"a planet was not fitted: {error!r}", file=sys.stderr)
+        flat, wide = np.full(N_BINS, DEFAULT_REFERENCE.mean), np.full((N_BINS, 1), DEFAULT_REFERENCE.std)
+        return Fitted(flat, 1e-4 * wide[:, 0] ** 2, wide, {}, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Fitted(fit.depth, fit.noise_variance, slim(fit.nuisance, fit.noise_variance), fit.quality, seconds)
+
+
+def slim(nuisance: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
+    """The same covariance to a part in 10,000 of the noise, in fewer columns."""
+    root = np.sqrt(noise_variance)[:, None]
+    directions, size, _ = np.linalg.svd(nuisance / root, full_matrices=False)
+    return root * directions[:, size > 0.01] * size[size > 0.01]
+
+
+def flat_fit(features: Features, star: Mapping[str, float]) -> Fitted:
+    """The depth of `flat`, in all bins."""
+    start = time.perf_counter()
+    depth, none = np.full(N_BINS, flat_depth(features["airs_bins"], star)), np.zeros((N_BINS, 1))
+    return Fitted(depth, none[:, 0], none, {}, time.perf_counter() - start)
+
+
+def white_noise(planet: Planet, features: Features) -> np.ndarray:  # (283,)
+    """Variance of the depths, were orbit, limb, star and drift known: that of white noise."""
+    information = np.zeros(N_BINS)
+    for kind, bins in (("fgs1_white", slice(1)), ("airs_bins", slice(1, None))):
+        part = features[kind]
+        flux, variance = (part[name].reshape(len(part["time"]), -1) for name in ("flux", "variance"))
+        used = bins if flux.shape[1] > 1 else slice(None)
+        for visit, its in enumerate(planet.orbits):
+            seen = part["visit"] == visit
+            relative = variance[seen, used] / np.median(flux[seen, used], axis=0) ** 2
+            t0 = its.t0_h + (planet.fgs1_delay_h[visit] if kind == "fgs1_white" else 0.0)
+            orbit = Orbit(t0, 24 * its.period_d, its.sma, its.impact)
+            slope = transit(part["time"][seen], orbit, planet.spectrum[bins], *planet.limb[bins].T).depth
+            information[bins] += (slope**2 / relative).sum(axis=0)
+    return 1 / information
+
+
+def floor_fit(rng: np.random.Generator, planet: Planet, features: Features) -> Fitted:
+    """Depths with white noise alone."""
+    variance = white_noise(planet, features)
+    depth = planet.spectrum + np.sqrt(variance) * rng.normal(size=N_BINS)
+    return Fitted(depth, variance, np.zeros((N_BINS, 1)), {}, 0.0)
+
+
+def packed(name: str, fits: Sequence[Fitted]) -> dict[str, np.ndarray]:
+    """Fits as arrays of a file."""
+    most = max(fit.nuisance.shape[1] for fit in fits)
+    nuisance = [np.pad(fit.nuisance, ((0, 0), (0, most - fit.nuisance.shape[1]))) for fit in fits]
+    return {
+        f"{name}_depth": np.array([fit.depth for fit in fits]),
+        f"{name}_noise": np.array([fit.noise_variance for fit in fits]),
+        f"{name}_nuisance": np.array(nuisance, np.float32),
+        f"{name}_quality": np.array(json.dumps([fit.quality for fit in fits])),
+        f"{name}_seconds": np.array([fit.seconds for fit in fits]),
+    }
+
+
+def unpacked(name: str, arrays: Mapping[str, np.ndarray]) -> Fits:
+    """The same as chapter 06 reads them."""
+    nuisance = arrays[f"{name}_nuisance"].astype(float)
+    covariance = nuisance @ nuisance.transpose(0, 2, 1)
+    covariance[:, range(N_BINS), range(N_BINS)] += arrays[f"{name}_noise"]
+    stars, quality = (pd.DataFrame(json.loads(str(arrays[key]))) for key in ("stars", f"{name}_quality"))
+    return Fits(arrays["number"], arrays[f"{name}_depth"], covariance, stars, quality)
+
+
+def fit_part(path: Path, seed: int, worlds: Mapping[int, World], ood: bool, stress: str) -> None:
+    """Fit some planets of a bank in every way, and write the file `path`; under stress in the plain way alone."""
+    found: dict[str, list[Fitted]] = {name: [] for name in ("flat", "plain", "simulator", "floor")}
+    for number, world in worlds.items():
+        planet, features = simulated(seed, number, world, ood, stress)
+        star = planet.system.row()
+        found["plain"].append(fitted(features, star, FitOptions()))
+        if not stress:
+            found["flat"].append(flat_fit(features, star))
+            found["simulator"].append(fitted(features, star, FitOptions.of_simulator()))
+            found["floor"].append(floor_fit(planet_stream(seed, "bank", number, 4), planet, features))
+    arrays = {
+        "number": np.array(list(worlds), np.int64),
+        "stars": np.array(json.dumps([world.system.row() for world in worlds.values()])),
+        "truth": np.array([world.spectrum for world in worlds.values()]),
+    }
+    for name in (name for name, fits in found.items() if fits):
+        arrays |= packed(name, found[name])
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=1)
+def made_by() -> str:
+    """Hash of all that a fit depends on but for the simulator: the fit, the yardstick and this file."""
+    package = Path(spectramind_nb.__file__).parent
+    names = ("light_curve", "normal_equations", "systematics", "flat_predictor")
+    paths = [*sorted(package.glob("transit*.py")), *(package / "lib" / f"{name}.py" for name in names)]
+    digest = hashlib.sha256()
+    for path in (*paths, Path(__file__)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def fit_kind(
+    pool: ProcessPoolExecutor, setting: Setting, kind: str, bank: Bank, planets: int, stress: str = ""
+) -> list[Path]:
+    """Files with the fits of the first `planets` of a bank; those not kept yet are made."""
+    folder = setting.folder / f"fits_{setting.seed}_{physics()['physics']}_{made_by()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = []
+    for start in range(0, planets, PART):
+        span = range(start, min(start + PART, planets))
+        path = folder / f"{kind}_{stress.replace(' ', '_')}_{span.start:05d}_{span.stop:05d}.npz"
+        worlds = {number: bank.world(number) for number in span}
+        jobs.append((path, setting.seed_of(kind), worlds, kind.startswith("ood"), stress))
+    missing = [job for job in jobs if not job[0].exists()]
+    side_by_side(pool, f"parts of {PART} fits, {kind} {stress}", fit_part, missing)
+    return [job[0] for job in jobs]

@@ -1,0 +1,348 @@
+"""Does the transit fit find what was put in, and is it as sure as it may be? Simulated planets; last line JSON.
+
+    python benchmarks/recovery.py [--planets 1000] [--mcmc 5] [--seed 1] [--workers 2] [--exact 0]
+
+First pulls, (estimate - truth) / standard deviation, of depths, times and limb darkening of planets of the light-curve
+path, about half a second each: wanted are means of 0 +- .1 and standard deviations of 1 +- .1. a/Rs and the squared
+impact parameter are bounded: there the rank of the truth among draws from the posterior is to be uniform. The fit's
+priors are a little wider than the simulator's scatters; with `--exact 1` those of orbits and drifts are the same.
+
+Then the posterior of a few planets by Markov chains, some minutes each, against the fit's Gaussian. Noise and priors
+are held as the fit ended with; ten parameters of transit and limb are sampled, and at each place all others (depths,
+levels, drift, common noise) are integrated out, the model being linearised anew. Moments of depths are those of the
+conditional Gaussians' mixture, so that the effective sample size is that of the chain: samples over the longest
+autocorrelation time of the ten parameters and of the depths' conditional means. The integral holds a volume, the
+product over 283 bins of how well each depth is known; a peak knows nothing of it. `volume held` weighs it away: what
+is left is curvature and the cut at b2 = 0.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
+
+import emcee
+import numpy as np
+from fitted_planets import Setting, open_pool, side_by_side, simulated
+from numpy.polynomial import legendre
+from scipy.optimize import brentq
+from scipy.stats import chisquare, norm, truncnorm
+
+from spectramind_nb import transit_fit
+from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.normal_equations import posterior
+from spectramind_nb.lib.simulator_sky import Planet, World, planet_stream
+from spectramind_nb.lib.systematics import not_negative
+from spectramind_nb.transit_fit import Equations, Fit, Problem, State, equations, fit_planet, local_prior
+from spectramind_nb.transit_model import Block, FitOptions, airs_coordinate, blocks_of
+
+LIMB = ("fgs1_u1", "fgs1_u2", "airs_u1", "airs_u1_slope", "airs_u2", "airs_u2_slope")
+
+
+def true_values(planet: Planet) -> dict[str, float]:
+    """Shared parameters that the simulator drew, as the fit has them; limb darkening as a line over wavelength."""
+    orbit, line = planet.orbits[0], np.column_stack([np.ones(N_BINS - 1), airs_coordinate()])
+    airs, *_ = np.linalg.lstsq(line, planet.limb[1:], rcond=None)
+    value = {"sma": orbit.sma, "b2": orbit.impact**2}
+    value |= dict(zip(LIMB, (*planet.limb[0], *airs.T.ravel()), strict=True))
+    for visit, (orbit, delay_h) in enumerate(zip(planet.orbits, planet.fgs1_delay_h, strict=True)):
+        value |= {f"t0_h[{visit}]": orbit.t0_h, f"fgs1_delay_h[{visit}]": delay_h}
+    return value
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a planet's fit made of the truth."""
+
+    pulls: dict[str, np.ndarray]  # one or more of each kind
+    ranks: dict[str, float]  # 0 to 1
+    hard: bool  # less than an hour of baseline, or grazing
+    edge_on: bool  # by the star table: there the simulator piles b2 up at 0, and the fit's prior doesn't
+    visits: int
+    impact: float  # fitted
+    truth: dict[str, float]
+
+
+def uncut(mean: float, std: float) -> tuple[float, float]:
+    """Mean and standard deviation of the Gaussian that, without what lies below 0, has the given ones."""
+
+    def cut(edge: float) -> tuple[float, float]:
+        hazard = float(np.exp(norm.logpdf(edge) - norm.logsf(edge)))
+        return hazard - edge, float(np.sqrt(1 - hazard * (hazard - edge)))
+
+    if mean > 5 * std:
+        return mean, std
+    ratio = min(std / mean, 0.99)  # 1 for an exponential tail
+    edge = float(brentq(lambda at: cut(at)[1] - ratio * cut(at)[0], -8, 20))
+    scale = std / cut(edge)[1]
+    return -edge * scale, scale
+
+
+def draw_ranks(fit: Fit, truth: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
+    """Shares of draws from the posterior below the truth."""
+    middle, spread = uncut(fit.shared["b2"], fit.shared_std["b2"])
+    b2 = truncnorm.rvs(-middle / spread, np.inf, middle, spread, size=999, random_state=rng)
+    sma = rng.normal(fit.shared["sma"], fit.shared_std["sma"], size=999)
+    return {name: float(np.mean(draws < truth[name])) for name, draws in (("sma", sma), ("b2", b2))}
+
+
+def recover(seed: int, number: int, world: World, exact: int) -> Recovered:
+    """Fit a planet and compare."""
+    planet, features = simulated(seed, number, world, False, "")
+    star, truth, visits = planet.system.row(), true_values(planet), len(planet.orbits)
+    fit = fit_planet(blocks_of(features), star, FitOptions.of_simulator() if exact else FitOptions())
+    error, covariance = fit.depth - planet.spectrum, fit.covariance
+    pull = {name: (fit.shared[name] - value) / fit.shared_std[name] for name, value in truth.items()}
+    pulls = {name: np.array([pull[f"{name}[{v}]"] for v in range(visits)]) for name in ("t0_h", "fgs1_delay_h")}
+    pulls["fgs1_depth"] = error[:1] / np.sqrt(covariance[0, 0])
+    pulls["airs_depth_mean"] = error[1:].mean(keepdims=True) / np.sqrt(covariance[1:, 1:].mean())
+    pulls["airs_depth_bins"] = error[1:] / np.sqrt(np.diag(covariance)[1:])
+    pulls |= {name: np.array([pull[name]]) for name in (*LIMB, "sma", "b2")}
+    ranks, impact = draw_ranks(fit, truth, planet_stream(seed, "bank", number, 9)), fit.quality["impact"]
+    hard = bool(fit.quality["baseline_h"] < 1 or impact > 1 - np.sqrt(fit.depth[1:].mean().clip(0)))
+    return Recovered(pulls, ranks, hard, star["i"] > 89.75, visits, impact, truth)
+
+
+def pull_figures(pulls: Sequence[np.ndarray], rng: np.random.Generator) -> dict[str, float]:
+    """Mean and standard deviation of all pulls, their standard errors by drawing planets, and the robust deviation."""
+    sums = np.array([[len(p), p.sum(), (p**2).sum()] for p in pulls])
+    drawn = np.array([sums[rng.integers(len(sums), size=len(sums))].sum(axis=0) for _ in range(500)])
+    count, total, squares = np.vstack([sums.sum(axis=0), drawn]).T
+    mean, std = total / count, np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
+    robust = 1.4826 * np.median(np.abs(np.concatenate(pulls)))
+    return {"mean": mean[0], "mean_se": mean[1:].std(), "sd": std[0], "sd_se": std[1:].std(), "robust_sd": robust}
+
+
+def print_pulls(title: str, rows: Sequence[Recovered], rng: np.random.Generator) -> dict[str, float]:
+    """Print a table of pulls; returns its figures."""
+    print(f"\n{title}: {len(rows)} planets\n{'pull':16}   mean +- SE       sd +- SE      by median  wanted")
+    figures: dict[str, float] = {}
+    for name in rows[0].pulls if rows else ():
+        found = pull_figures([row.pulls[name] for row in rows], rng)
+        fine = "yes" if abs(found["mean"]) <= 0.1 and abs(found["sd"] - 1) <= 0.1 else "NO"
+        fine = "-" if name in ("sma", "b2") or "slope" in name else fine
+        middle, spread = (f"{found[key]:6.3f} +- {found[f'{key}_se']:.3f}" for key in ("mean", "sd"))
+        print(f"{name:16} {middle}  {spread}  {found['robust_sd']:.3f}      {fine}")
+        figures |= {f"{name}_{key}": float(value) for key, value in found.items()}
+    return figures
+
+
+def print_ranks(title: str, rows: Sequence[Recovered]) -> dict[str, float]:
+    """Print histograms of ranks; returns p values of their uniformity."""
+    print(f"\n{title}: ranks of the truth, {len(rows)} planets")
+    figures = {}
+    for name in rows[0].ranks if rows else ():
+        counts, _ = np.histogram([row.ranks[name] for row in rows], 10, (0, 1))
+        chi2, p = chisquare(counts)
+        print(f"{name:4} {' '.join(f'{count:4}' for count in counts)}   chi^2 {chi2:.1f} of 9, p {p:.4f}")
+        figures[f"{name}_rank_p"] = float(p)
+    return figures
+
+
+def recovery(rows: Sequence[Recovered], seed: int) -> dict[str, float]:
+    """Print the tables of the first part; returns their figures."""
+    rng, hard, easy = np.random.default_rng(seed), [r for r in rows if r.hard], [r for r in rows if not r.hard]
+    figures = {"planets": float(len(rows)), "hard_planets": float(len(hard))}
+    titles = ("All", "Baseline of an hour, not grazing", "Baseline below an hour, or grazing")
+    for prefix, title, part in zip(("", "easy_", "hard_"), titles, (rows, easy, hard), strict=True):
+        found = print_pulls(title, part, rng) | print_ranks(title, part)
+        figures |= {f"{prefix}{key}": value for key, value in found.items()}
+    found = print_ranks("Not edge-on by the star table (i < 89.75)", [row for row in rows if not row.edge_on])
+    figures |= {f"inclined_{key}": value for key, value in found.items()}
+    for name in ("airs_u1_slope", "airs_u2_slope"):
+        scatter = float(np.std([row.truth[name] for row in rows]))
+        print(f"true {name}: scatter {scatter:.5f} over planets, by clipping alone; the fit's prior has .003")
+    return figures
+
+
+def converged(blocks: Sequence[Block], star: Mapping[str, float]) -> tuple[Problem, State, Equations]:
+    """Where `fit_planet` ends."""
+    problem, state, now, _ = transit_fit.rough_fit(blocks, star, FitOptions())
+    for _ in range(transit_fit.ROUNDS):
+        state = transit_fit.reweighed(problem, replace(state, depth_variance=now.reduced.inverse[:, 0, 0]), now.at)
+        state, _ = transit_fit.with_common_noise(problem, state, now.at)
+        state = transit_fit.with_own_drift(problem, state, equations(problem, state))
+        std, _ = transit_fit.weigh_drifts(problem, equations(problem, state).reduced, state.std)
+        state, now, _ = transit_fit.descend(problem, replace(state, std=std), 6, 0.1)
+    return problem, state, now
+
+
+def components() -> np.ndarray:  # (5, 283)
+    """FGS1 depth, mean of AIRS, and coefficients of the first three Legendre polynomials over AIRS wavelengths."""
+    rows = np.zeros((5, N_BINS))
+    rows[0, 0], rows[1, 1:] = 1, 1 / (N_BINS - 1)
+    rows[2:, 1:] = np.linalg.pinv(legendre.legvander(airs_coordinate(), 3))[1:]
+    return rows
+
+
+COMPONENTS = ("fgs1", "airs_mean", "legendre_1", "legendre_2", "legendre_3")
+SAMPLED = ("sma", "b2", *LIMB, "t0_h[0]", "fgs1_delay_h[0]")
+NAMES = (*COMPONENTS, *SAMPLED)
+WALKERS, BURN, CHUNK, MOST_STEPS = 40, 40, 200, 3000
+
+
+def depth_moments(now: Equations, mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (5,)
+    """Means and variances of `components`, from the Gaussian of the shared parameters."""
+    rows, reduced = components(), now.reduced
+    gain = rows @ reduced.gain[:, 0]
+    variance = rows**2 @ reduced.inverse[:, 0, 0] + np.einsum("ks,st,kt->k", gain, covariance, gain)
+    return rows @ reduced.local(mean)[:, 0], variance
+
+
+class Exact:
+    """The posterior at given values of `SAMPLED`, all other parameters integrated out."""
+
+    def __init__(self, problem: Problem, state: State, now: Equations) -> None:
+        """Take the fit's last state."""
+        self.problem, self.state, self.reduced = problem, state, now.reduced
+        self.places = np.array([problem.layout.place[name] for name in SAMPLED])
+        self.b2, self.sma = SAMPLED.index("b2"), SAMPLED.index("sma")
+        self.centre, self.covariance = posterior(now.reduced, problem.mean, state.std)
+        within = self.covariance[np.ix_(self.places, self.places)]
+        self.follow = np.linalg.solve(within, self.covariance[self.places])  # (10, S)
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Log density, up to a constant, conditional means and variances of `components`, log volume of bins, (11,).
+
+        Slopes are taken where the fit's Gaussian expects the other parameters; a second round changes the log by .001.
+        """
+        if theta[self.b2] < 0 or not 2 < theta[self.sma] < 40:
+            return -np.inf, np.zeros(2 * len(COMPONENTS) + 1)
+        mean, std = self.problem.mean.copy(), self.state.std.copy()
+        apart = (theta - mean[self.places]) / std[self.places]
+        mean[self.places], std[self.places] = theta, 0
+        shared = self.centre + (theta - self.centre[self.places]) @ self.follow
+        shared[self.places] = theta
+        state = replace(self.state, shared=shared, local=self.reduced.local(shared), std=std)
+        problem = replace(self.problem, mean=mean)
+        now = equations(problem, state)
+        best, covariance = posterior(now.reduced, mean, std)
+        bins = -float(np.linalg.slogdet(now.reduced.inverse)[1].sum())  # log determinant of their precision
+        shape = float(np.linalg.slogdet(np.eye(len(std)) + std[:, None] * now.reduced.precision * std)[1])
+        cost = least_cost(problem, state, now, best) + bins + shape + float(apart @ apart)
+        return -0.5 * cost, np.concatenate([*depth_moments(now, best, covariance), [bins]])
+
+
+def least_cost(problem: Problem, state: State, now: Equations, best: np.ndarray) -> float:
+    """Cost of data and priors at the best shared parameters, by the slopes at the state."""
+    prior_mean, precision = local_prior(problem, state)
+    pull = now.normal.local_gradient + np.einsum("blm,bm->bl", precision, prior_mean - state.local)
+    free = state.std > 0
+    shared_pull = now.normal.shared_gradient[free] + (problem.mean - state.shared)[free] / state.std[free] ** 2
+    gain = np.sum(pull * (now.reduced.local(best) - state.local)) + shared_pull @ (best - state.shared)[free]
+    return now.normal.cost - float(gain)
+
+
+def independent(old: np.ndarray, rng: Any, freedom: float = 6.0, width: float = 1.1) -> tuple[np.ndarray, np.ndarray]:
+    """New places (K, d) by Student's distribution, whatever the old ones, and log q(old) - log q(new)."""
+    count, size = old.shape
+    new = rng.standard_normal((count, size)) * width / np.sqrt(rng.chisquare(freedom, (count, 1)) / freedom)
+
+    def log_q(places: np.ndarray) -> np.ndarray:
+        return -0.5 * (freedom + size) * np.log1p((places**2).sum(axis=1) / (freedom * width**2))
+
+    return new, log_q(old) - log_q(new)
+
+
+def sample(exact: Exact, mean: np.ndarray, factor: np.ndarray, wanted: int, seed: int) -> tuple[np.ndarray, float]:
+    """Samples (n, 21): means of `components`, parameters, variances, log volume; and how many are independent."""
+
+    def log_density(white: np.ndarray) -> tuple[float, np.ndarray]:
+        return exact(mean + factor @ white)
+
+    moves = [(emcee.moves.MHMove(independent), 0.7), (emcee.moves.StretchMove(), 0.3)]
+    blobs = [("told", float, (2 * len(COMPONENTS) + 1,))]
+    sampler = emcee.EnsembleSampler(WALKERS, len(mean), log_density, moves=moves, blobs_dtype=blobs)
+    sampler.random_state = np.random.RandomState(seed).get_state()
+    start = 1.2 * np.random.default_rng(seed).normal(size=(WALKERS, len(mean)))
+    start *= np.array([[1.0 if np.isfinite(log_density(white)[0]) else 0.1] for white in start])
+    sampler.run_mcmc(start, BURN)
+    sampler.reset()
+    effective = 0.0
+    while sampler.iteration < MOST_STEPS and effective < wanted:
+        sampler.run_mcmc(None, CHUNK)
+        means, rest = np.split(sampler.get_blobs()["told"], [len(COMPONENTS)], axis=2)
+        both = np.concatenate([means, mean + sampler.get_chain() @ factor.T, rest], axis=2)
+        times = emcee.autocorr.integrated_time(both[..., : len(NAMES)], quiet=True)
+        effective = both[..., 0].size / float(np.max(times))
+    return both.reshape(-1, both.shape[2]), effective
+
+
+def moments(samples: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations of `NAMES`."""
+    mean, squares = (np.average(samples[:, : len(NAMES)] ** k, axis=0, weights=weights) for k in (1, 2))
+    inner = np.average(samples[:, len(NAMES) : -1], axis=0, weights=weights)
+    return mean, np.sqrt(squares - mean**2 + np.append(inner, np.zeros(len(SAMPLED))))
+
+
+def compare(seed: int, number: int, world: World, wanted: int) -> tuple[np.ndarray, float]:
+    """Columns of `chains`, (15, 5), for the fit under its likeliest prior of the drift; effective samples."""
+    planet, features = simulated(seed, number, world, False, "")
+    problem, state, now = converged(blocks_of(features), planet.system.row())
+    exact = Exact(problem, state, now)
+    mean, covariance = not_negative(exact.centre, exact.covariance, problem.layout.place["b2"])
+    centre, within = mean[exact.places], covariance[np.ix_(exact.places, exact.places)]
+    samples, effective = sample(exact, centre, np.linalg.cholesky(within), wanted, seed)
+    depths, variance = depth_moments(now, mean, covariance)
+    ours, std = np.append(depths, centre), np.sqrt(np.append(variance, np.diag(within)))
+    columns, volume = [], samples[:, -1]
+    for weights in (None, np.exp((volume - volume.mean()) / 2)):
+        theirs, spread = moments(samples, weights)
+        columns += [(ours - theirs) / spread, std / spread]
+    error = samples[:, : len(NAMES)].std(axis=0) / moments(samples)[1] / effective**0.5
+    return np.column_stack([columns[0], error, *columns[1:]]), effective
+
+
+def chosen(rows: Sequence[Recovered], count: int) -> list[int]:
+    """Planets of one visit, neither short of baseline nor grazing, from small to large impact parameters."""
+    usable = [number for number, row in enumerate(rows) if row.visits == 1 and not row.hard]
+    ordered = sorted(usable, key=lambda number: rows[number].impact)
+    return [ordered[int((k + 0.5) / count * len(ordered))] for k in range(count)]
+
+
+def chains(
+    found: Sequence[tuple[np.ndarray, float]], numbers: Sequence[int], rows: Sequence[Recovered]
+) -> dict[str, float]:
+    """Print the second part's tables; returns their figures."""
+    print("\nFit less chain in sd +- the chain's error, ratio of sd; the same with the volume held; wanted 5%")
+    for number, (table, effective) in zip(numbers, found, strict=True):
+        print(f"planet {number}, b {rows[number].impact:.2f}: {effective:.0f} effective samples")
+        for name, row in zip(NAMES, table, strict=True):
+            print(f"  {name:16} {row[0]:7.3f} +- {row[1]:.3f}  {row[2]:.3f}   {row[3]:7.3f}  {row[4]:.3f}")
+    worst = np.max([np.abs(table - [0, 0, 1, 0, 1]) for table, _ in found], axis=0)
+    figures = {"mcmc_planets": float(len(found)), "mcmc_least_effective": min(effective for _, effective in found)}
+    for name, row in zip(COMPONENTS, worst[: len(COMPONENTS)], strict=True):
+        keys = ("apart", "", "sd_off", "held_apart", "held_sd_off")
+        figures |= {f"mcmc_{name}_{key}": float(value) for key, value in zip(keys, row, strict=True) if key}
+    return figures
+
+
+def main() -> None:
+    """Print the tables and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = (("planets", 1000), ("mcmc", 5), ("seed", 1), ("workers", 2), ("effective", 5000), ("exact", 0))
+    for option, default in options:
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"), help="where spectra are kept")
+    args = parser.parse_args()
+    setting = Setting(args.folder, args.seed, args.workers)
+    bank, seed = setting.bank("test", args.planets), setting.seed_of("test")
+    with open_pool(args.workers) as pool:
+        jobs = [(seed, number, bank.world(number), args.exact) for number in range(args.planets)]
+        rows = side_by_side(pool, "planets", recover, jobs)
+        figures = recovery(rows, seed)
+        if args.mcmc:
+            numbers = chosen(rows, args.mcmc)
+            jobs = [(seed, number, bank.world(number), args.effective) for number in numbers]
+            figures |= chains(side_by_side(pool, "chains", compare, jobs), numbers, rows)
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""Light curves of one's own: what is read, refused, written, and whether injected transits come back."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy import units
+from astropy.table import QTable, Table
+from scipy.io import netcdf_file
+from typer.testing import CliRunner
+
+from spectramind_nb import your_light_curves as own
+from spectramind_nb.injection import Injector, conclusion, draw_scene, flat, injection_recovery, smooth_spectrum
+from spectramind_nb.lib import cli
+from spectramind_nb.lib.contracts import ContractError, UserError, run_folder, write_npz
+from spectramind_nb.lib.instrument import N_BINS, wavelengths
+from spectramind_nb.lib.light_curve import Orbit, transit
+from spectramind_nb.lib.provenance import event_faults, read_events
+from spectramind_nb.lib.spectral_prior import learn_prior, write_prior
+from spectramind_nb.transit import write_fit
+from spectramind_nb.transit_fit import Fit, fit_planet
+from spectramind_nb.transit_model import FitOptions, blocks_of, make_block
+
+STAR = {"sma": 10.5, "i": 88.5, "P": 5.2, "Ts": 5900.0}
+SIGMA = np.concatenate([[2e-4], np.linspace(1e-3, 4e-3, N_BINS - 1)])
+DEPTH = 0.012 + 2e-4 * np.sin(np.linspace(0, 7, N_BINS))
+
+
+@cache
+def observed(seed: int = 0, steps: int = 100) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Time (h), flux and its standard deviation of a short visit with drift, in electrons."""
+    rng, hours = np.random.default_rng(seed), (np.arange(steps) + 0.5) * 7.5 / steps
+    orbit = Orbit(3.9, 24 * STAR["P"], STAR["sma"], STAR["sma"] * float(np.cos(np.radians(STAR["i"]))))
+    u1, u2 = (np.where(np.arange(N_BINS) == 0, fgs1, airs) for fgs1, airs in ((0.4, 0.12), (0.15, 0.10)))
+    drift = 2e-4 * np.polynomial.chebyshev.chebval(2 * hours / 7.5 - 1, [0, *rng.uniform(-1, 1, 3)])
+    level = 1e5 * np.linspace(1.5, 0.3, N_BINS)
+    flux = transit(hours, orbit, DEPTH, u1, u2).flux * (1 + drift)[:, None] + rng.normal(size=(steps, N_BINS)) * SIGMA
+    return hours, flux * level, np.tile(SIGMA * level, (steps, 1))
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    return own.write_light_curves(tmp_path / "mine.ecsv", *observed(), STAR)
+
+
+@cache
+def fitted() -> tuple[own.LightCurves, Fit]:
+    hours, flux, error = observed()
+    bins = (slice(0, 1), slice(1, N_BINS))
+    curves = own.LightCurves([make_block(0, b, hours, flux[:, b], error[:, b] ** 2) for b in bins], STAR, [0.0])
+    return curves, fit_planet(curves.blocks, STAR)
+
+
+def same(one: Fit, other: Fit) -> None:
+    assert np.array_equal(one.depth, other.depth) and np.array_equal(one.covariance, other.covariance)
+    assert one.shared == other.shared and one.quality == other.quality
+
+
+def test_a_table_comes_back_as_it_was_and_fits_as_its_blocks_do(mine: Path) -> None:
+    curves, fit = own.fit_file(mine)
+    known, alone = fitted()
+    for block, other in zip(curves.blocks, known.blocks, strict=True):
+        assert all(np.array_equal(getattr(block, name), value) for name, value in vars(other).items())
+    assert curves.star == STAR and curves.left_out == 0
+    same(fit, alone)
+    pulls = (fit.depth - DEPTH) / np.sqrt(np.diag(fit.covariance))
+    assert 0.85 < pulls[1:].std() < 1.15 and abs(pulls[0]) < 4
+
+
+def test_a_plain_table_says_the_same(mine: Path, tmp_path: Path) -> None:
+    hours, flux, error = observed()
+    columns = {"time": hours} | {f"flux_{k}": flux[:, k] for k in range(N_BINS)}
+    pd.DataFrame(columns | {f"flux_err_{k}": error[:, k] for k in range(N_BINS)}).to_csv(tmp_path / "a.csv")
+    curves = own.read_light_curves(mine)
+    other = own.read_light_curves(tmp_path / "a.csv", STAR)
+    assert other.star == curves.star
+    for block, its in zip(curves.blocks, other.blocks, strict=True):
+        assert np.allclose(block.flux, its.flux, rtol=1e-12) and np.allclose(block.variance, its.variance)
+
+
+def test_features_of_a_run_fit_as_in_the_run(tmp_path: Path) -> None:
+    hours, flux, error = (a.astype(np.float32) for a in observed())
+    fine = np.repeat(flux[:, 0], 3), np.repeat(error[:, 0] ** 2, 3), (np.arange(300) + 0.5) * 7.5 / 300
+    extra = {"centroid": np.zeros((300, 2), np.float32), "jitter": np.zeros((300, 2), np.float32)}
+    white = {"flux": fine[0], "variance": fine[1], "time": fine[2], "visit": np.zeros(300, np.int8), **extra}
+    bins = {"flux": flux, "variance": error**2, "time": hours.astype(float), "visit": np.zeros(100, np.int8)}
+    write_npz(tmp_path / "fgs1_white_7.npz", "fgs1_white", **white)
+    write_npz(tmp_path / "airs_bins_7.npz", "airs_bins", **bins)
+    there = blocks_of({"fgs1_white": white, "airs_bins": bins})
+    for name in ("airs_bins_7.npz", "fgs1_white_7.npz"):
+        found = own.read_light_curves(tmp_path / name, STAR).blocks
+        for block, other in zip(found, there, strict=True):
+            assert all(np.array_equal(getattr(block, key), value) for key, value in vars(other).items())
+    with pytest.raises(ContractError, match=r"star sma: is missing\. Fix: give --sma"):
+        own.read_light_curves(tmp_path / "airs_bins_7.npz")
+
+
+def test_julian_dates_shift_nothing_but_mid_transit(tmp_path: Path) -> None:
+    hours, flux, error = observed()
+    start = 2_460_000.25
+    table = Table({"time": start + hours / 24, "flux": flux, "flux_err": error}, meta={"star": STAR})
+    table["time"].unit = "d"
+    table.write(tmp_path / "jd.ecsv", format="ascii.ecsv")
+    curves, fit = own.fit_file(tmp_path / "jd.ecsv")
+    _, alone = fitted()
+    result = own.result_of(fit, curves)
+    assert np.allclose(fit.depth, alone.depth, atol=2e-6)
+    assert result.shared["t0_h[0]"] - 24 * start == pytest.approx(alone.shared["t0_h[0]"], abs=1e-4)
+
+
+def test_a_time_with_nan_is_left_out(tmp_path: Path) -> None:
+    hours, flux, error = observed()
+    holed, wide = flux.copy(), error.copy()
+    holed[20, 5], wide[60, 100], wide[61, 0] = np.nan, np.inf, np.nan
+    curves = own.read_light_curves(own.write_light_curves(tmp_path / "a.ecsv", hours, holed, wide, STAR))
+    assert curves.left_out == 3
+    white, airs = curves.blocks
+    assert np.array_equal(white.time_h, np.delete(hours, 61)) and np.array_equal(
+        airs.time_h, np.delete(hours, [20, 60])
+    )
+    fit, (_, alone) = fit_planet(curves.blocks, STAR), fitted()
+    assert np.abs((fit.depth - alone.depth) / np.sqrt(np.diag(alone.covariance))).max() < 1
+    assert "steps left out    3" in "\n".join(own.result_lines(own.result_of(fit, curves)))
+
+
+def test_visits_are_told_apart(tmp_path: Path) -> None:
+    (hours, flux, error), (_, again, _) = observed(), observed(1)
+    visit = np.repeat([3, 5], len(hours))
+    path = own.write_light_curves(
+        tmp_path / "two.ecsv", np.tile(hours, 2), np.vstack([flux, again]), np.vstack([error, error]), STAR, visit
+    )
+    curves = own.read_light_curves(path)
+    assert [block.visit for block in curves.blocks] == [0, 0, 1, 1] and curves.origin_h == [0, 0]
+    assert np.array_equal(curves.blocks[2].flux, make_block(1, slice(0, 1), hours, again[:, :1], error[:, :1]).flux)
+
+
+Change = Callable[[Table], Any]
+
+
+def put(name: str, where: Any, value: float) -> Change:
+    return lambda table: table[name].__setitem__(where, value)
+
+
+def star(**values: Any) -> Change:
+    return lambda table: table.meta["star"].update(values)
+
+
+def unit(name: str, text: str | None) -> Change:
+    return lambda table: setattr(table[name], "unit", text)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.remove_column("time"), "time: column is missing"),
+        (lambda t: t.remove_column("flux"), "flux: column is missing. Fix: give flux (283 values a row)"),
+        (lambda t: t.remove_column("flux_err"), "flux_err: column is missing"),
+        (lambda t: t.replace_column("flux", t["flux"][:, :100]), "flux: has shape (100, 100), not (steps, 283)"),
+        (unit("time", None), "time: has no unit. Fix: give it a unit such as h"),
+        (unit("time", "um"), "time: is in 'um', not in 'h'"),
+        (unit("time", "d"), "more than 7.5 h. Fix: check the unit"),
+        (unit("flux", "electron"), "flux_err: has no unit. Fix: give it a unit such as electron"),
+        (put("time", 50, 0.1), "time: FGS1 of visit 0 doesn't rise after step 49"),
+        (put("time", 50, np.nan), "time: row 50 is not a number"),
+        (
+            put("flux", (slice(0, 30), 7), np.nan),
+            "AIRS has NaN in 30 of 100 time steps, most often in bin 7 (30 times)",
+        ),
+        (put("flux", (slice(0, 30), 0), np.nan), "FGS1 has NaN in 30 of 100 time steps"),
+        (put("flux", (slice(None), 7), -1.0), "flux: AIRS of visit 0 has a median that is not above zero"),
+        (put("flux_err", (3, 7), 0.0), "flux_err: is 0 in row 3, bin 7"),
+        (put("flux_err", (3, 7), -2.0), "flux_err: is -2 in row 3, bin 7"),
+        (lambda t: t.remove_rows(slice(30, None)), "has 30 usable steps, not 40 to 6000"),
+        (lambda t: t.add_column(np.arange(100) / 2, name="visit"), "visit: holds a value that is not a whole number"),
+        (lambda t: t.add_column(np.arange(100) // 20, name="visit"), "visit: 5 visits with FGS1 and 5 with AIRS"),
+        (lambda t: t.meta.clear(), "is missing. Fix: give --"),
+        (lambda t: t.meta["star"].pop("P"), "star P: is missing. Fix: give --period"),
+        (lambda t: t.meta.update(star=3), "star: is no mapping"),
+        (star(sma=0.05), "star sma: is 0.05, not a number from 2 to 40. Fix: mend --sma"),
+        (star(i="edge-on"), "star i: is 'edge-on', not a number from 0 to 90"),
+        (star(i=70.0), "star i: sma cos(i) is 3.59, so the planet passes beside its star"),
+        (star(P=float("nan")), "star P: is nan"),
+    ],
+)
+def test_what_can_not_be_fitted_is_one_line(change: Change, said: str, mine: Path) -> None:
+    table = Table.read(mine)
+    change(table)
+    table.write(mine, format="ascii.ecsv", overwrite=True)
+    with pytest.raises(ContractError) as caught:
+        own.read_light_curves(mine)
+    assert said in str(caught.value) and str(mine) in str(caught.value) and "Fix: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("no.ecsv", None, "file: is missing"),
+        ("a.npz", b"PK", "is no feature file's"),
+        ("airs_bins_7.npz", b"PK", "fgs1_white_7.npz: file: is missing"),
+        ("a.ecsv", b"# %ECSV 1.0\n# ---\nnonsense\n1 2 3\n", "can't be read"),
+        ("a.csv", b"time,flux_0\n1,2\n", "flux_1: column is missing"),
+        ("b.csv", b"time\nnoon\n", "time: holds something that is no number"),
+        ("c.csv", b"", "can't be read"),
+    ],
+)
+def test_a_file_that_is_none_is_one_line(name: str, content: bytes | None, said: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ContractError) as caught:
+        own.read_light_curves(tmp_path / name, STAR)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_files_hold_the_fit_with_its_units(tmp_path: Path) -> None:
+    curves, fit = fitted()
+    result = own.result_of(fit, curves)
+    paths = own.write_result(result, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["posterior.nc", "spectrum.ecsv"]
+
+    table = QTable.read(paths["spectrum"])
+    assert table["wavelength"].unit == units.um and np.array_equal(table["wavelength"].value, wavelengths())
+    assert np.array_equal(table["depth"], fit.depth)
+    assert np.array_equal(table["depth_err"], np.sqrt(np.diag(fit.covariance)))
+    assert np.array_equal(table["depth_err_white"], np.sqrt(fit.noise_variance))
+    told = table.meta["parameters"]["t0_h[0]"]
+    assert told == {"value": fit.shared["t0_h[0]"], "std": fit.shared_std["t0_h[0]"], "unit": "h"}
+    assert table.meta["star"]["P"] == {"value": STAR["P"], "unit": "d"} and "made_by" in table.meta
+    assert table.meta["quality"]["chi2"] == fit.quality["chi2"]
+
+    found = own.read_posterior(paths["posterior"])
+    assert np.array_equal(found["depth_covariance"], fit.covariance) and np.array_equal(found["depth"], fit.depth)
+    assert found["parameter_name"].tolist() == list(fit.shared)
+    assert np.array_equal(found["parameter_std"], list(fit.shared_std.values()))
+    of = dict(zip(found["parameter_name"].tolist(), found["parameter_unit"].tolist(), strict=True))
+    assert (of["t0_h[0]"], of["fgs1_delay_h[0]"], of["sma"], of["airs_shift_px[0,1]"]) == ("h", "h", "1", "pixel")
+    with netcdf_file(str(paths["posterior"]), mmap=False) as file:
+        assert file.dimensions == {"wavelength": 283, "wavelength_2": 283, "parameter": len(fit.shared), "text": 40}
+        assert file.variables["depth_covariance"].units == b"1" and file.variables["wavelength"].units == b"um"
+        assert file.quality_chi2 == fit.quality["chi2"] and file.star_sma == STAR["sma"]
+
+
+def test_a_run_s_planet_is_exported_without_a_fit(tmp_path: Path) -> None:
+    curves, fit = fitted()
+    write_fit(run_folder(tmp_path, "outputs/fits") / "transit_7.npz", curves.blocks, fit, STAR)
+    paths = own.export_fit(tmp_path, 7, tmp_path / "out")
+    assert np.array_equal(own.read_posterior(paths["posterior"])["depth_covariance"], fit.covariance)
+    assert Table.read(paths["spectrum"]).meta["star"]["sma"]["value"] == STAR["sma"]
+    with pytest.raises(ContractError, match=r"planet 8: has no fit there\. Fix: choose one of the 1 there, such as 7"):
+        own.export_fit(tmp_path, 8, tmp_path / "out")
+
+
+# --- Injection ---------------------------------------------------------------------------------------------------
+
+
+def test_an_injected_depth_comes_back() -> None:
+    curves, fit = fitted()
+    told: list[tuple[int, int]] = []
+    table = injection_recovery(curves, fit, 3, 5, flat(8000.0), tell=lambda *done: told.append(done))
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert np.allclose(table["fgs1_injected_ppm"], 8000) and np.allclose(table["airs_injected_ppm"], 8000)
+    assert np.abs(table["fgs1_pull"]).max() < 4 and np.abs(table["airs_pull"]).max() < 4
+    assert np.all((table["bins_pull_rms"] > 0.85) & (table["bins_pull_rms"] < 1.15))
+    assert len(set(table["t0_h"])) == 3 and table["t0_h"].unit == "h"
+    again = injection_recovery(curves, fit, 2, 5, flat(8000.0))
+    assert np.array_equal(again["airs_recovered_ppm"], table["airs_recovered_ppm"][:2])  # a draw has a seed of its own
+
+
+def test_the_fitted_transit_is_taken_out() -> None:
+    """What goes back in where it was taken out leaves the light curves, but for the noise that is put back."""
+    curves, fit = fitted()
+    injector = Injector.of(curves, replace(fit, noise_variance=np.zeros(N_BINS)))
+    blocks = injector.exchanged(np.random.default_rng(0), fit.shared, fit.depth)
+    assert all(np.allclose(b.flux, a.flux, rtol=1e-12) for a, b in zip(curves.blocks, blocks, strict=True))
+    for (curve, slope), model, drift in zip(injector.fitted, fit.models, fit.drifts, strict=True):
+        level = model / curve / (1 + drift)
+        assert np.abs(level / np.median(level, axis=0) - 1).max() < 1.5e-4  # the fit's own curve, expanded
+        assert slope.shape == curve.shape and slope.min() < -0.9
+
+
+def test_scenes_stay_within_the_visit_and_what_is_known() -> None:
+    curves, fit = fitted()
+    hours, drawn = fit.quality["duration_h"], np.random.default_rng(0)
+    scenes = [draw_scene(drawn, curves, hours, FitOptions()) for _ in range(200)]
+    t0 = np.array([scene["t0_h[0]"] for scene in scenes])
+    assert t0.min() > hours / 2 + 0.5 and t0.max() < 7.5 - hours / 2 - 0.5 and np.ptp(t0) > 2
+    sma = np.array([scene["sma"] for scene in scenes])
+    assert sma.mean() == pytest.approx(STAR["sma"], rel=0.005) and sma.std() == pytest.approx(0.126, rel=0.2)
+    assert min(scene["b2"] for scene in scenes) >= 0
+    smooth = smooth_spectrum(fit)
+    assert smooth[0] == fit.depth[0] and np.abs(smooth - DEPTH)[1:].mean() < 1.5e-4
+
+
+def test_the_conclusion_names_error_bars_that_are_too_small() -> None:
+    row = {
+        f"{name}_{what}": 100.0 for name in ("fgs1", "airs") for what in ("injected_ppm", "recovered_ppm", "err_ppm")
+    }
+    good = row | {"fgs1_pull": 0.5, "airs_pull": -1.0, "bins_pull_rms": 1.02}
+    assert conclusion(Table([good] * 4))[-1] == "4 draws: depths come back within their error bars"
+    assert (
+        "AIRS mean, AIRS bins are too small" in conclusion(Table([good | {"airs_pull": 3, "bins_pull_rms": 1.3}]))[-1]
+    )
+    assert "wider than need be" in conclusion(Table([good | {"bins_pull_rms": 0.7}]))[-1]
+    with pytest.raises(UserError, match="5e\\+06 is no depth"):
+        flat(5e6)
+
+
+# --- From the command line ---------------------------------------------------------------------------------------
+
+
+def test_commands_write_their_files_and_events(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mine.parent)
+    run = lambda *words: CliRunner().invoke(cli.app, list(words), prog_name="spectramind")  # noqa: E731
+    result = run("fit", "--light-curves", "mine.ecsv")
+    assert result.exit_code == 0, result.output
+    assert "AIRS mean depth" in result.stdout and "posterior         fit_mine/posterior.nc" in result.stdout
+    assert np.array_equal(own.read_posterior("fit_mine/posterior.nc")["depth_covariance"], fitted()[1].covariance)
+
+    result = run("inject", "--light-curves", "mine.ecsv", "--draws", "1", "--depth-ppm", "9000", "--out", "o")
+    assert result.exit_code == 0 and "\n1 draw: " in result.stdout, result.output
+    assert Table.read("o/injection.ecsv")["airs_injected_ppm"][0] == pytest.approx(9000)
+
+    result = run("fit", "--light-curves", "mine.ecsv", "--sma", "60")
+    assert result.exit_code == 2 and result.stderr.startswith("error: mine.ecsv: star sma: is 60.0")
+    events = read_events(Path("runs/events.jsonl"))
+    assert [(event["cmd"], event["status"]) for event in events] == [("fit", "ok"), ("inject", "ok"), ("fit", "fail")]
+    assert not any(map(event_faults, events)) and events[0]["artifacts"][0] == "fit_mine/spectrum.ecsv"
+
+
+def test_a_prior_adds_a_spectrum(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mine.parent)
+    checkpoints, calibration = (run_folder("runs/a", f"outputs/{name}") for name in ("checkpoints", "calibration"))
+    checkpoints.mkdir(parents=True), calibration.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    shapes = np.sin(np.linspace(0, 7, N_BINS) * rng.uniform(0.5, 2, (12, 1)))
+    write_prior(checkpoints / "spectral_prior.npz", learn_prior(rng.uniform(0.008, 0.02, (12, 1)) + 2e-4 * shapes))
+    (checkpoints / "sigma_factors.json").write_text('{"fgs1": 1.0, "airs_mean": 1.0, "airs_shape": 1.0}')
+    (calibration / "temperature.json").write_text(json.dumps({"tau": 1.0}))
+    words = ("fit", "--light-curves", "mine.ecsv", "--prior", "runs/a")
+    result = CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
+    assert result.exit_code == 0, result.output
+    table, found = Table.read("fit_mine/spectrum.ecsv"), own.read_posterior("fit_mine/posterior.nc")
+    assert np.array_equal(table["depth_with_prior"], found["depth_with_prior"])
+    shape = lambda depth: (depth - DEPTH)[1:] - (depth - DEPTH)[1:].mean()  # noqa: E731
+    assert shape(table["depth_with_prior"]).std() < 0.7 * shape(table["depth"]).std()
+    assert np.all(table["depth_with_prior_err"] < 1.05 * table["depth_err"])
