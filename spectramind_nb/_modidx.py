@@ -814,6 +814,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'spectramind_nb/lib/systematics.py'),
                                                 'spectramind_nb.lib.systematics.drift_priors': ( 'lib/systematics.html#drift_priors',
                                                                                                  'spectramind_nb/lib/systematics.py'),
+                                                'spectramind_nb.lib.systematics.find_step': ( 'lib/systematics.html#find_step',
+                                                                                              'spectramind_nb/lib/systematics.py'),
                                                 'spectramind_nb.lib.systematics.noise_colour': ( 'lib/systematics.html#noise_colour',
                                                                                                  'spectramind_nb/lib/systematics.py'),
                                                 'spectramind_nb.lib.systematics.noise_directions': ( 'lib/systematics.html#noise_directions',

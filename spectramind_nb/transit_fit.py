@@ -31,6 +31,7 @@ from spectramind_nb.lib.normal_equations import (
 from spectramind_nb.lib.systematics import (
     Colour,
     drift_priors,
+    find_step,
     noise_colour,
     noise_directions,
     not_negative,
@@ -272,7 +273,13 @@ def with_common_noise(problem: Problem, state: State, at: Sequence[Linearised]) 
             variance[number] = state.variance[number] * min(colour.white / known, 1.0)
         places = problem.layout.of(block, "noise")
         excess = colour.covariance(len(series), known if block.is_airs else np.inf)
-        directions, size = noise_directions(white_functions(problem, linear), excess, NOISE_TERMS)
+        functions, before = white_functions(problem, linear), state.noise[number]
+        taken = 0 if before is None else before @ state.shared[places]
+        jump = find_step(series + taken, functions, colour.white)
+        directions, size = noise_directions(functions, excess, NOISE_TERMS)
+        if jump.any():
+            size[-1] = np.linalg.norm(jump)
+            directions[:, -1] = jump / size[-1]
         std[places], shared[places] = size, 0
         noise.append(directions if size.any() else None)
     return replace(state, std=std, shared=shared, noise=noise, variance=variance), colours
