@@ -19,7 +19,7 @@ is left is curvature and the cut at b2 = 0.
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,12 @@ from numpy.polynomial import legendre
 from scipy.optimize import brentq
 from scipy.stats import chisquare, norm, truncnorm
 
-from spectramind_nb import transit_fit
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.lib.normal_equations import posterior
 from spectramind_nb.lib.simulator_sky import Planet, World, planet_stream
 from spectramind_nb.lib.systematics import not_negative
-from spectramind_nb.transit_fit import Equations, Fit, Problem, State, equations, fit_planet, local_prior
-from spectramind_nb.transit_model import Block, FitOptions, airs_coordinate, blocks_of
+from spectramind_nb.transit_fit import Equations, Fit, Problem, State, converge, equations, fit_planet, local_prior
+from spectramind_nb.transit_model import FitOptions, airs_coordinate, blocks_of
 
 LIMB = ("fgs1_u1", "fgs1_u2", "airs_u1", "airs_u1_slope", "airs_u2", "airs_u2_slope")
 
@@ -161,18 +160,6 @@ def recovery(rows: Sequence[Recovered], seed: int) -> dict[str, float]:
     return figures
 
 
-def converged(blocks: Sequence[Block], star: Mapping[str, float]) -> tuple[Problem, State, Equations]:
-    """Where `fit_planet` ends."""
-    problem, state, now, _ = transit_fit.rough_fit(blocks, star, FitOptions())
-    for _ in range(transit_fit.ROUNDS):
-        state = transit_fit.reweighed(problem, replace(state, depth_variance=now.reduced.inverse[:, 0, 0]), now.at)
-        state, _ = transit_fit.with_common_noise(problem, state, now.at)
-        state = transit_fit.with_own_drift(problem, state, equations(problem, state))
-        std, _ = transit_fit.weigh_drifts(problem, equations(problem, state).reduced, state.std)
-        state, now, _ = transit_fit.descend(problem, replace(state, std=std), 6, 0.1)
-    return problem, state, now
-
-
 def components() -> np.ndarray:  # (5, 283)
     """FGS1 depth, mean of AIRS, and coefficients of the first three Legendre polynomials over AIRS wavelengths."""
     rows = np.zeros((5, N_BINS))
@@ -284,7 +271,7 @@ def moments(samples: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.
 def compare(seed: int, number: int, world: World, wanted: int) -> tuple[np.ndarray, float]:
     """Columns of `chains`, (15, 5), for the fit under its likeliest prior of the drift; effective samples."""
     planet, features = simulated(seed, number, world, False, "")
-    problem, state, now = converged(blocks_of(features), planet.system.row())
+    problem, state, now, *_ = converge(blocks_of(features), planet.system.row(), FitOptions())
     exact = Exact(problem, state, now)
     mean, covariance = not_negative(exact.centre, exact.covariance, problem.layout.place["b2"])
     centre, within = mean[exact.places], covariance[np.ix_(exact.places, exact.places)]

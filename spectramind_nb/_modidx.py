@@ -938,6 +938,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                             'spectramind_nb.transit_fit.State': ('transit_fit.html#state', 'spectramind_nb/transit_fit.py'),
                                             'spectramind_nb.transit_fit.averaged': ( 'transit_fit.html#averaged',
                                                                                      'spectramind_nb/transit_fit.py'),
+                                            'spectramind_nb.transit_fit.converge': ( 'transit_fit.html#converge',
+                                                                                     'spectramind_nb/transit_fit.py'),
                                             'spectramind_nb.transit_fit.descend': ( 'transit_fit.html#descend',
                                                                                     'spectramind_nb/transit_fit.py'),
                                             'spectramind_nb.transit_fit.equations': ( 'transit_fit.html#equations',

@@ -6,8 +6,8 @@
 __all__ = ['GUESS_LIMB', 'OWN_START', 'BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'LEAST_SCALE', 'BIN_SHRINKAGE', 'ROUNDS',
            'slide_transit', 'first_guesses', 'Problem', 'State', 'Equations', 'scatter', 'set_up', 'local_prior',
            'equations', 'moved', 'descend', 'held', 'reweighed', 'white_residual', 'with_common_noise',
-           'white_functions', 'with_own_drift', 'weigh_drifts', 'averaged', 'Fit', 'starts', 'rough_fit', 'fit_planet',
-           'noise_quality', 'geometry_quality', 'report']
+           'white_functions', 'with_own_drift', 'weigh_drifts', 'averaged', 'Fit', 'starts', 'rough_fit', 'converge',
+           'fit_planet', 'noise_quality', 'geometry_quality', 'report']
 
 # %% ../nbs/02b_transit_fit.ipynb #4f87ecfc
 from collections.abc import Mapping, Sequence
@@ -388,21 +388,28 @@ def rough_fit(
     return min(fits, key=lambda fit: (fit[1].local[1:, 0].mean() < SHALLOWEST, fit[2].normal.cost))
 
 # %% ../nbs/02b_transit_fit.ipynb #933ac52f
+def converge(
+    blocks: Sequence[Block], star: Mapping[str, float], options: FitOptions
+) -> tuple[Problem, State, Equations, list[Colour], int]:
+    """Where the fit of a planet ends, but for averaging and reporting; also the noise's colours and number of steps."""
+    problem, state, now, steps = rough_fit(blocks, star, options)
+    for _ in range(ROUNDS):
+        state = reweighed(problem, replace(state, depth_variance=now.reduced.inverse[:, 0, 0]), now.at)
+        state, colours = with_common_noise(problem, state, now.at)
+        state = with_own_drift(problem, state, equations(problem, state))
+        std, _ = weigh_drifts(problem, equations(problem, state).reduced, state.std)
+        state, now, more = descend(problem, replace(state, std=std), 6, 0.1)
+        steps += more
+    return problem, state, now, colours, steps
+
+
 def fit_planet(blocks: Sequence[Block], star: Mapping[str, float], options: FitOptions = FitOptions()) -> Fit:  # noqa: B008
     """Fit all visits of a planet at once: depths with their covariance, nuisances marginalised.
 
     `star` is a row of the star table: sma, i, P (d) and, where known, Ts (K). Source of the model: "Ariel Data
     Challenge 2025 public data" and its public solutions.
     """
-    problem, state, now, steps = rough_fit(blocks, star, options)
-    for _ in range(ROUNDS):
-        depth_variance = now.reduced.inverse[:, 0, 0]
-        state = reweighed(problem, replace(state, depth_variance=depth_variance), now.at)
-        state, colours = with_common_noise(problem, state, now.at)
-        state = with_own_drift(problem, state, equations(problem, state))
-        std, weighed = weigh_drifts(problem, equations(problem, state).reduced, state.std)
-        state, now, more = descend(problem, replace(state, std=std), 6, 0.1)
-        steps += more
+    problem, state, now, colours, steps = converge(blocks, star, options)
     std, weighed = weigh_drifts(problem, now.reduced, state.std)
     mean, covariance = averaged(problem, now.reduced, std, weighed)
     mean, covariance = not_negative(mean, covariance, problem.layout.place["b2"])

@@ -118,9 +118,9 @@ def limb_priors(temperature_K: float) -> dict[str, tuple[float, float]]:
     """
     hot, half_um = (temperature_K - SOLAR_K) / 1000, float(wavelengths()[-1] - wavelengths()[1]) / 2
     return {
-        "fgs1_u1": (0.40 - 0.10 * hot, 0.033),
-        "fgs1_u2": (0.15 + 0.03 * hot, 0.023),
-        "airs_u1": (0.12 - 0.012 * hot, 0.011),
+        "fgs1_u1": (0.40 - 0.10 * hot, 0.03),
+        "fgs1_u2": (0.15 + 0.03 * hot, 0.02),
+        "airs_u1": (0.12 - 0.012 * hot, 0.01),
         "airs_u1_slope": (-0.016 * half_um, 0.003),
         "airs_u2": (0.10, 0.025),
         "airs_u2_slope": (-0.012 * half_um, 0.003),
