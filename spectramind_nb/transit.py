@@ -65,7 +65,7 @@ def plot_white(figure: FigureBase, white: Mapping[str, np.ndarray], visit: int =
         minutes = spans * 60 * np.median(np.diff(times))
         axes[0, 2].loglog(minutes, scatter, "o-", ms=3, color=colour)
         axes[0, 2].loglog(minutes, scatter[0] / np.sqrt(spans), "--", lw=1, color=colour)
-    for ax, label in zip(axes[:, 0], ("relative flux", "drift (ppm)", "residual (ppm)"), strict=True):
+    for ax, label in zip(axes[:, 0], ("relative flux", "drift\n(ppm)", "residual\n(ppm)"), strict=True):
         ax.set_ylabel(label)
     axes[0, 2].set(xlabel="span (min)", ylabel="residual (ppm)", title="Allan plot")
     axes[0, 2].tick_params(labelbottom=True)
@@ -89,14 +89,15 @@ def plot_depths(
         ax.errorbar(um[chosen], depth[chosen] * ppm, total[chosen] * ppm, color="0.75", **style)
         ax.errorbar(um[chosen], depth[chosen] * ppm, np.sqrt(noise_variance[chosen]) * ppm, color="0.35", **style)
         if truth is not None:
-            ax.plot(um[chosen], truth[chosen] * ppm, "C1_" if chosen.stop else "C1", ms=14, zorder=3, label="truth")
+            ax.plot(um[chosen], truth[chosen] * ppm, "C1_" if chosen.stop else "C1", ms=14, zorder=5, label="truth")
         ax.set_xlabel("wavelength (µm)" if not chosen.stop else "FGS1")
     groups = np.array_split(np.arange(1, len(um)), 24)
     weights = [1 / noise_variance[k] / np.sum(1 / noise_variance[k]) for k in groups]
     means = [w @ depth[k] for k, w in zip(groups, weights, strict=True)]
     both = [(w**2 @ noise_variance[k], np.sum((w @ nuisance[k]) ** 2)) for k, w in zip(groups, weights, strict=True)]
     places, errors = [um[k].mean() for k in groups], np.sqrt(np.sum(both, axis=1)) * ppm
-    axes[1].errorbar(places, np.array(means) * ppm, errors, fmt="s", ms=4, color="C0", label="means of 12 bins")
+    style = {"fmt": "s", "ms": 4, "color": "C0", "zorder": 4, "label": "means of 12 bins"}
+    axes[1].errorbar(places, np.array(means) * ppm, errors, **style)
     axes[1].legend(loc="upper left")
     axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7], xlim=(0.6, 0.8))
 
