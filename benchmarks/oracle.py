@@ -15,6 +15,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import logsumexp
 
 from spectramind_nb.lib.simulator_bank import Bank
+from spectramind_nb.lib.spectral_prior import log_scale
 
 RANK = 40  # directions of shapes
 STAR_RANK = 3  # what chemistry and opacity depend on: temperature, mass, radius
@@ -25,7 +26,7 @@ FLOOR = 1e-3  # smallest standard deviation in a group; shapes have 1
 
 def scale_height(star: Mapping[str, np.ndarray], depth: np.ndarray) -> np.ndarray:
     """Change of depth per scale height, but for a constant."""
-    return depth**1.5 * star["Rs"] * star["Ts"] * np.sqrt(0.5 / star["sma"]) / star["Mp"]
+    return np.asarray(np.exp(log_scale(star, depth)))
 
 
 def star_place(star: Mapping[str, np.ndarray], depth: np.ndarray) -> np.ndarray:  # (..., 3)

@@ -39,9 +39,9 @@ from spectramind_nb.lib.normal_equations import posterior
 from spectramind_nb.lib.simulator_sky import Planet, World, planet_stream
 from spectramind_nb.lib.systematics import not_negative
 from spectramind_nb.transit_fit import Equations, Fit, Problem, State, converge, equations, fit_planet, local_prior
-from spectramind_nb.transit_model import FitOptions, airs_coordinate, blocks_of
+from spectramind_nb.transit_model import SOLAR_K, FitOptions, airs_coordinate, blocks_of, limb_priors
 
-LIMB = ("fgs1_u1", "fgs1_u2", "airs_u1", "airs_u1_slope", "airs_u2", "airs_u2_slope")
+LIMB = tuple(limb_priors(SOLAR_K))
 
 
 def true_values(planet: Planet) -> dict[str, float]:

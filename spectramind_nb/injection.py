@@ -16,15 +16,12 @@ from astropy.table import Table
 from . import __version__
 from .lib.contracts import UserError
 from .lib.instrument import N_BINS
-from .lib.light_curve import Orbit, transit
+from .lib.light_curve import STEP_POINTS, STEP_WEIGHTS, Orbit, transit
 from .transit_fit import Fit, fit_planet
 from .transit_model import Block, FitOptions, limb_of, priors, smooth_excess
 from .your_light_curves import LightCurves
 
 # %% ../nbs/02d_injection.ipynb #c9433166
-_POINTS, _WEIGHTS = np.array([-1.0, 0.0, 1.0]) * 0.6**0.5 / 2, np.array([5.0, 8.0, 5.0]) / 18
-
-
 def transit_curve(
     block: Block, values: Mapping[str, float], period_h: float, depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:  # (T, B) each
@@ -34,11 +31,11 @@ def transit_curve(
     """
     t0_h = values[f"t0_h[{block.visit}]"] + (0 if block.is_airs else values[f"fgs1_delay_h[{block.visit}]"])
     orbit = Orbit(t0_h, period_h, values["sma"], float(np.sqrt(max(values["b2"], 0.0))))
-    hours = block.time_h[:, None] + _POINTS * np.median(np.diff(block.time_h))
+    hours = block.time_h[:, None] + STEP_POINTS * np.median(np.diff(block.time_h))
     depths = np.maximum(depth[block.bins], 1e-9)
     found = transit(hours.ravel(), orbit, depths, *limb_of(block, values))
-    shape = (len(hours), len(_POINTS), -1)
-    flux, slope = (np.einsum("tpb,p->tb", a.reshape(shape), _WEIGHTS) for a in (found.flux, found.depth))
+    shape = (len(hours), len(STEP_POINTS), -1)
+    flux, slope = (np.einsum("tpb,p->tb", a.reshape(shape), STEP_WEIGHTS) for a in (found.flux, found.depth))
     return flux, slope
 
 # %% ../nbs/02d_injection.ipynb #87fb02f1

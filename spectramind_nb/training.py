@@ -30,6 +30,7 @@ from .lib.picture import Picture
 from .lib.raw import RawFolder
 from .lib.spectral_prior import SpectralPrior, combine, learn_prior, read_prior, write_prior
 from .transit import read_fit
+from .transit_fit import Depths
 
 # %% ../nbs/06_training.ipynb #5cd548a5
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Fits:
 def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
     """Fits of the given planets from a run's artifacts."""
     found = [read_fit(run_dir, planet) for planet in planets]
-    covariance = [np.diag(fit["noise_variance"]) + fit["nuisance"] @ fit["nuisance"].T for fit in found]
+    parts = ("depth", "noise_variance", "nuisance")
+    covariance = [Depths(*(fit[part] for part in parts)).covariance for fit in found]
     records = [json.loads(str(fit["parameters"])) for fit in found]
     return Fits(
         np.array(planets, np.int64),

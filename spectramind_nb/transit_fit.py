@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['GUESS_LIMB', 'OWN_START', 'BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'LEAST_SCALE', 'BIN_SHRINKAGE', 'ROUNDS',
            'slide_transit', 'first_guesses', 'Problem', 'State', 'Equations', 'scatter', 'set_up', 'local_prior',
-           'equations', 'moved', 'descend', 'held', 'reweighed', 'white_residual', 'with_common_noise',
-           'white_functions', 'with_own_drift', 'weigh_drifts', 'averaged', 'Fit', 'starts', 'rough_fit', 'converge',
-           'fit_planet', 'noise_quality', 'geometry_quality', 'report']
+           'data_equations', 'with_priors', 'equations', 'moved', 'descend', 'held', 'reweighed', 'white_residual',
+           'with_common_noise', 'white_functions', 'with_own_drift', 'weigh_drifts', 'averaged', 'Depths', 'Fit',
+           'starts', 'rough_fit', 'converge', 'fit_planet', 'noise_quality', 'geometry_quality', 'report']
 
 # %% ../nbs/02b_transit_fit.ipynb #4f87ecfc
 from collections.abc import Mapping, Sequence
@@ -39,6 +39,7 @@ from spectramind_nb.lib.systematics import (
 )
 from spectramind_nb.transit_model import (
     DEPTH_PRIOR,
+    DRIFT_FUNCTIONS,
     NOISE_TERMS,
     OWN_ORDER,
     SOLAR_K,
@@ -173,8 +174,8 @@ def local_prior(problem: Problem, state: State) -> tuple[np.ndarray, np.ndarray]
     return mean, precision
 
 # %% ../nbs/02b_transit_fit.ipynb #c9cda084
-def equations(problem: Problem, state: State) -> Equations:
-    """Model, normal equations and cost (chi^2 of data and priors) at a state."""
+def data_equations(problem: Problem, state: State) -> tuple[list[Linearised], Normal]:
+    """Model and normal equations of the data alone, at a state: whatever it believes of priors."""
     at = [
         linearise(model, state.local, state.shared, state.depth_variance[model.block.bins], noise)
         for model, noise in zip(problem.models, state.noise, strict=True)
@@ -183,11 +184,23 @@ def equations(problem: Problem, state: State) -> Equations:
     for number, (block, linear) in enumerate(zip(problem.blocks, at, strict=True)):
         residual = np.where(state.good[number], block.flux - linear.model, 0)
         add_data(normal, linear.slopes, residual, state.time_weight[number], 1 / state.variance[number])
+    return at, normal
+
+
+def with_priors(problem: Problem, state: State, at: list[Linearised], data: Normal) -> Equations:
+    """The data's equations with the state's priors: cost is chi^2 of both, and bins are eliminated."""
     mean, precision = local_prior(problem, state)
     offset, free = state.local - mean, state.std > 0
-    normal.cost += float(np.einsum("bl,blm,bm->", offset, precision, offset))
-    normal.cost += float(np.sum(((state.shared - problem.mean)[free] / state.std[free]) ** 2))
-    return Equations(at, normal, eliminate_bins(normal, state.local, state.shared, mean, precision))
+    cost = data.cost + float(np.einsum("bl,blm,bm->", offset, precision, offset))
+    cost += float(np.sum(((state.shared - problem.mean)[free] / state.std[free]) ** 2))
+    return Equations(
+        at, replace(data, cost=cost), eliminate_bins(data, state.local, state.shared, mean, precision)
+    )
+
+
+def equations(problem: Problem, state: State) -> Equations:
+    """Model, normal equations and cost at a state."""
+    return with_priors(problem, state, *data_equations(problem, state))
 
 # %% ../nbs/02b_transit_fit.ipynb #5d9eb60d
 BOUNDS = {"sma": (2.0, 40.0), "b2": (-0.05, 1.7)}
@@ -204,9 +217,13 @@ def moved(problem: Problem, state: State, target: np.ndarray, local: np.ndarray,
     return replace(state, shared=shared, local=state.local + share * (local - state.local))
 
 # %% ../nbs/02b_transit_fit.ipynb #a564a0ef
-def descend(problem: Problem, state: State, most: int, enough: float) -> tuple[State, Equations, int]:
-    """At most `most` Newton steps, until the cost falls by less than `enough`; also the number of steps."""
-    now, times = equations(problem, state), [k for n, k in problem.layout.place.items() if n.startswith("t0_h")]
+def descend(
+    problem: Problem, state: State, now: Equations, most: int, enough: float
+) -> tuple[State, Equations, int]:
+    """At most `most` Newton steps from a state with its equations, until the cost falls by less than `enough`; also the
+    number of steps.
+    """
+    times = [k for n, k in problem.layout.place.items() if n.startswith("t0_h")]
     count = 0
     while count < most:
         count += 1
@@ -287,18 +304,18 @@ def with_common_noise(problem: Problem, state: State, at: Sequence[Linearised]) 
 # %% ../nbs/02b_transit_fit.ipynb #337c96be
 def white_functions(problem: Problem, linear: Linearised) -> np.ndarray:  # (T, F)
     """Slopes of the mean over bins to depth, level, orbit, limb darkening and each order of drift."""
-    slopes, drift = linear.slopes, linear.slopes.time[:, 18:26]
+    slopes, drift = linear.slopes, linear.slopes.time[:, DRIFT_FUNCTIONS]
     shape = [k for k, n in enumerate(slopes.shared_index) if "[" not in (m := problem.layout.names[n]) or "t0_h" in m]
     mean = np.concatenate([slopes.local[:2].mean(axis=1), slopes.shared[shape].mean(axis=1)])
     mean = mean[np.abs(mean).max(axis=1) > 1e-3]
     return np.column_stack([slopes.time @ mean.T, drift])
 
 # %% ../nbs/02b_transit_fit.ipynb #334e0856
-def with_own_drift(problem: Problem, state: State, now: Equations) -> State:
+def with_own_drift(problem: Problem, state: State, normal: Normal) -> State:
     """The state with the prior covariance of bins' own drift learned from all AIRS bins."""
     mean, precision = local_prior(problem, state)
-    data = now.normal.local[1:]
-    information = now.normal.local_gradient[1:] + np.einsum("blm,bm->bl", data, state.local[1:])
+    data = normal.local[1:]
+    information = normal.local_gradient[1:] + np.einsum("blm,bm->bl", data, state.local[1:])
     own = state.own.copy()
     for visit in range(problem.layout.visits):
         places = problem.layout.own(visit)
@@ -350,22 +367,28 @@ ROUNDS = 3  # of listening, choosing and descending
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Depths of a planet with their covariance, and all that was fitted beside them."""
+class Depths:
+    """Depths of a planet with their covariance, in the form in which it is kept."""
 
     depth: np.ndarray  # (Rp/Rs)^2, (283,)
     noise_variance: np.ndarray  # (283,)
     nuisance: np.ndarray  # (283, K): covariance = diag(noise_variance) + nuisance nuisance^T
-    shared: dict[str, float]  # posterior means of the shared parameters
-    shared_std: dict[str, float]
-    quality: dict[str, float]
-    models: list[np.ndarray]  # a block each, (T, B)
-    drifts: list[np.ndarray]  # the drift in the model, relative, a block each, (T, B)
 
     @property
     def covariance(self) -> np.ndarray:  # (283, 283)
         """Full covariance of the depths."""
         return np.diag(self.noise_variance) + self.nuisance @ self.nuisance.T
+
+
+@dataclass(frozen=True)
+class Fit(Depths):
+    """Depths of a planet, and all that was fitted beside them."""
+
+    shared: dict[str, float]  # posterior means of the shared parameters
+    shared_std: dict[str, float]
+    quality: dict[str, float]
+    models: list[np.ndarray]  # a block each, (T, B)
+    drifts: list[np.ndarray]  # the drift in the model, relative, a block each, (T, B)
 
 
 def starts(blocks: Sequence[Block], star: Mapping[str, float]) -> list[list[tuple[float, float]]]:
@@ -382,8 +405,10 @@ def rough_fit(
     fits = []
     for start in starts(blocks, star):
         problem, state = set_up(blocks, star, start, options)
-        near, _, first = descend(problem, held(problem, state), 6, 5.0)
-        state, now, second = descend(problem, replace(near, std=state.std), 8, 1.0)
+        still = held(problem, state)
+        near, _, first = descend(problem, still, equations(problem, still), 6, 5.0)
+        free = replace(near, std=state.std)
+        state, now, second = descend(problem, free, equations(problem, free), 8, 1.0)
         fits.append((problem, state, now, first + second))
     return min(fits, key=lambda fit: (fit[1].local[1:, 0].mean() < SHALLOWEST, fit[2].normal.cost))
 
@@ -396,9 +421,11 @@ def converge(
     for _ in range(ROUNDS):
         state = reweighed(problem, replace(state, depth_variance=now.reduced.inverse[:, 0, 0]), now.at)
         state, colours = with_common_noise(problem, state, now.at)
-        state = with_own_drift(problem, state, equations(problem, state))
-        std, _ = weigh_drifts(problem, equations(problem, state).reduced, state.std)
-        state, now, more = descend(problem, replace(state, std=std), 6, 0.1)
+        at, data = data_equations(problem, state)
+        state = with_own_drift(problem, state, data)
+        std, _ = weigh_drifts(problem, with_priors(problem, state, at, data).reduced, state.std)
+        state = replace(state, std=std)
+        state, now, more = descend(problem, state, with_priors(problem, state, at, data), 6, 0.1)
         steps += more
     return problem, state, now, colours, steps
 

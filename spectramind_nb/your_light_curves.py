@@ -24,7 +24,7 @@ from scipy.io import netcdf_file
 from . import __version__
 from .lib.contracts import ContractError, atomic_path, read_csv, read_npz, run_folder
 from .lib.instrument import N_BINS, VISIT_HOURS, bin_edges, wavelengths
-from .transit_fit import Fit, fit_planet
+from .transit_fit import Depths, Fit, fit_planet
 from .transit_model import Block, FitOptions, make_block
 
 # %% ../nbs/02c_your_light_curves.ipynb #89ad06c8
@@ -279,23 +279,15 @@ def write_light_curves(
 
 # %% ../nbs/02c_your_light_curves.ipynb #86543396
 @dataclass(frozen=True)
-class Result:
+class Result(Depths):
     """A spectrum with its covariance, and what was estimated beside it."""
 
-    depth: np.ndarray  # (Rp/Rs)^2, (283,)
-    noise_variance: np.ndarray  # (283,)
-    nuisance: np.ndarray  # (283, K): covariance = diag(noise_variance) + nuisance nuisance^T
     shared: dict[str, float]  # posterior means of the shared parameters, in the units of `unit_of`
     shared_std: dict[str, float]
     quality: dict[str, float]
     star: dict[str, float]
     prior_depth: np.ndarray | None = None  # with what a run has learned of spectra, (283,)
     prior_depth_err: np.ndarray | None = None
-
-    @property
-    def covariance(self) -> np.ndarray:  # (283, 283)
-        """Full covariance of the depths."""
-        return np.diag(self.noise_variance) + self.nuisance @ self.nuisance.T
 
 
 def unit_of(name: str) -> str:
