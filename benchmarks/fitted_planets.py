@@ -264,7 +264,7 @@ def fit_part(path: Path, seed: int, worlds: Mapping[int, World], ood: bool, stre
 def made_by() -> str:
     """Hash of all that a fit depends on but for the simulator: the fit, the yardstick and this file."""
     package = Path(spectramind_nb.__file__).parent
-    names = ("light_curve", "normal_equations", "systematics", "flat_predictor")
+    names = ("light_curve", "limb_series", "normal_equations", "systematics", "flat_predictor")
     paths = [*sorted(package.glob("transit*.py")), *(package / "lib" / f"{name}.py" for name in names)]
     digest = hashlib.sha256()
     for path in (*paths, Path(__file__)):

@@ -16,7 +16,8 @@ from astropy.table import Table
 from . import __version__
 from .lib.contracts import UserError
 from .lib.instrument import N_BINS
-from .lib.light_curve import STEP_POINTS, STEP_WEIGHTS, Orbit, transit
+from .lib.light_curve import Orbit, transit
+from .lib.limb_series import STEP_POINTS, STEP_WEIGHTS
 from .transit_fit import Fit, fit_planet
 from .transit_model import Block, FitOptions, limb_of, priors, smooth_excess
 from .your_light_curves import LightCurves

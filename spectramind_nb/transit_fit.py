@@ -193,9 +193,7 @@ def with_priors(problem: Problem, state: State, at: list[Linearised], data: Norm
     offset, free = state.local - mean, state.std > 0
     cost = data.cost + float(np.einsum("bl,blm,bm->", offset, precision, offset))
     cost += float(np.sum(((state.shared - problem.mean)[free] / state.std[free]) ** 2))
-    return Equations(
-        at, replace(data, cost=cost), eliminate_bins(data, state.local, state.shared, mean, precision)
-    )
+    return Equations(at, replace(data, cost=cost), eliminate_bins(data, state.local, state.shared, mean, precision))
 
 
 def equations(problem: Problem, state: State) -> Equations:
@@ -217,9 +215,7 @@ def moved(problem: Problem, state: State, target: np.ndarray, local: np.ndarray,
     return replace(state, shared=shared, local=state.local + share * (local - state.local))
 
 # %% ../nbs/02b_transit_fit.ipynb #a564a0ef
-def descend(
-    problem: Problem, state: State, now: Equations, most: int, enough: float
-) -> tuple[State, Equations, int]:
+def descend(problem: Problem, state: State, now: Equations, most: int, enough: float) -> tuple[State, Equations, int]:
     """At most `most` Newton steps from a state with its equations, until the cost falls by less than `enough`; also the
     number of steps.
     """

@@ -18,7 +18,8 @@ from numpy.polynomial import chebyshev
 
 from .lib.contracts import read_npz, run_folder
 from .lib.instrument import N_BINS, VISIT_HOURS, wavelengths
-from .lib.light_curve import Orbit, limb_coefficients, limb_series
+from .lib.light_curve import Orbit, limb_coefficients
+from .lib.limb_series import limb_series
 from .lib.normal_equations import Slopes
 from .lib.systematics import TIME_ORDER, WAVELENGTH_ORDER
 
