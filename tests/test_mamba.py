@@ -1,0 +1,83 @@
+"""The Mamba layer against an implementation of others, and what the encoder promises."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from spectramind_nb.lib.selective_scan import ENGINES
+from spectramind_nb.mamba import CHANNELS, MOST, Fgs1Encoder, Mamba, MambaLayer, fgs1_inputs
+
+STEPS = 60
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "mamba_ssm"])
+def test_a_state_dict_loads_into_mambapy_and_back(engine: str) -> None:
+    mambapy = pytest.importorskip("mambapy.mamba", reason="mambapy comes with the dev extra")
+    torch.manual_seed(0)
+    theirs = mambapy.MambaBlock(mambapy.MambaConfig(d_model=32, n_layers=1))
+    ours = Mamba(32, engine=engine)
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    given = [torch.randn(2, STEPS, 32, requires_grad=True) for _ in range(1)]
+
+    def outcome(layer: torch.nn.Module) -> list[Tensor]:
+        y = layer(given[0])
+        return [y, *torch.autograd.grad((y**2).sum(), [given[0], *dict(sorted(layer.named_parameters())).values()])]
+
+    for found, expected in zip(outcome(ours), outcome(theirs), strict=True):
+        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_the_kernel_of_the_authors_agrees() -> None:
+    theirs = pytest.importorskip("mamba_ssm", reason="mamba-ssm comes with the gpu extra and needs CUDA")
+    ours, x = Mamba(32).cuda(), torch.randn(2, 1024, 32).cuda()
+    peer = theirs.Mamba(32).cuda()
+    peer.load_state_dict(ours.state_dict())
+    assert torch.allclose(ours(x), peer(x), rtol=1e-3, atol=1e-3)
+
+
+def test_time_turned_round_turns_both_directions_round() -> None:
+    torch.manual_seed(0)
+    layer, x = MambaLayer(16, bidir=True, dropout=0.0), torch.randn(2, STEPS, 16)
+    assert layer.backward_in_time is not None
+    turned = MambaLayer(16, bidir=True, dropout=0.0)
+    turned.load_state_dict(layer.state_dict())
+    turned.onward, turned.backward_in_time = turned.backward_in_time, turned.onward
+    assert torch.allclose(turned(x.flip(1)).flip(1), layer(x), atol=1e-5)
+
+
+def test_the_encoder_tells_in_from_out_of_transit() -> None:
+    steps, shape = torch.zeros(1, STEPS, 2), torch.zeros(1, STEPS)
+    steps[:, 20:40], shape[:, 20:40] = 3.0, 1.0
+    within, without = Fgs1Encoder.in_and_out(steps, shape)
+    assert torch.allclose(within, torch.tensor(3.0), rtol=1e-3) and without.abs().max() < 1e-6
+    latent, every = Fgs1Encoder(16, 2)(torch.randn(3, STEPS, len(CHANNELS)))
+    assert latent.shape == (3, 16) and every.shape == (3, STEPS, 16)
+
+
+def white_and_fit(noise: float, visits: int = 2) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    time = np.tile(np.linspace(0, 7.5, STEPS), visits)
+    visit = np.repeat(np.arange(visits), STEPS)
+    model = 1 - 0.01 * (np.abs(time - 3.75) < 1.5)
+    drift = 1e-3 * (time - 3.75)
+    flux = model * (1 + drift) + noise * rng.normal(size=len(time))
+    pointing = rng.normal(0, 0.1, (len(time), 2))
+    white = {"time": time, "visit": visit, "centroid": pointing, "jitter": pointing}
+    fit = {"visit": visit, "channel": np.zeros(len(time)), "white_flux": flux}
+    return white, fit | {"white_model": model * (1 + drift), "white_drift": drift}
+
+
+def test_inputs_are_of_order_one_whatever_the_noise() -> None:
+    for noise in (1e-5, 1e-3):
+        inputs = fgs1_inputs(*white_and_fit(noise), visit=1)
+        assert inputs.shape == (STEPS, len(CHANNELS)) and np.abs(inputs).max() <= MOST
+        assert inputs[:, 1].std() == pytest.approx(1, abs=0.3) and set(inputs[:, 0]) == {0.0, 1.0}
+
+
+def test_missing_pointing_is_no_news() -> None:
+    white, fit = white_and_fit(1e-4)
+    white["centroid"] = np.full_like(white["centroid"], np.nan)
+    inputs = fgs1_inputs(white, fit, visit=0)
+    assert np.isfinite(inputs).all() and not inputs[:, 4:6].any()
