@@ -6,6 +6,7 @@
 __all__ = ['Topology', 'topology_of', 'attend_plain', 'attend_compiled', 'SharedGATv2']
 
 # %% ../../nbs/lib/graph_attention.ipynb #fcd8c5ed
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch_geometric.nn import GATv2Conv
+
+with warnings.catch_warnings():  # of progress bars that a notebook might show
+    warnings.simplefilter("ignore")
+    from torch_geometric.nn import GATv2Conv
 
 # %% ../../nbs/lib/graph_attention.ipynb #929343f7
 @dataclass(frozen=True)
