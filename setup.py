@@ -38,7 +38,7 @@ setup(
     ],
     python_requires=f">={facts['min_python']}",
     install_requires=lines(facts["requirements"]),
-    extras_require={name: lines(facts[f"{name}_requirements"]) for name in ("dask", "dev")},
+    extras_require={name: lines(facts[f"{name}_requirements"]) for name in ("gpu", "dask", "dev")},
     entry_points={"console_scripts": lines(facts["console_scripts"])},
     # The chapters are the stages that run, so they travel in the wheel as package data.
     packages=["spectramind_nb", *(f"spectramind_nb.{part}" for part in ("lib", "configs", "data")), notebooks],

@@ -3,8 +3,8 @@ with the same parameters; last line JSON.
 
     python benchmarks/graph.py [--planets 32] [--layers 4] [--width 48] [--heads 4] [--repeats 5] [--device cpu]
 
-The stock form makes one large graph of a batch, as torch-geometric's data loader does; making it is not timed. Both take
-turns, and the median counts.
+The stock form makes one large graph of a batch, as torch-geometric's data loader does; making it is not timed. Both
+take turns, and the median counts.
 """
 
 import argparse

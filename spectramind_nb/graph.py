@@ -46,7 +46,7 @@ class SpectralGraph:
     features: np.ndarray  # `EDGE_FEATURES`, float32, (E, 4); i is the target, j the source
     kind: np.ndarray  # "lambda", "seam", "self" or a molecule, (E,)
 
-
+# %% ../nbs/03b_graph.ipynb #22372c36
 def spectral_edges() -> dict[str, np.ndarray]:
     """Undirected pairs of bins of each kind, (pairs, 2)."""
     airs, (names, strength) = np.arange(1, N_BINS), molecule_strengths()
@@ -58,9 +58,10 @@ def spectral_edges() -> dict[str, np.ndarray]:
             [np.column_stack([marked, np.roll(marked, shift)]) for shift in shifts if shift] or [np.empty((0, 2), int)]
         )
     partners = np.union1d(airs[:NEAREST], airs[::EVERY])
-    return kinds | {"seam": np.column_stack([np.zeros_like(partners), partners])}
+    kinds["seam"] = np.column_stack([np.zeros_like(partners), partners])
+    return {kind: np.unique(np.sort(pairs, axis=1), axis=0) for kind, pairs in kinds.items()}
 
-
+# %% ../nbs/03b_graph.ipynb #26b52493
 @lru_cache(maxsize=8)
 def spectral_graph(without: tuple[str, ...] = ()) -> SpectralGraph:
     """The graph of all planets; `without` leaves out kinds of edges: lambda, seam, molecules (all of them) or one.
@@ -101,7 +102,7 @@ class GraphLayer(nn.Module):
         x = x + self.dropout(heard)
         return x + self.dropout(self.own(self.before_own(x))), share
 
-
+# %% ../nbs/03b_graph.ipynb #3aca1c1d
 class AirsEncoder(nn.Module):
     """Nodes (batch, 283, features) to the planet's latent (batch, d_model), the nodes' (batch, 283, d_model), and the
     attention of each layer, (batch, E, heads), over the edges of `graph`.

@@ -31,7 +31,7 @@ CHANNELS = (
 )
 SLOW, MOST = 15, 6.0  # steps averaged over; the largest value given to the network
 
-
+# %% ../nbs/03a_mamba.ipynb #3e152f82
 def fgs1_inputs(white: Mapping[str, np.ndarray], fit: Mapping[str, np.ndarray], visit: int) -> np.ndarray:
     """What the encoder sees of one visit, (T, 9) as `CHANNELS`, from features `fgs1_white` and a `transit` artifact."""
     of_visit, fitted = white["visit"] == visit, (fit["visit"] == visit) & (fit["channel"] == 0)

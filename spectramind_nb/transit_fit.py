@@ -282,7 +282,7 @@ def with_common_noise(problem: Problem, state: State, at: Sequence[Linearised]) 
         series, known = white_residual(state, number, block, linear)
         colour = noise_colour(series[state.time_weight[number] > 0], known if block.is_airs else None)
         colours.append(colour)
-        if not block.is_airs and colour.red:
+        if not block.is_airs:
             variance[number] = state.variance[number] * min(colour.white / known, 1.0)
         places = problem.layout.of(block, "noise")
         excess = colour.covariance(len(series), known if block.is_airs else np.inf)

@@ -39,7 +39,7 @@ def test_jumps_are_believed_where_they_are() -> None:
 def test_colours_are_told_apart() -> None:
     rng = np.random.default_rng(1)
     white = [noise_colour(rng.normal(size=STEPS), 1.0) for _ in range(40)]
-    assert np.mean([colour.red > 0 for colour in white]) < 0.1 and np.mean([c.white for c in white]) < 1.1
+    assert np.mean([colour.red for colour in white]) < 0.05 and np.mean([c.white for c in white]) < 1.1
     flicker = [noise_colour(1.5 * rng.normal(size=STEPS), 1.0).white for _ in range(40)]
     assert np.mean(flicker) == pytest.approx(1.5**2, rel=0.1)
     reds = []
@@ -50,6 +50,7 @@ def test_colours_are_told_apart() -> None:
         reds.append(noise_colour(rng.normal(size=STEPS) + 1.5 * walk, 1.0))
     tails = [colour.red * (1 - colour.memory**2) for colour in reds]  # far above the frequency where it flattens
     assert np.median(tails) == pytest.approx(1.5**2 * (1 - 0.9**2), rel=0.3)
+    assert np.median([colour.red for colour in reds]) > 20 * np.median([colour.red for colour in white])
 
 
 def test_noise_directions_hold_all_that_noise_does_to_a_fit() -> None:

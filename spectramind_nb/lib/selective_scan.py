@@ -57,7 +57,8 @@ def exp_of_negative(x: Any) -> Any:  # float32
 
 # %% ../../nbs/lib/selective_scan.ipynb #bf0f6ce8
 @numba.njit(parallel=True, **_FAST)
-def _forward(u: Any, delta: Any, a: Any, b: Any, c: Any, y: Any, kept: Any) -> None:
+def _forward(inputs: Any, y: Any, kept: Any) -> None:
+    u, delta, a, b, c = inputs
     batch, steps, channels = u.shape
     states, tiles = a.shape[0], (channels + TILE - 1) // TILE
     for job in numba.prange(batch * tiles):
@@ -83,40 +84,41 @@ def _forward(u: Any, delta: Any, a: Any, b: Any, c: Any, y: Any, kept: Any) -> N
 
 # %% ../../nbs/lib/selective_scan.ipynb #896e77a0
 @numba.njit(inline="always", **_FAST)
-def _back_one(
-    g: Any, out: Any, step: Any, taken: Any, keep: Any, rate: Any, h: Any, before: Any, b_n: Any, c_n: Any, sums: Any
-) -> Any:
-    """One state of a tile, one step back in time; adds to `sums` (to input, to step, to rate) and gives those to B and
-    to C.
+def _again(inputs: Any, to_y: Any, rate: Any, place: Any, span: Any, h: Any, keep: Any, rows: Any) -> None:
+    """States `h` (KEEP + 1, N, TILE), what they keep, and rows of step, intake and gradient of the output (3, KEEP,
+    TILE), of a few steps from their first state.
     """
+    u, delta, _, b, _ = inputs
+    i, low, width = place
+    for k, t in enumerate(range(*span)):
+        for j in range(width):
+            rows[0, k, j] = delta[i, t, low + j]
+            rows[1, k, j] = rows[0, k, j] * u[i, t, low + j]
+            rows[2, k, j] = to_y[i, t, low + j]
+        for n in range(len(rate)):
+            for j in range(TILE):
+                keep[k, n, j] = exp_of_negative(rows[0, k, j] * rate[n, j])
+                h[k + 1, n, j] = keep[k, n, j] * h[k, n, j] + rows[1, k, j] * b[i, t, n]
+
+
+@numba.njit(inline="always", **_FAST)
+def _one_back(g: Any, rows: Any, keep: Any, rate: Any, h: Any, before: Any, b_n: Any, c_n: Any, sums: Any) -> Any:
+    """One state of a tile, one step back in time; adds to `sums` (to input, to step) and gives those to B and to C."""
     to_b, to_c = np.float32(0), np.float32(0)
     for j in range(TILE):
-        now = g[j] + c_n * out[j]
-        to_c += out[j] * h[j]
-        to_b += now * taken[j]
+        now = g[j] + c_n * rows[2, j]
+        to_c += rows[2, j] * h[j]
+        to_b += now * rows[1, j]
         sums[0, j] += now * b_n
-        now *= keep[j]
-        g[j] = now
-        sums[1, j] += now * before[j] * rate[j]
-        sums[2, j] = now * before[j] * step[j]
+        g[j] = now * keep[j]
+        sums[1, j] += g[j] * before[j] * rate[j]
     return to_b, to_c
 
-
+# %% ../../nbs/lib/selective_scan.ipynb #6641a63f
 @numba.njit(parallel=True, **_FAST)
-def _backward(
-    to_y: Any,
-    u: Any,
-    delta: Any,
-    a: Any,
-    b: Any,
-    c: Any,
-    kept: Any,
-    to_u: Any,
-    to_delta: Any,
-    to_a: Any,
-    to_b: Any,
-    to_c: Any,
-) -> None:
+def _backward(to_y: Any, inputs: Any, kept: Any, found: Any) -> None:
+    u, _, a, b, c = inputs
+    to_u, to_delta, to_a, to_b, to_c = found
     batch, steps, channels = u.shape
     states, tiles = a.shape[0], (channels + TILE - 1) // TILE
     for job in numba.prange(batch * tiles):
@@ -124,49 +126,27 @@ def _backward(
         width = min(TILE, channels - low)
         rate, g = np.zeros((states, TILE), np.float32), np.zeros((states, TILE), np.float32)
         h, keep = np.zeros((KEEP + 1, states, TILE), np.float32), np.zeros((KEEP, states, TILE), np.float32)
-        step, taken, out = (
-            np.zeros((KEEP, TILE), np.float32),
-            np.zeros((KEEP, TILE), np.float32),
-            np.zeros((KEEP, TILE), np.float32),
-        )
-        sums, own = np.zeros((3, TILE), np.float32), np.zeros((states, TILE), np.float32)
+        rows, sums, own = np.zeros((3, KEEP, TILE), np.float32), np.zeros((2, TILE), np.float32), np.zeros_like(rate)
         rate[:, :width] = a[:, low : low + width]
         for first in range((steps - 1) // KEEP * KEEP, -1, -KEEP):
+            last = min(first + KEEP, steps)
             h[0] = kept[job, first // KEEP]
-            for k in range(min(KEEP, steps - first)):
-                for j in range(width):
-                    step[k, j] = delta[i, first + k, low + j]
-                    taken[k, j] = step[k, j] * u[i, first + k, low + j]
-                    out[k, j] = to_y[i, first + k, low + j]
-                for n in range(states):
-                    for j in range(TILE):
-                        keep[k, n, j] = exp_of_negative(step[k, j] * rate[n, j])
-                        h[k + 1, n, j] = keep[k, n, j] * h[k, n, j] + taken[k, j] * b[i, first + k, n]
-            for k in range(min(KEEP, steps - first) - 1, -1, -1):
-                t = first + k
+            _again(inputs, to_y, rate, (i, low, width), (first, last), h, keep, rows)
+            for t in range(last - 1, first - 1, -1):
+                k = t - first
                 sums[:] = np.float32(0)
                 for n in range(states):
-                    to_b[tile, i, t, n], to_c[tile, i, t, n] = _back_one(
-                        g[n],
-                        out[k],
-                        step[k],
-                        taken[k],
-                        keep[k, n],
-                        rate[n],
-                        h[k + 1, n],
-                        h[k, n],
-                        b[i, t, n],
-                        c[i, t, n],
-                        sums,
+                    to_b[tile, i, t, n], to_c[tile, i, t, n] = _one_back(
+                        g[n], rows[:, k], keep[k, n], rate[n], h[k + 1, n], h[k, n], b[i, t, n], c[i, t, n], sums
                     )
                     for j in range(TILE):
-                        own[n, j] += sums[2, j]
+                        own[n, j] += g[n, j] * h[k, n, j] * rows[0, k, j]
                 for j in range(width):
-                    to_u[i, t, low + j] = sums[0, j] * step[k, j]
+                    to_u[i, t, low + j] = sums[0, j] * rows[0, k, j]
                     to_delta[i, t, low + j] = sums[0, j] * u[i, t, low + j] + sums[1, j]
         to_a[i, :, low : low + width] = own[:, :width]
 
-# %% ../../nbs/lib/selective_scan.ipynb #6641a63f
+# %% ../../nbs/lib/selective_scan.ipynb #6d3fc82d
 class _Compiled(torch.autograd.Function):
     """The compiled scan, as a function with a gradient."""
 
@@ -176,7 +156,7 @@ class _Compiled(torch.autograd.Function):
         rate, (batch, steps, channels) = np.ascontiguousarray(a.T), u.shape
         y, tiles = np.empty_like(u), -(-channels // TILE)
         kept = np.empty((batch * tiles, -(-steps // KEEP), len(rate), TILE), np.float32)
-        _forward(u, delta, rate, b, c, y, kept)
+        _forward((u, delta, rate, b, c), y, kept)
         ctx.save_for_backward(*inputs)
         ctx.kept = kept
         return torch.from_numpy(y).to(inputs[0].dtype)
@@ -189,7 +169,8 @@ class _Compiled(torch.autograd.Function):
         rate, tiles = np.ascontiguousarray(a.T), -(-u.shape[2] // TILE)
         to_u, to_delta, to_a = np.empty_like(u), np.empty_like(u), np.empty((len(u), *rate.shape), np.float32)
         to_b, to_c = np.empty((tiles, *b.shape), np.float32), np.empty((tiles, *c.shape), np.float32)
-        _backward(to_y.float().contiguous().numpy(), u, delta, rate, b, c, ctx.kept, to_u, to_delta, to_a, to_b, to_c)
+        given = (u, delta, rate, b, c)
+        _backward(to_y.float().contiguous().numpy(), given, ctx.kept, (to_u, to_delta, to_a, to_b, to_c))
         found = (to_u, to_delta, to_a.sum(axis=0).T, to_b.sum(axis=0), to_c.sum(axis=0))
         return tuple(torch.from_numpy(np.ascontiguousarray(g)).to(x.dtype) for g, x in zip(found, inputs, strict=True))
 

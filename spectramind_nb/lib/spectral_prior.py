@@ -165,8 +165,8 @@ def amplitude_law(log_amplitude: np.ndarray, scale: np.ndarray, kind: np.ndarray
     )
 
 # %% ../../nbs/lib/spectral_prior.ipynb #c7940eec
-UNLIKE_SHARE = 0.05
-UNLIKE_REST = 0.3  # of the variance of a normalised shape, along no known direction
+UNLIKE_SHARE = 0.15
+UNLIKE_REST = 1.0  # of the variance of a normalised shape, along no known direction
 UNLIKE_SEAM = 1.5  # rms of the FGS1 offset, over that of known shapes
 
 
