@@ -1042,6 +1042,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                             'spectramind_nb.transit_fit.local_prior': ( 'transit_fit.html#local_prior',
                                                                                         'spectramind_nb/transit_fit.py'),
                                             'spectramind_nb.transit_fit.moved': ('transit_fit.html#moved', 'spectramind_nb/transit_fit.py'),
+                                            'spectramind_nb.transit_fit.near_neighbours': ( 'transit_fit.html#near_neighbours',
+                                                                                            'spectramind_nb/transit_fit.py'),
                                             'spectramind_nb.transit_fit.noise_quality': ( 'transit_fit.html#noise_quality',
                                                                                           'spectramind_nb/transit_fit.py'),
                                             'spectramind_nb.transit_fit.report': ( 'transit_fit.html#report',

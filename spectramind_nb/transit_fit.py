@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['GUESS_LIMB', 'OWN_START', 'BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'LEAST_SCALE', 'BIN_SHRINKAGE', 'ROUNDS',
-           'slide_transit', 'first_guesses', 'Problem', 'State', 'Equations', 'scatter', 'set_up', 'local_prior',
-           'data_equations', 'with_priors', 'equations', 'moved', 'descend', 'held', 'reweighed', 'white_residual',
-           'with_common_noise', 'white_functions', 'with_own_drift', 'weigh_drifts', 'averaged', 'Depths', 'Fit',
-           'starts', 'rough_fit', 'converge', 'fit_planet', 'noise_quality', 'geometry_quality', 'report']
+           'slide_transit', 'first_guesses', 'Problem', 'State', 'Equations', 'scatter', 'near_neighbours', 'set_up',
+           'local_prior', 'data_equations', 'with_priors', 'equations', 'moved', 'descend', 'held', 'reweighed',
+           'white_residual', 'with_common_noise', 'white_functions', 'with_own_drift', 'weigh_drifts', 'averaged',
+           'Depths', 'Fit', 'starts', 'rough_fit', 'converge', 'fit_planet', 'noise_quality', 'geometry_quality',
+           'report']
 
 # %% ../nbs/02b_transit_fit.ipynb #4f87ecfc
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from .lib.instrument import N_BINS, VISIT_HOURS
 from .lib.light_curve import Orbit, transit
@@ -136,6 +138,12 @@ def scatter(block: Block) -> float:
     return max(1.0, float(np.median(z**2)) / 0.4549)
 
 
+def near_neighbours(block: Block) -> np.ndarray:  # bool, (T, B)
+    """Points that lie near the median of nine about them: a frame that went wrong may not lead the first steps."""
+    away = np.abs(block.flux - median_filter(block.flux, size=(9, 1)))
+    return np.asarray(away <= 8 * 1.4826 * np.median(away, axis=0))
+
+
 def set_up(
     blocks: Sequence[Block], star: Mapping[str, float], start: Sequence[tuple[float, float]], options: FitOptions
 ) -> tuple[Problem, State]:
@@ -155,7 +163,7 @@ def set_up(
         np.tile(OWN_START**2 * np.eye(OWN_ORDER), (len(start), N_BINS, 1, 1)),
         [block.variance * scatter(block) for block in blocks],
         np.full(N_BINS, 1e-6),
-        [np.ones(block.flux.shape, bool) for block in blocks],
+        [near_neighbours(block) for block in blocks],
         [block.time_weight for block in blocks],
         [None] * len(blocks),
     )
