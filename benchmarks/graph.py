@@ -9,13 +9,11 @@ take turns, and the median counts.
 
 import argparse
 import json
-import time
-from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
+from turns import take_turns
 
 from spectramind_nb.graph import spectral_graph
 from spectramind_nb.lib.graph_attention import SharedGATv2
@@ -53,30 +51,9 @@ def main() -> None:
             h = torch.relu(layer(h, large, repeated))
         return h.unflatten(0, x.shape[:2])
 
-    def timed(forward: Callable[[], Tensor], layers: nn.Module) -> tuple[float, list[Tensor]]:
-        if x.is_cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        y = forward()
-        found = [y, *torch.autograd.grad(y.square().mean(), list(layers.parameters()))]
-        if x.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start, [value.detach() for value in found]
-
-    seconds: dict[str, list[float]] = {"ours": [], "pyg": []}
-    for turn in range(a.repeats + 1):
-        mine, found = timed(by_array, ours)
-        theirs, expected = timed(by_large_graph, stock)
-        if turn:  # the first compiles and touches memory
-            seconds["ours"].append(mine)
-            seconds["pyg"].append(theirs)
-        else:
-            off = max(float((p - q).abs().max() / q.abs().max()) for p, q in zip(found, expected, strict=True))
-            print(f"output and gradients differ by at most {off:.1e} of the largest value")
-    middle = {name: median(values) for name, values in seconds.items()}
+    contenders = {"ours": (by_array, [*ours.parameters()]), "pyg": (by_large_graph, [*stock.parameters()])}
     print(f"{a.planets} planets, {len(edges)} edges, {a.layers} layers of {features} on {a.device}")
-    for name, value in middle.items():
-        print(f"{name:5s} {value:8.3f} s   {value / middle['ours']:5.1f} x ours")
+    middle = take_turns(contenders, "pyg", a.repeats)
     print(json.dumps({"times_faster_than_pyg_batch": round(middle["pyg"] / middle["ours"], 2)}))
 
 

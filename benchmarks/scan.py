@@ -11,12 +11,12 @@ goes forward and backward, less what it held before; the inputs are not counted.
 import argparse
 import json
 import resource
-import time
 from collections.abc import Callable
-from statistics import median
+from functools import partial
 
 import torch
 from torch import Tensor
+from turns import take_turns, timed
 
 from spectramind_nb.lib.selective_scan import engine_for, scan_loop, selective_scan
 
@@ -39,24 +39,9 @@ def inputs_of(batch: int, steps: int, channels: int, states: int, device: str) -
     return [x.to(device).requires_grad_() for x in given]
 
 
-def once(scan: Scan, given: list[Tensor], weight: Tensor) -> tuple[float, list[Tensor]]:
-    """Seconds of one pass forward and back, and what came out."""
-
-    def wait() -> None:
-        if weight.is_cuda:
-            torch.cuda.synchronize()
-
-    wait()
-    start = time.perf_counter()
-    y = scan(*given)
-    found = [y, *torch.autograd.grad((y * weight).sum(), given)]
-    wait()
-    return time.perf_counter() - start, [x.detach() for x in found]
-
-
-def peak_mb(weight: Tensor) -> float:
+def peak_mb(x: Tensor) -> float:
     """Most memory so far, in MB."""
-    if weight.is_cuda:
+    if x.is_cuda:
         return torch.cuda.max_memory_allocated() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
@@ -69,30 +54,17 @@ def main() -> None:
     a = parser.parse_args()
     torch.manual_seed(1)
     small = inputs_of(1, 32, 32, a.states, a.device)
-    once(selective_scan, small, torch.ones_like(small[0]))  # compiles
+    timed((partial(selective_scan, *small), small))  # compiles
     given = inputs_of(a.batch, a.steps, a.channels, a.states, a.device)
-    weight = torch.randn_like(given[0])
-    before = peak_mb(weight)
-    once(selective_scan, given, weight)
-    used = peak_mb(weight) - before
+    before = peak_mb(given[0])
+    timed((partial(selective_scan, *given), given))
+    used = peak_mb(given[0]) - before
 
     scans: dict[str, Scan] = {"ours": selective_scan, "loop": scan_loop, "mambapy": mambapy_scan}
-    if weight.is_cuda:
-        scans |= {"doubling": lambda *x: selective_scan(*x, engine="doubling")}
-    seconds: dict[str, list[float]] = {name: [] for name in scans}
-    reference = once(scan_loop, given, weight)[1]
-    for turn in range(a.repeats + 1):
-        for name, scan in scans.items():
-            took, found = once(scan, given, weight)
-            if turn:  # the first touches memory
-                seconds[name].append(took)
-            else:
-                off = max(float((x - y).abs().max() / y.abs().max()) for x, y in zip(found, reference, strict=True))
-                print(f"{name}: output and gradients differ from the loop by at most {off:.1e} of the largest value")
-    middle = {name: median(values) for name, values in seconds.items()}
-    print(f"engine {engine_for(weight)} on {a.device}, {torch.get_num_threads()} threads, {a.repeats} turns")
-    for name, value in middle.items():
-        print(f"{name:10s} {value:8.4f} s   {value / middle['ours']:6.1f} x ours")
+    if given[0].is_cuda:
+        scans["doubling"] = partial(selective_scan, engine="doubling")
+    print(f"engine {engine_for(given[0])} on {a.device}, {torch.get_num_threads()} threads, {a.repeats} turns")
+    middle = take_turns({name: (partial(scan, *given), given) for name, scan in scans.items()}, "loop", a.repeats)
     figures = {f"times_faster_than_{name}": round(middle[name] / middle["ours"], 2) for name in scans if name != "ours"}
     print(json.dumps(figures | {"peak_mb": round(used, 1)}))
 

@@ -21,6 +21,8 @@ with warnings.catch_warnings():  # of progress bars that a notebook might show
     warnings.simplefilter("ignore")
     from torch_geometric.nn import GATv2Conv
 
+from .selective_scan import may_compile
+
 # %% ../../nbs/lib/graph_attention.ipynb #929343f7
 @dataclass(frozen=True)
 class Topology:
@@ -193,8 +195,7 @@ class SharedGATv2(GATv2Conv):
         parts = (self.heads, self.out_channels)
         left, right = (linear(x).unflatten(-1, parts) for linear in (self.lin_l, self.lin_r))
         edge = self.lin_edge(edges).unflatten(-1, parts)
-        exported = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        fast = x.device.type == "cpu" and x.dtype != torch.float64 and not exported
-        attend = attend_compiled if self.engine == "compiled" or (self.engine == "auto" and fast) else attend_plain
+        compiled = may_compile(x) if self.engine == "auto" else self.engine == "compiled"
+        attend = attend_compiled if compiled else attend_plain
         y, share = attend(left, right, edge, self.att[0], self.negative_slope, topology)
         return y.flatten(-2) + self.bias, share

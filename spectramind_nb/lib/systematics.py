@@ -57,8 +57,8 @@ class Colour:
     """Noise of a time series in excess of what is known: white, and red with an exponential memory."""
 
     white: float  # variance of a step, known part included
-    red: float = 0.0  # variance
-    memory: float = 0.0  # correlation from one step to the next
+    red: float  # variance
+    memory: float  # correlation from one step to the next
 
     def covariance(self, steps: int, known: float) -> np.ndarray:  # (steps, steps)
         """Covariance in excess of the `known` variance of a step."""
