@@ -32,10 +32,10 @@ from spectramind_nb.lib.normal_equations import (
 )
 from spectramind_nb.lib.systematics import (
     Colour,
+    common_directions,
     drift_priors,
-    find_step,
+    expected_jumps,
     noise_colour,
-    noise_directions,
     not_negative,
     own_drift_covariance,
 )
@@ -287,22 +287,21 @@ def with_common_noise(problem: Problem, state: State, at: Sequence[Linearised]) 
     """The state with noise that bins share let in; the colour of each block's white light."""
     std, shared, noise, variance, colours = state.std.copy(), state.shared.copy(), [], list(state.variance), []
     for number, (block, linear) in enumerate(zip(problem.blocks, at, strict=True)):
+        places, before = problem.layout.of(block, "noise"), state.noise[number]
         series, known = white_residual(state, number, block, linear)
-        colour = noise_colour(series[state.time_weight[number] > 0], known if block.is_airs else None)
-        colours.append(colour)
+        if before is not None:
+            series += before @ state.shared[places]
+        functions, used = white_functions(problem, linear), state.time_weight[number] > 0
+        least = known if block.is_airs else None
+        mean, jumps = expected_jumps(series, functions, noise_colour(series[used], least).white)
+        colour = noise_colour((series - mean)[used], least)
         if not block.is_airs:
             variance[number] = state.variance[number] * min(colour.white / known, 1.0)
-        places = problem.layout.of(block, "noise")
         excess = colour.covariance(len(series), known if block.is_airs else np.inf)
-        functions, before = white_functions(problem, linear), state.noise[number]
-        taken = 0 if before is None else before @ state.shared[places]
-        jump = find_step(series + taken, functions, colour.white)
-        directions, size = noise_directions(functions, excess, NOISE_TERMS)
-        if jump.any():
-            size[-1] = np.linalg.norm(jump)
-            directions[:, -1] = jump / size[-1]
-        std[places], shared[places] = size, 0
-        noise.append(directions if size.any() else None)
+        directions, std[places] = common_directions(functions, excess, jumps, NOISE_TERMS)
+        shared[places] = 0
+        noise.append(directions)
+        colours.append(colour)
     return replace(state, std=std, shared=shared, noise=noise, variance=variance), colours
 
 # %% ../nbs/02b_transit_fit.ipynb #337c96be

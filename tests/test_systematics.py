@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from spectramind_nb.lib.systematics import (
+    JUMP_ODDS,
+    JUMPS,
+    common_directions,
     drift_priors,
-    find_step,
+    expected_jumps,
     noise_colour,
     noise_directions,
     not_negative,
@@ -27,13 +30,31 @@ def test_priors_of_the_drift_fall_off() -> None:
     assert drift_priors((1e-4,), (0.5, 1.0), ()).shape == (2, 8, 1)
 
 
-def test_jumps_are_believed_where_they_are() -> None:
+def test_jumps_are_expected_where_they_are() -> None:
     rng = np.random.default_rng(0)
-    quiet = [find_step(residual(rng.normal(size=STEPS)), CURVES, 1.0).any() for _ in range(200)]
-    assert np.mean(quiet) < 0.05
+    quiet = [expected_jumps(residual(rng.normal(size=STEPS)), CURVES, 1.0)[0] for _ in range(200)]
+    assert np.sqrt(np.mean(np.square(quiet))) < 0.1
     for place in (100, 170, 320):
-        jump = find_step(residual(rng.normal(size=STEPS) + 2.5 * (np.arange(STEPS) >= place)), CURVES, 1.0)
-        assert jump[-1] == pytest.approx(2.5, abs=0.8) and abs(int(np.argmax(jump != 0)) - place) <= 6
+        jump, factor = expected_jumps(residual(rng.normal(size=STEPS) + 2.5 * (np.arange(STEPS) >= place)), CURVES, 1.0)
+        assert jump[-1] - jump[0] == pytest.approx(2.5, abs=0.8) and abs(int(np.argmax(jump > 1.25)) - place) <= 6
+        assert np.linalg.norm(factor[-1]) == pytest.approx(2.5, abs=0.8)
+
+
+def test_jumps_make_the_widths_that_they_need() -> None:
+    """Of jumps drawn as they are expected, the errors of a dip's depth are as large as stated."""
+    rng, z = np.random.default_rng(6), []
+    dipped = np.column_stack([np.abs(np.arange(STEPS) - 190) < 70, CURVES[:, 2:]])
+    for _ in range(400):
+        size = rng.choice(JUMPS) * rng.normal() if rng.random() < JUMP_ODDS else 0.0
+        series = rng.normal(size=STEPS) + size * (np.arange(STEPS) >= rng.integers(STEPS))
+        left = series - dipped @ np.linalg.lstsq(dipped, series, rcond=None)[0]
+        _, factor = expected_jumps(left, dipped, 1.0)
+        directions, std = common_directions(dipped, np.zeros((STEPS, STEPS)), factor, 12)
+        design = np.hstack([dipped, directions])
+        prior = np.diag(np.concatenate([np.zeros(dipped.shape[1]), 1 / np.maximum(std, 1e-9) ** 2]))
+        covariance = np.linalg.inv(design.T @ design + prior)
+        z.append((covariance @ design.T @ series)[0] / np.sqrt(covariance[0, 0]))
+    assert 0.85 < np.std(z) < 1.15
 
 
 def test_colours_are_told_apart() -> None:
