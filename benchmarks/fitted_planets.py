@@ -28,8 +28,9 @@ from spectramind_nb.lib.simulator import FRAME_COUNTS
 from spectramind_nb.lib.simulator_bank import Bank, make_bank, read_bank
 from spectramind_nb.lib.simulator_sky import Planet, World, observe, physics, planet_stream
 from spectramind_nb.training import Fits
-from spectramind_nb.transit_fit import fit_planet
-from spectramind_nb.transit_model import FitOptions, blocks_of
+from spectramind_nb.transit import white_light
+from spectramind_nb.transit_fit import Fit, fit_planet
+from spectramind_nb.transit_model import Block, FitOptions, blocks_of
 
 Features = dict[str, dict[str, np.ndarray]]
 KINDS = ("train", "calib", "test", "ood", "bank", "ood_bank")
@@ -154,28 +155,56 @@ def simulated(seed: int, number: int, world: World, ood: bool, stress: str) -> t
 # Fits.
 
 
+GUIDE = ("time", "flux", "model", "drift", "centroid row", "centroid column", "jitter row", "jitter column")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a network sees of a planet beside depths: FGS1's first visit as `GUIDE`, and the star's brightness."""
+
+    guide: np.ndarray  # (T, 8)
+    baseline: np.ndarray  # log10 of the flux out of transit, electrons a step, (283,)
+
+
 @dataclass(frozen=True)
 class Fitted:
-    """Depths of one planet, their covariance as the transit fit gives it, and the time it took."""
+    """Depths of one planet, their covariance as the transit fit gives it, the time it took, and curves where kept."""
 
     depth: np.ndarray
     noise_variance: np.ndarray
     nuisance: np.ndarray
     quality: dict[str, float]
     seconds: float
+    curves: Curves | None = None
+
+
+def baseline_of(bins: Mapping[str, np.ndarray]) -> np.ndarray:  # (283,)
+    """log10 of the median flux of each bin."""
+    return np.log10(np.nanmedian(np.where(bins["flux"] > 0, bins["flux"], np.nan), axis=0)).astype(np.float32)
+
+
+def curves_of(features: Features, blocks: Sequence[Block], fit: Fit) -> Curves:
+    """Curves of the first visit."""
+    white, light = features["fgs1_white"], white_light(blocks, fit)
+    seen, fitted = white["visit"] == 0, (light["visit"] == 0) & (light["channel"] == 0)
+    parts = [white["time"][seen], *(light[f"white_{name}"][fitted] for name in GUIDE[1:4])]
+    guide = np.column_stack([*parts, white["centroid"][seen], white["jitter"][seen]])
+    return Curves(guide.astype(np.float32), baseline_of(features["airs_bins"]))
 
 
 def fitted(features: Features, star: Mapping[str, float], options: FitOptions) -> Fitted:
     """The transit fit; as in a run, the population's mean and spread for a planet that can't be fitted."""
     start = time.perf_counter()
     try:
-        fit = fit_planet(blocks_of(features), star, options)
+        blocks = blocks_of(features)
+        fit = fit_planet(blocks, star, options)
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
         print(f"a planet was not fitted: {error!r}", file=sys.stderr)
         flat, wide = np.full(N_BINS, DEFAULT_REFERENCE.mean), np.full((N_BINS, 1), DEFAULT_REFERENCE.std)
         return Fitted(flat, 1e-4 * wide[:, 0] ** 2, wide, {}, time.perf_counter() - start)
     seconds = time.perf_counter() - start
-    return Fitted(fit.depth, fit.noise_variance, slim(fit.nuisance, fit.noise_variance), fit.quality, seconds)
+    nuisance, curves = slim(fit.nuisance, fit.noise_variance), curves_of(features, blocks, fit)
+    return Fitted(fit.depth, fit.noise_variance, nuisance, fit.quality, seconds, curves)
 
 
 def slim(nuisance: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
@@ -216,6 +245,15 @@ def floor_fit(rng: np.random.Generator, planet: Planet, features: Features) -> F
     return Fitted(depth, variance, np.zeros((N_BINS, 1)), {}, 0.0)
 
 
+def packed_curves(fits: Sequence[Fitted]) -> dict[str, np.ndarray]:
+    """Curves of fits as arrays of a file; nan where a planet was not fitted."""
+    kept = [fit.curves for fit in fits if fit.curves]
+    if not kept:
+        return {}
+    none = Curves(*(np.full_like(values, np.nan) for values in vars(kept[0]).values()))
+    return {name: np.array([vars(fit.curves or none)[name] for fit in fits]) for name in vars(none)}
+
+
 def packed(name: str, fits: Sequence[Fitted]) -> dict[str, np.ndarray]:
     """Fits as arrays of a file."""
     most = max(fit.nuisance.shape[1] for fit in fits)
@@ -238,14 +276,14 @@ def unpacked(name: str, arrays: Mapping[str, np.ndarray]) -> Fits:
     return Fits(arrays["number"], arrays[f"{name}_depth"], covariance, stars, quality)
 
 
-def fit_part(path: Path, seed: int, worlds: Mapping[int, World], ood: bool, stress: str) -> None:
-    """Fit some planets of a bank in every way, and write the file `path`; under stress in the plain way alone."""
+def fit_part(path: Path, seed: int, worlds: Mapping[int, World], ood: bool, stress: str, yardsticks: bool) -> None:
+    """Fit some planets of a bank in the plain way, and as the yardsticks do where asked to; write the file `path`."""
     found: dict[str, list[Fitted]] = {name: [] for name in ("flat", "plain", "simulator", "floor")}
     for number, world in worlds.items():
         planet, features = simulated(seed, number, world, ood, stress)
         star = planet.system.row()
         found["plain"].append(fitted(features, star, FitOptions()))
-        if not stress:
+        if yardsticks:
             found["flat"].append(flat_fit(features, star))
             found["simulator"].append(fitted(features, star, FitOptions.of_simulator()))
             found["floor"].append(floor_fit(planet_stream(seed, "bank", number, 4), planet, features))
@@ -256,6 +294,7 @@ def fit_part(path: Path, seed: int, worlds: Mapping[int, World], ood: bool, stre
     }
     for name in (name for name, fits in found.items() if fits):
         arrays |= packed(name, found[name])
+    arrays |= packed_curves(found["plain"])
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
@@ -275,15 +314,17 @@ def made_by() -> str:
 def fit_kind(
     pool: ProcessPoolExecutor, setting: Setting, kind: str, bank: Bank, planets: int, stress: str = ""
 ) -> list[Path]:
-    """Files with the fits of the first `planets` of a bank; those not kept yet are made."""
+    """Files with the fits of the first `planets` of a bank; those not kept yet are made. Training planets and those
+    under stress are fitted in the plain way alone.
+    """
     folder = setting.folder / f"fits_{setting.seed}_{physics()['physics']}_{made_by()}"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = []
+    jobs, yardsticks = [], not stress and kind in ("calib", "test", "ood")
     for start in range(0, planets, PART):
         span = range(start, min(start + PART, planets))
         path = folder / f"{kind}_{stress.replace(' ', '_')}_{span.start:05d}_{span.stop:05d}.npz"
         worlds = {number: bank.world(number) for number in span}
-        jobs.append((path, setting.seed_of(kind), worlds, kind.startswith("ood"), stress))
+        jobs.append((path, setting.seed_of(kind), worlds, kind.startswith("ood"), stress, yardsticks))
     missing = [job for job in jobs if not job[0].exists()]
     side_by_side(pool, f"parts of {PART} fits, {kind} {stress}", fit_part, missing)
     return [job[0] for job in jobs]

@@ -285,7 +285,8 @@ def white_residual(state: State, number: int, block: Block, linear: Linearised) 
 # %% ../nbs/02b_transit_fit.ipynb #5e441d32
 def with_common_noise(problem: Problem, state: State, at: Sequence[Linearised]) -> tuple[State, list[Colour]]:
     """The state with noise that bins share let in; the colour of each block's white light."""
-    std, shared, noise, variance, colours = state.std.copy(), state.shared.copy(), [], list(state.variance), []
+    std, shared, variance, colours = state.std.copy(), state.shared.copy(), list(state.variance), []
+    noise: list[np.ndarray | None] = []
     for number, (block, linear) in enumerate(zip(problem.blocks, at, strict=True)):
         places, before = problem.layout.of(block, "noise"), state.noise[number]
         series, known = white_residual(state, number, block, linear)
