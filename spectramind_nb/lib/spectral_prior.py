@@ -6,8 +6,8 @@
 __all__ = ['MIN_SPECTRA', 'KIND_RANK', 'MOST_KINDS', 'PER_KIND', 'GRID', 'BORROWED', 'UNLIKE_SHARE', 'UNLIKE_REST', 'UNLIKE_SEAM',
            'MOST_SPECTRA', 'NEGLIGIBLE', 'AmplitudeLaw', 'SpectralPrior', 'log_scale', 'normalised_shapes',
            'principal_components', 'kinds_of', 'held_out_rest', 'matern52', 'fit_gp', 'amplitude_law', 'with_unlike',
-           'learn_prior', 'learn_shapes', 'Posterior', 'Whitened', 'whiten', 'Members', 'members_of', 'combine',
-           'write_prior', 'read_prior']
+           'learn_prior', 'learn_shapes', 'Posterior', 'Whitened', 'whiten', 'Members', 'members_of', 'all_members',
+           'combine', 'write_prior', 'read_prior']
 
 # %% ../../nbs/lib/spectral_prior.ipynb #6315aaf2
 from collections.abc import Mapping
@@ -255,42 +255,59 @@ class Posterior:
     covariance: np.ndarray  # (283, 283)
     amplitude: float  # posterior mean of s, (Rp/Rs)^2
     log_evidence: float
+    kinds: np.ndarray  # probabilities of the kinds, (K,)
 
 
 @dataclass(frozen=True)
 class Whitened:
-    """A planet in the basis in which its noise is the identity and the correlation of the rest diagonal."""
+    """The prior in a basis in which a planet's noise is the identity and the correlation of the rest diagonal."""
 
-    basis: np.ndarray  # back to depths, (283, 283)
+    factor: np.ndarray  # Cholesky factor of the noise's covariance, (283, 283)
+    rotation: np.ndarray  # (283, 283)
     strength: np.ndarray  # the correlation's diagonal, (283,)
-    offset: np.ndarray  # depths about the prior's mean, (283,)
     centres: np.ndarray  # (K, 283)
     low_rank: np.ndarray  # level, then components; r + 2 of each kind, (K, 283, r + 2)
 
+    def into(self, depths: np.ndarray) -> np.ndarray:
+        """Depths (n, 283) in this basis."""
+        return solve_triangular(self.factor, depths.T, lower=True).T @ self.rotation
 
-def whiten(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray) -> Whitened:
-    """Depths (283,), their covariance (283, 283) and the prior in the basis of `Whitened`."""
+    @property
+    def basis(self) -> np.ndarray:  # (283, 283)
+        """Back to depths."""
+        return self.factor @ self.rotation
+
+
+def whiten(prior: SpectralPrior, covariance: np.ndarray) -> Whitened:
+    """The prior in the basis of depths with a covariance (283, 283)."""
     factor = np.linalg.cholesky(covariance)
     half = solve_triangular(factor, prior.rest_correlation, lower=True)
     strength, rotation = eigh(solve_triangular(factor, half.T, lower=True), driver="evr", check_finite=False)
-    kinds = len(prior.shares)
+    kinds, empty = len(prior.shares), np.empty(0)
+    white = Whitened(factor, rotation, np.maximum(strength, 0), empty, empty)
     level = np.full((kinds, N_BINS, 1), prior.std_depth)
     low_rank = np.concatenate([level, prior.components], axis=2)
-    columns = [depth - prior.mean_depth, *prior.centres, *low_rank.transpose(0, 2, 1).reshape(-1, N_BINS)]
-    inside = solve_triangular(factor, np.array(columns).T, lower=True).T @ rotation
-    low_rank = inside[1 + kinds :].reshape(kinds, -1, N_BINS).transpose(0, 2, 1)
-    return Whitened(factor @ rotation, np.maximum(strength, 0), inside[0], inside[1 : 1 + kinds], low_rank)
+    inside = white.into(np.array([*prior.centres, *low_rank.transpose(0, 2, 1).reshape(-1, N_BINS)]))
+    low_rank = inside[kinds:].reshape(kinds, -1, N_BINS).transpose(0, 2, 1)
+    return replace(white, centres=inside[:kinds], low_rank=low_rank)
 
 # %% ../../nbs/lib/spectral_prior.ipynb #d6930b7e
 @dataclass(frozen=True)
 class Members:
-    """Gaussians of a mixture before data, at one planet; see above for D, B and S."""
+    """Gaussians of a mixture before data, at one planet's noise, in its basis; see above for D, B and S."""
 
-    log_weight: np.ndarray  # share times evidence, (M,)
+    log_share: np.ndarray  # less half the logarithm of the determinant of S, (M,)
+    kind: np.ndarray  # int, (M,)
     amplitude: np.ndarray  # (M,)
+    centre: np.ndarray  # (M, 283)
     shrink: np.ndarray  # diagonal of D^-1, (M, 283)
     low: np.ndarray  # B, (M, 283, r + 2)
-    residual: np.ndarray  # S^-1 times the offset from the mean, (M, 283)
+
+    def weigh(self, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (M, n), (M, n, 283)
+        """Log of share times evidence, and S^-1 times the distance from the centres, at offsets (n, 283)."""
+        away = offset - self.centre[:, None]
+        residual = self.shrink[:, None] * away - away @ self.low @ self.low.transpose(0, 2, 1)
+        return self.log_share[:, None] - 0.5 * (residual * away).sum(axis=2), residual
 
 
 def members_of(white: Whitened, prior: SpectralPrior, law: AmplitudeLaw, kind: int, amplitudes: np.ndarray) -> Members:
@@ -301,11 +318,17 @@ def members_of(white: Whitened, prior: SpectralPrior, law: AmplitudeLaw, kind: i
     shrunk = shrink[:, :, None] * columns
     triangle = np.linalg.cholesky(np.eye(columns.shape[2]) + columns.transpose(0, 2, 1) @ shrunk)
     low = shrunk @ np.linalg.inv(triangle).transpose(0, 2, 1)
-    offset = white.offset - a * white.centres[kind]
-    residual = shrink * offset - (low @ (low.transpose(0, 2, 1) @ offset[:, :, None]))[:, :, 0]
     determinant = np.log(shrink).sum(axis=1) - 2 * np.log(np.diagonal(triangle, axis1=1, axis2=2)).sum(axis=1)
-    evidence = 0.5 * (determinant - (residual * offset).sum(axis=1))
-    return Members(np.log(prior.shares[kind] * law.weights[kind]) + evidence, amplitudes, shrink, low, residual)
+    log_share = np.log(prior.shares[kind] * law.weights[kind]) + 0.5 * determinant
+    return Members(log_share, np.full(len(a), kind), amplitudes, a * white.centres[kind], shrink, low)
+
+
+def all_members(prior: SpectralPrior, covariance: np.ndarray, scale: float) -> tuple[Whitened, Members]:
+    """Members of all kinds at one noise, of a planet with this `log_scale`; of any planet where that isn't finite."""
+    law, scale = (prior.with_star, scale) if np.isfinite(scale) else (prior.without_star, 0.0)
+    white = whiten(prior, covariance)
+    kinds = [members_of(white, prior, law, kind, law.amplitudes(scale)) for kind in range(len(prior.shares))]
+    return white, Members(*(np.concatenate([getattr(kind, f.name) for kind in kinds]) for f in fields(Members)))
 
 # %% ../../nbs/lib/spectral_prior.ipynb #7a474b7e
 NEGLIGIBLE = 1e-5  # weight below which a member of the mixture is left out
@@ -318,25 +341,21 @@ def combine(
     row of the star table (see `log_scale`), without which the amplitude is taken to be any planet's.
     """
     scale = float(log_scale({} if star is None else star, depth[1:].mean()))
-    law, scale = (prior.with_star, scale) if np.isfinite(scale) else (prior.without_star, 0.0)
-    white = whiten(prior, depth, covariance)
-    amplitudes = law.amplitudes(scale)
-    kinds = [members_of(white, prior, law, kind, amplitudes) for kind in range(len(prior.shares))]
-    every = Members(*(np.concatenate([getattr(kind, f.name) for kind in kinds]) for f in fields(Members)))
-    log_evidence = logsumexp(every.log_weight)
-    weight = np.exp(every.log_weight - log_evidence)
+    white, members = all_members(prior, covariance, scale)
+    logs, residuals = (found[:, 0] for found in members.weigh(white.into(depth[None] - prior.mean_depth)))
+    log_evidence = logsumexp(logs)
+    weight = np.exp(logs - log_evidence)
+    kinds = np.bincount(members.kind, weight)
     kept = weight > NEGLIGIBLE
     weight = weight[kept] / weight[kept].sum()
-    residual = weight @ every.residual[kept]
+    residual = weight @ residuals[kept]
     root = np.sqrt(weight)[:, None]
-    spread = root * (every.residual[kept] - residual)
-    low = (root[:, :, None] * every.low[kept]).transpose(1, 0, 2).reshape(N_BINS, -1)
-    inner = np.diag(1 - weight @ every.shrink[kept]) + low @ low.T + spread.T @ spread
+    spread = root * (residuals[kept] - residual)
+    low = (root[:, :, None] * members.low[kept]).transpose(1, 0, 2).reshape(N_BINS, -1)
+    inner = np.diag(1 - weight @ members.shrink[kept]) + low @ low.T + spread.T @ spread
+    amplitude = float(weight @ members.amplitude[kept])
     return Posterior(
-        depth - white.basis @ residual,
-        white.basis @ inner @ white.basis.T,
-        float(weight @ every.amplitude[kept]),
-        float(log_evidence),
+        depth - white.basis @ residual, white.basis @ inner @ white.basis.T, amplitude, float(log_evidence), kinds
     )
 
 # %% ../../nbs/lib/spectral_prior.ipynb #bd53c513
