@@ -126,9 +126,11 @@ class AirsEncoder(nn.Module):
         self.layers = nn.ModuleList(GraphLayer(d_model, heads, dropout, engine) for _ in range(layers))
         self.norm, self.weigh = nn.LayerNorm(d_model), nn.Linear(d_model, 1)
 
-    def forward(self, nodes: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Shapes as of the class."""
+    def forward(self, nodes: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Shapes as of the class; `context`, which is added to all latents at the start, broadcasts against theirs."""
         x, shares = self.embed(nodes) + self.place, []
+        if context is not None:
+            x = x + context
         for layer in self.layers:
             x, share = layer(x, self.edges, self.graph.topology)
             shares.append(share)

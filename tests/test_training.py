@@ -16,6 +16,7 @@ from spectramind_nb.lib.spectral_prior import (
     AmplitudeLaw,
     SpectralPrior,
     combine,
+    combine_many,
     learn_prior,
     log_scale,
     read_prior,
@@ -402,3 +403,22 @@ def test_coverage_counts_what_is_inside() -> None:
     z = np.random.default_rng(5).normal(size=(2000, N_BINS))
     for level in (0.5, 0.68, 0.9):
         assert coverage(z, np.zeros_like(z), np.ones_like(z), level) == pytest.approx(level, abs=0.01)
+
+
+def test_many_spectra_at_once_are_as_one_by_one() -> None:
+    prior, rng = learn_prior(SPECTRA, STARS), np.random.default_rng(5)
+    depth = SPECTRA[:3] + rng.multivariate_normal(np.zeros(N_BINS), NOISE, 3)
+    scale = float(log_scale(STARS.iloc[0], depth[0, 1:].mean()))
+    found = combine_many(prior, depth, NOISE, scale)
+    for n, own in enumerate(depth):
+        star = STARS.iloc[0].to_dict()
+        star["Rs"] *= np.exp(scale - log_scale(star, own[1:].mean()))
+        one = combine(prior, own, NOISE, star)
+        airs = one.covariance[1:, 1:]
+        assert np.allclose(found.mean[n], one.mean, rtol=1e-7) and np.allclose(found.kinds[n], one.kinds, atol=1e-6)
+        assert found.log_evidence[n] == pytest.approx(one.log_evidence)
+        assert found.fgs1_variance[n] == pytest.approx(one.covariance[0, 0], rel=1e-3)
+        assert found.mean_variance[n] == pytest.approx(airs.mean(), rel=1e-3)
+        with_mean = found.mean_variance[n] + found.cross[n]
+        assert np.allclose(with_mean, airs.mean(axis=1), rtol=1e-3)
+        assert np.allclose(found.shape_variance[n] + 2 * with_mean - airs.mean(), np.diag(airs), rtol=1e-3)

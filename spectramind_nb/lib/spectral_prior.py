@@ -7,7 +7,7 @@ __all__ = ['MIN_SPECTRA', 'KIND_RANK', 'MOST_KINDS', 'PER_KIND', 'GRID', 'BORROW
            'MOST_SPECTRA', 'NEGLIGIBLE', 'AmplitudeLaw', 'SpectralPrior', 'log_scale', 'normalised_shapes',
            'principal_components', 'kinds_of', 'held_out_rest', 'matern52', 'fit_gp', 'amplitude_law', 'with_unlike',
            'learn_prior', 'learn_shapes', 'Posterior', 'Whitened', 'whiten', 'Members', 'members_of', 'all_members',
-           'combine', 'write_prior', 'read_prior']
+           'combine', 'Combined', 'combine_many', 'write_prior', 'read_prior']
 
 # %% ../../nbs/lib/spectral_prior.ipynb #6315aaf2
 from collections.abc import Mapping
@@ -357,6 +357,44 @@ def combine(
     return Posterior(
         depth - white.basis @ residual, white.basis @ inner @ white.basis.T, amplitude, float(log_evidence), kinds
     )
+
+# %% ../../nbs/lib/spectral_prior.ipynb #d93a6c88
+@dataclass(frozen=True)
+class Combined:
+    """Several spectra combined with a prior, in (Rp/Rs)^2, and the parts of their variances."""
+
+    mean: np.ndarray  # (n, 283)
+    fgs1_variance: np.ndarray  # (n,)
+    mean_variance: np.ndarray  # of the AIRS mean, (n,)
+    shape_variance: np.ndarray  # of each AIRS bin about the mean, (n, 282)
+    cross: np.ndarray  # covariance of the mean and each bin's shape, (n, 282)
+    log_evidence: np.ndarray  # (n,)
+    kinds: np.ndarray  # probabilities of the kinds, (n, K)
+
+
+def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, scale: float) -> Combined:
+    """As `combine`, of spectra (n, 283) with one covariance (283, 283) and one `log_scale`."""
+    white, members = all_members(prior, covariance, scale)
+    logs, residuals = members.weigh(white.into(depth - prior.mean_depth))
+    log_evidence = logsumexp(logs, axis=0)
+    weight = np.exp(logs - log_evidence)
+    kinds = np.array([weight[members.kind == kind].sum(axis=0) for kind in range(len(prior.shares))])
+    kept = (weight > NEGLIGIBLE).any(axis=1)
+    weight, residuals = weight[kept], residuals[kept]
+    residual, basis = np.einsum("mn,mni->ni", weight, residuals), white.basis
+    level = np.full(N_BINS - 1, 1 / (N_BINS - 1)) @ basis[1:]  # from the basis to the AIRS mean
+    low, rest = basis @ members.low[kept], 1 - weight.T @ members.shrink[kept]
+    diagonal = rest @ basis.T**2 + weight.T @ (low**2).sum(axis=2)
+    with_mean = (rest * level) @ basis.T + weight.T @ np.einsum("mir,mr->mi", low, low[:, 1:].mean(axis=1))
+    for n, each in enumerate(weight.T):
+        likely = each > NEGLIGIBLE
+        apart = np.sqrt(each[likely])[:, None] * ((residuals[likely, n] - residual[n]) @ basis.T)
+        diagonal[n] += (apart**2).sum(axis=0)
+        with_mean[n] += apart[:, 1:].mean(axis=1) @ apart
+    mean = with_mean[:, 1:].mean(axis=1)
+    cross = with_mean[:, 1:] - mean[:, None]
+    shape = diagonal[:, 1:] - mean[:, None] - 2 * cross
+    return Combined(depth - residual @ basis.T, diagonal[:, 0], mean, shape, cross, log_evidence, kinds.T)
 
 # %% ../../nbs/lib/spectral_prior.ipynb #bd53c513
 def write_prior(path: str | Path, prior: SpectralPrior) -> Path:

@@ -1,0 +1,317 @@
+"""The network: it starts at the closed form, knows what it isn't told, leaves Python unchanged, and learns."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spectramind_nb.curriculum import Learning, TrainOptions, train_network
+from spectramind_nb.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
+from spectramind_nb.lib.contracts import UserError
+from spectramind_nb.lib.instrument import N_AIRS_BINS, N_BINS
+from spectramind_nb.lib.spectral_prior import Combined, learn_prior
+from spectramind_nb.mamba import CHANNELS
+from spectramind_nb.network import (
+    Answer,
+    Inputs,
+    NetworkOptions,
+    SpectralNetwork,
+    Start,
+    answer,
+    export_onnx,
+    export_torchscript,
+    improved,
+    inputs_of,
+    learn_scaling,
+    network_of,
+    place_of,
+)
+from spectramind_nb.pairs import Noise, Spectra, pairs_of, spoil
+
+PLANETS, STEPS = 12, 128
+SMALL = NetworkOptions(
+    guide_width=8, guide_layers=1, airs_width=16, airs_layers=1, airs_heads=2, hidden=24, dropout=0.0
+)
+
+
+def made_up(planets: int = PLANETS, seed: int = 0) -> tuple[Start, np.ndarray]:
+    """A closed form's answers, and spectra that they are not far from."""
+    rng = np.random.default_rng(seed)
+    truth = 0.01 + 2e-5 * np.cumsum(rng.normal(size=(planets, N_BINS)), axis=1)
+    ones, each = np.ones(planets), np.ones((planets, N_AIRS_BINS))
+    combined = Combined(
+        truth + 5e-5 * rng.normal(size=truth.shape),
+        4e-9 * ones,
+        1e-9 * ones,
+        2e-9 * each,
+        1e-10 * rng.normal(size=each.shape),
+        -900 * ones,
+        rng.dirichlet(np.ones(3), planets),
+    )
+    depth, place = truth + 1e-4 * rng.normal(size=truth.shape), rng.normal(size=(planets, 3))
+    return Start(depth, np.full(truth.shape, 1e-8), 2e-9 * ones, combined, rng.normal(-9, 0.3, planets), place), truth
+
+
+START, TRUTH = made_up()
+SCALING = learn_scaling(START, TRUTH)
+GUIDE = np.random.default_rng(1).normal(size=(PLANETS, STEPS, len(CHANNELS))).astype(np.float32)
+INPUTS = inputs_of(START, SCALING, GUIDE)
+
+
+def network(options: NetworkOptions = SMALL, stirred: float = 0.0) -> SpectralNetwork:
+    """A new one, or one whose parameters have all been moved, as if it were trained."""
+    torch.manual_seed(0)
+    made = network_of(options, SCALING).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(stirred * torch.randn_like(parameter))
+    return made
+
+
+def outcome(of: SpectralNetwork, inputs: Inputs = INPUTS) -> Answer:
+    (found,) = answer(of, inputs, batch=1000)
+    return found
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("head", HEADS)
+def test_untrained_it_answers_what_the_closed_form_does(fusion: str, head: str) -> None:
+    combined = improved(START.combined, answer(network(replace(SMALL, fusion=fusion, head=head)), INPUTS, batch=5))
+    for name in ("mean", "fgs1_variance", "mean_variance", "shape_variance", "cross"):
+        ours, theirs = getattr(combined, name), getattr(START.combined, name)
+        assert np.allclose(ours, theirs, rtol=3e-3, atol=1e-12), name
+
+
+@pytest.mark.parametrize("changes", [{"fusion": "none"}, {"head": "none"}, {"without": ("none",)}])
+def test_unknown_kinds_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="none"):
+        network(replace(SMALL, **changes))  # type: ignore[arg-type]
+
+
+def test_every_parameter_learns() -> None:
+    made = network(replace(SMALL, fusion="cross_attend", head="flow"), stirred=0.02)
+    found = made(INPUTS)
+    (found.shift / INPUTS.std).square().mean().add(found.sigma.log().mean()).backward()
+    idle = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not {*idle} - {"no_guide", "airs.layers.0.attention.bias"}, idle
+
+
+def test_what_is_not_known_changes_nothing_else() -> None:
+    unknown = replace(START, log_scale=np.full(PLANETS, np.nan), place=np.full((PLANETS, 3), np.nan))
+    guide = GUIDE.copy()
+    guide[::2] = np.nan
+    made = network(stirred=0.05)
+    found, none = outcome(made, inputs_of(unknown, SCALING, guide)), outcome(made, inputs_of(unknown, SCALING))
+    assert torch.isfinite(found.shift).all() and torch.allclose(
+        found.shift[::2], none.shift[::2], rtol=1e-4, atol=1e-10
+    )
+    assert not torch.allclose(found.shift[1::2], none.shift[1::2], rtol=1e-2, atol=1e-10)
+    place = place_of({"Ts": np.array([5000.0, np.nan])}, np.array([0.01, 0.01]))
+    assert np.isnan(place).all()
+
+
+def test_planets_do_not_hear_each_other() -> None:
+    made = network(stirred=0.05)
+    alone = outcome(made, Inputs(*(x[3:4] for x in INPUTS)))
+    assert torch.allclose(alone.shift[0], outcome(made).shift[3], rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_torchscript_says_the_same(tmp_path: Path, head: str) -> None:
+    made = network(replace(SMALL, head=head, fusion="cross_attend"), stirred=0.05)
+    script = torch.jit.load(str(export_torchscript(made, Inputs(*(x[:2] for x in INPUTS)), tmp_path / "network.pt")))
+    expected = outcome(made)
+    for found, theirs in zip(script(*INPUTS), (expected.shift, expected.sigma), strict=True):
+        assert torch.allclose(found, theirs, rtol=1e-3, atol=1e-8)
+
+
+def test_onnx_says_the_same(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the dev extra")
+    made = network(stirred=0.05)
+    path = export_onnx(made, Inputs(*(x[:2] for x in INPUTS)), tmp_path / "network.onnx")
+    session = runtime.InferenceSession(str(path))
+    given = {name: value.numpy() for name, value in zip(Inputs._fields, INPUTS, strict=True)}
+    expected = outcome(made)
+    for found, theirs in zip(session.run(None, given), (expected.shift, expected.sigma), strict=True):
+        assert np.allclose(found, theirs.numpy(), rtol=1e-3, atol=1e-8)
+
+
+# --- Decoders ----------------------------------------------------------------------------------------------------
+
+
+def test_looking_back_finds_the_stretch_that_is_asked_for() -> None:
+    torch.manual_seed(0)
+    fusion, steps = Fusion("cross_attend", 8, 4, 3, 16), torch.zeros(2, STEPS, 8)
+    with torch.no_grad():
+        fusion.tell.weight.copy_(torch.cat([torch.eye(8), torch.eye(8)]))
+        fusion.tell.bias.zero_()
+        fusion.ask.weight.zero_()
+        fusion.ask.bias.copy_(40 * torch.eye(8)[5])
+    steps[1, 60:62, 5] = 3.0
+    found = fusion.look_back(steps, torch.zeros(2, 7)).detach()
+    assert found[0].abs().max() == 0 and float(found[1, 5]) == pytest.approx(3.0, rel=1e-3)
+
+
+def test_coarser_sums_are_smooth() -> None:
+    torch.manual_seed(0)
+    decoder = MuDecoder((64, 32, 283), 8, 4)
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter)
+    move, mean, sums = decoder(torch.randn(3, 8), torch.randn(3, N_BINS, 4))
+    assert move.shape == (3, N_BINS) and mean.shape == (3,) and [s.shape for s in sums] == [(3, N_AIRS_BINS)] * 2
+    bends = [(total.diff(n=2, dim=1).abs() > 1e-3).sum(dim=1).max() for total in sums]
+    assert bends[0] <= 2 * 32 < bends[1] <= 2 * (32 + 64)
+
+
+def test_a_flow_is_a_density_with_these_moments() -> None:
+    torch.manual_seed(0)
+    flow, fused = PullFlow(4), torch.randn(3, 4)
+    at_first = flow.log_density(fused, torch.linspace(-4, 4, 9).expand(3, -1))
+    assert torch.allclose(at_first, torch.distributions.Normal(0.0, 1.0).log_prob(torch.linspace(-4, 4, 9)), atol=1e-4)
+    torch.nn.init.normal_(flow.knots.weight, std=0.3)
+    grid = torch.linspace(-9, 9, 6001).expand(3, -1)
+    density = flow.log_density(fused, grid).exp() * (grid[0, 1] - grid[0, 0])
+    mean = (density * grid).sum(1)
+    std = (density * (grid - mean[:, None]) ** 2).sum(1).sqrt()
+    assert torch.allclose(density.sum(1), torch.ones(3), atol=1e-3)
+    for found, expected in zip(flow.moments(fused), (mean, std), strict=True):
+        assert torch.allclose(found, expected, rtol=0.03, atol=0.01)
+
+
+def test_the_pinball_loss_is_least_at_the_percentiles() -> None:
+    pulls = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 200_000))).float()
+    grid = torch.linspace(-2, 2, 401)
+    loss = torch.stack(
+        [pinball(torch.full((1, 1, 3), float(q)).expand(1, pulls.shape[1], 3), pulls).mean() for q in grid]
+    )
+    alone = [float(grid[pinball_at(level, pulls, grid).argmin()]) for level in (0.1, 0.5, 0.9)]
+    assert np.allclose(alone, [-1.2816, 0, 1.2816], atol=0.03) and loss.argmin() == pytest.approx(200, abs=3)
+
+
+def pinball_at(level: float, pulls: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """The same loss of one percentile, written out."""
+    miss = pulls - grid[:, None]
+    return torch.where(miss > 0, level * miss, (level - 1) * miss).mean(1)
+
+
+# --- Pairs -------------------------------------------------------------------------------------------------------
+
+
+def bank(count: int = 60) -> Spectra:
+    """Made-up spectra."""
+    rng = np.random.default_rng(2)
+    about = 1e-4 * np.cumsum(rng.normal(size=(count, N_BINS)), axis=1) / 10
+    about -= about[:, 1:].mean(axis=1, keepdims=True)
+    return Spectra(about, np.full(count, 0.01), rng.normal(-9, 0.2, count), rng.normal(size=(count, 3)))
+
+
+def test_errors_of_pairs_are_those_of_the_fit() -> None:
+    prior = learn_prior(bank().about + 0.01 + 1e-4 * np.arange(60)[:, None])
+    rng = np.random.default_rng(3)
+    noise = Noise(
+        np.full((1, N_BINS), 1e-9), 2e-5 * rng.normal(size=(1, N_BINS, 2)), np.array([0.01]), np.array([-9.0])
+    )
+    pairs = pairs_of(rng, bank(), noise, prior, 0, 1500, spoiled=0.0)
+    error, nuisance = pairs.start.depth - pairs.truth, noise.nuisance[0]
+    expected = np.diag(noise.noise_variance[0]) + nuisance @ nuisance.T
+    z = (np.cov(error.T) - expected) / np.sqrt((expected**2 + np.outer(np.diag(expected), np.diag(expected))) / 1500)
+    assert 0.95 < z.std() < 1.05 and abs(z.mean()) < 0.2
+    assert np.allclose(pairs.start.variance, np.diag(expected)) and np.isclose(
+        pairs.start.level_variance[0], expected[1:, 1:].mean()
+    )
+
+
+def test_only_a_share_is_spoiled() -> None:
+    own = bank(4000)
+    spoiled = spoil(np.random.default_rng(4), own, bank(), 0.3)
+    shape = (spoiled.about != own.about).any(axis=1)
+    place = (spoiled.place != own.place).any(axis=1)
+    assert not (shape & place).any() and (shape | place).mean() == pytest.approx(0.3, abs=0.03)
+    assert shape.mean() == pytest.approx(0.2, abs=0.03) and np.isfinite(spoiled.about).all()
+    assert np.array_equal(spoil(np.random.default_rng(4), own, bank(), 0.0).about, own.about)
+
+
+# --- Training ----------------------------------------------------------------------------------------------------
+
+
+def source(epoch: int, count: int = 96) -> Learning:
+    """Errors that follow from what the network sees: the first planet's number gives their sign."""
+    start, _ = made_up(count, seed=10 + epoch)
+    inputs = inputs_of(start, SCALING)
+    return Learning(inputs, 2 * inputs.std * torch.tanh(inputs.planet[:, :1]))
+
+
+OPTIONS = TrainOptions(epochs=4, batch=16, lr=5e-3, average=0.9)
+PLAIN = replace(SMALL, guide_layers=0)
+
+
+def test_it_learns_what_can_be_learned() -> None:
+    made = network(PLAIN)
+    progress = train_network(made, source, 96, source(90), replace(OPTIONS, epochs=8))
+    assert progress.held_out[-1] < -0.5 and progress.best == int(np.argmin(progress.held_out)) + 1
+    held_out = source(91)
+    shift = outcome(made, held_out.inputs).shift
+    assert float(((held_out.error - shift) / held_out.inputs.std).square().mean()) < 1.0
+
+
+def test_a_cut_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
+    options, path = replace(OPTIONS, epochs=3), tmp_path / "checkpoint.pt"
+    dropped = replace(PLAIN, dropout=0.2)
+    whole = network(dropped)
+    expected = train_network(whole, source, 96, source(90), options)
+
+    def cut(epoch: int) -> Learning:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return source(epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_network(network(dropped), cut, 96, source(90), options, checkpoint=path)
+    resumed = network(dropped, stirred=1.0)
+    found = train_network(resumed, source, 96, source(90), options, checkpoint=path)
+    assert found.loss == expected.loss and found.held_out == expected.held_out
+    assert all(
+        torch.equal(a, b) for a, b in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True)
+    )
+    with pytest.raises(UserError, match="another network or plan"):
+        train_network(network(dropped), source, 96, source(90), replace(options, lr=1e-4), checkpoint=path)
+    with pytest.raises(UserError, match="more pairs"):
+        train_network(network(dropped), source, 8, source(90), options)
+
+
+def test_it_stops_early_where_nothing_is_gained() -> None:
+    def noise(epoch: int) -> Learning:
+        data = source(epoch)
+        return data._replace(error=data.inputs.std * torch.randn_like(data.error))
+
+    progress = train_network(network(PLAIN), noise, 96, noise(90), replace(OPTIONS, epochs=30, lr=0.05, patience=2))
+    assert progress.epoch < 30 and progress.epoch == progress.best + 2
+
+
+TOGETHER = """
+import sys, torch, torch.distributed as dist
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+from test_network import OPTIONS, PLAIN, network, source
+from spectramind_nb.curriculum import train_network
+progress = train_network(network(PLAIN), source, 96, source(90), OPTIONS)
+if dist.get_rank() == 0:
+    print("losses", *progress.held_out)
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER.format(tests=str(Path(__file__).parent)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [float(x) for line in done.stdout.splitlines() if line.startswith("losses") for x in line.split()[1:]]
+    alone = train_network(network(PLAIN), source, 96, source(90), OPTIONS)
+    assert np.allclose(found, alone.held_out, rtol=1e-5, atol=1e-5)
