@@ -5,22 +5,28 @@
 # %% auto #0
 __all__ = ['RANK', 'MOST_STD', 'Start', 'place_of', 'Scaling', 'Inputs', 'raw_inputs', 'stds_of', 'learn_scaling', 'inputs_of',
            'same_for_all', 'NetworkOptions', 'Answer', 'SpectralNetwork', 'network_of', 'answer', 'batches', 'improved',
-           'Exported', 'export_torchscript', 'export_onnx']
+           'schema', 'write_network', 'read_network', 'Exported', 'export_torchscript', 'export_onnx']
 
 # %% ../nbs/04b_network.ipynb #03e0ed3a
+import hashlib
+import inspect
+import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .decoders import FUSIONS, HEADS, NORMAL_10, STRETCHES, Fusion, MuDecoder, PullFlow, QuantileHead, SigmaHead
+from .decoders import HEADS, NORMAL_10, STRETCHES, Fusion, MuDecoder, PullFlow, QuantileHead, SigmaHead
 from .graph import AirsEncoder, molecule_strengths
-from .lib.contracts import atomic_path
+from .lib.contracts import ContractError, atomic_path
 from .lib.instrument import N_AIRS_BINS, N_BINS, wavelengths
 from .lib.spectral_prior import Combined
 from .mamba import CHANNELS, Fgs1Encoder
@@ -38,7 +44,7 @@ class Start:
     place: np.ndarray  # ln of temperature, mass and radius, but for constants; nan where not known, (P, 3)
 
 
-def place_of(star: Mapping[str, Any], depth: np.ndarray) -> np.ndarray:  # (P, 3)
+def place_of(star: Mapping[str, Any] | pd.DataFrame, depth: np.ndarray) -> np.ndarray:  # (P, 3)
     """Logarithms of equilibrium temperature, mass and radius of planets with columns of the star table and AIRS mean
     depths (P,); nan where the table doesn't know.
     """
@@ -99,7 +105,14 @@ def raw_inputs(start: Start, unit: float, directions: np.ndarray) -> tuple[np.nd
         np.arcsinh(raw @ directions.T / 3),
         start.place,
         np.log(own.kinds + 1e-4),
-        *(np.log(np.maximum(mean, 1e-6)), log_scale, known, log_std[:, 0], log_std[:, 1:].mean(axis=1), log_total[:, 0]),
+        *(
+            np.log(np.maximum(mean, 1e-6)),
+            log_scale,
+            known,
+            log_std[:, 0],
+            log_std[:, 1:].mean(axis=1),
+            log_total[:, 0],
+        ),
         *(log_total[:, 1:].mean(axis=1), np.log(mean_std / height[:, 0]), np.log(level / height[:, 0])),
         *(np.log(mean_std / level), np.log(shape[:, 1:].std(axis=1) + 1e-3), shape[:, 0]),
         own.log_evidence / N_BINS + np.log(total[:, 1:]).mean(axis=1),
@@ -125,7 +138,12 @@ def learn_scaling(start: Start, spectra: np.ndarray) -> Scaling:
     planet, nodes = raw_inputs(start, unit, directions[:RANK])
     nodes = nodes.reshape(-1, nodes.shape[-1])
     return Scaling(
-        unit, directions[:RANK], planet.mean(axis=0), planet.std(axis=0) + 1e-3, nodes.mean(axis=0), nodes.std(axis=0) + 1e-3
+        unit,
+        directions[:RANK],
+        planet.mean(axis=0),
+        planet.std(axis=0) + 1e-3,
+        nodes.mean(axis=0),
+        nodes.std(axis=0) + 1e-3,
     )
 
 
@@ -198,7 +216,9 @@ class SpectralNetwork(nn.Module):
         )
         self.no_guide = nn.Parameter(torch.zeros(o.guide_width))
         self.planet, self.kind = nn.Linear(planet_features, o.airs_width), nn.Linear(fixed.shape[1], o.airs_width)
-        self.airs = AirsEncoder(node_features, o.airs_width, o.airs_layers, o.airs_heads, o.dropout, o.without, o.engine)
+        self.airs = AirsEncoder(
+            node_features, o.airs_width, o.airs_layers, o.airs_heads, o.dropout, o.without, o.engine
+        )
         self.fusion = Fusion(o.fusion, o.guide_width, o.airs_width, planet_features, o.hidden, o.dropout)
         self.mu = MuDecoder(o.scales, o.hidden, o.airs_width)
         self.sigma = SigmaHead(o.hidden, o.airs_width, o.log_sigma)
@@ -214,7 +234,9 @@ class SpectralNetwork(nn.Module):
         fused = self.fusion(guide, steps, airs, inputs.planet)
         move, mean_move, sums = self.mu(fused, nodes)
         factor, mean_factor = self.sigma(fused, nodes)
-        shift = inputs.std * move + nn.functional.pad((inputs.mean_std * mean_move)[:, None].expand(-1, N_AIRS_BINS), (1, 0))
+        shift = inputs.std * move + nn.functional.pad(
+            (inputs.mean_std * mean_move)[:, None].expand(-1, N_AIRS_BINS), (1, 0)
+        )
         std, mean_std = inputs.std * factor, inputs.mean_std * mean_factor
         unbent = torch.stack([shift, self.total(inputs, std, mean_std)])
         mean, wider, quantiles = self.bent(fused, nodes)
@@ -289,6 +311,45 @@ def improved(combined: Combined, answers: Sequence[Answer]) -> Combined:
         shape_variance=std[:, 1:] ** 2,
         cross=cross,
     )
+
+# %% ../nbs/04b_network.ipynb #4f788d31
+def schema() -> str:
+    """What the inputs mean, as text that changes when they do."""
+    digest = hashlib.sha256(same_for_all().astype(np.float32).tobytes())
+    for function in (raw_inputs, inputs_of, place_of):
+        digest.update(inspect.getsource(function).encode())
+    return digest.hexdigest()[:16]
+
+
+def write_network(path: str | Path, network: SpectralNetwork, scaling: Scaling, about: Mapping[str, str]) -> Path:
+    """Write weights, scaling and sizes as safetensors; `about` says where they come from."""
+    arrays = {f"scaling.{name}": torch.as_tensor(value, dtype=torch.float64) for name, value in vars(scaling).items()}
+    weights = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    facts = {**about, "options": json.dumps(asdict(network.options)), "schema": schema()}
+    with atomic_path(path) as temporary:
+        save_file(arrays | weights, temporary, facts)
+    return Path(path)
+
+
+def read_network(path: str | Path) -> tuple[SpectralNetwork, Scaling, dict[str, str]]:
+    """A network, its scaling, and where it comes from. Raises `ContractError`."""
+    fix = "train the network again, or take the weights that came with this version"
+    try:
+        with safe_open(path, "pt") as archive:
+            facts = dict(archive.metadata() or {})
+            arrays = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118, it is no mapping
+        if facts.pop("schema", "") != schema():
+            raise ContractError(path, "schema", "is of inputs that mean something else", fix)
+        sizes: dict[str, Any] = json.loads(facts.pop("options"))
+        sizes |= {name: tuple(value) for name, value in sizes.items() if isinstance(value, list)}
+        options = NetworkOptions(**sizes)
+        values = {f.name: arrays.pop(f"scaling.{f.name}").numpy() for f in fields(Scaling)}
+        scaling = Scaling(**values | {"unit": float(values["unit"])})
+        network = network_of(options, scaling)
+        network.load_state_dict({name.removeprefix("network."): value for name, value in arrays.items()})
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ContractError(path, "file", f"is no network that can be read ({error})", fix) from error
+    return network.eval(), scaling, facts
 
 # %% ../nbs/04b_network.ipynb #952a5811
 class Exported(nn.Module):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from .lib.instrument import N_BINS, wavelengths
+from .lib.instrument import wavelengths
 from .lib.simulator_bank import Bank
 from .lib.spectral_prior import Combined, SpectralPrior, combine_many, log_scale, matern52
 from .network import Start, place_of

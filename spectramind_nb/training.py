@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PARTS', 'MOST_STD', 'SLOPE_PENALTIES', 'Rows', 'STAGE', 'LEARNED', 'Fits', 'read_fits', 'labelled_planets',
            'Predicted', 'Measure', 'SigmaFactors', 'parts_of', 'standardised', 'log_factors', 'variance_of', 'sigma_of',
-           'planet_scores', 'fit_factors', 'measures_of', 'learn_factors', 'take', 'predict_gaussian', 'join',
-           'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'plot_spectrum', 'write_json', 'take_over',
-           'train_run', 'explore']
+           'planet_scores', 'fit_factors', 'measures_of', 'learn_factors', 'take', 'predict_gaussian', 'start_of',
+           'predict_neural', 'join', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'plot_spectrum',
+           'write_json', 'take_over', 'train_run', 'explore']
 
 # %% ../nbs/06_training.ipynb #763ac0c6
 import json
@@ -28,7 +28,16 @@ from .lib.instrument import wavelengths
 from .lib.metric import BIN_WEIGHTS, SIGMA_TRUE, Reference, log_likelihood, reference_of, summary
 from .lib.picture import Picture
 from .lib.raw import RawFolder
-from .lib.spectral_prior import SpectralPrior, combine, learn_prior, read_prior, write_prior
+from spectramind_nb.lib.spectral_prior import (
+    Combined,
+    SpectralPrior,
+    combine,
+    learn_prior,
+    log_scale,
+    read_prior,
+    write_prior,
+)
+from .network import Scaling, SpectralNetwork, Start, answer, improved, inputs_of, place_of
 from .transit import read_fit
 from .transit_fit import Depths
 
@@ -234,6 +243,26 @@ def predict_gaussian(prior: SpectralPrior, fits: Fits) -> Predicted:
     stars: list[Any] = fits.stars.to_dict("records")
     found = [combine(prior, *planet) for planet in zip(fits.depth, fits.covariance, stars, strict=True)]
     return parts_of(fits, np.array([p.mean for p in found]), np.array([p.covariance for p in found]))
+
+
+def start_of(prior: SpectralPrior, fits: Fits) -> Start:
+    """What the network starts from: the closed form's answers, and what is known of the planets."""
+    stars: list[Any] = fits.stars.to_dict("records")
+    found = [combine(prior, *planet) for planet in zip(fits.depth, fits.covariance, stars, strict=True)]
+    own = parts_of(fits, np.array([p.mean for p in found]), np.array([p.covariance for p in found]))
+    parts = (own.mu, own.fgs1_variance, own.mean_variance, own.shape_variance, own.cross)
+    combined = Combined(*parts, np.array([p.log_evidence for p in found]), np.array([p.kinds for p in found]))
+    level = fits.depth[:, 1:].mean(axis=1)
+    variance, common = np.diagonal(fits.covariance, axis1=1, axis2=2), fits.covariance[:, 1:, 1:].mean(axis=(1, 2))
+    scale, place = log_scale(fits.stars, level), place_of(fits.stars, level)
+    return Start(fits.depth, variance, common, combined, np.asarray(scale, float), place)
+
+
+def predict_neural(network: SpectralNetwork, scaling: Scaling, start: Start, fits: Fits) -> Predicted:
+    """Correct the closed form's answers to these fits with a network."""
+    found = improved(start.combined, answer(network, inputs_of(start, scaling)))
+    parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
+    return Predicted(fits.planet, found.mean, *parts, fits.quality)
 
 
 def join(parts: Sequence[Predicted], order: np.ndarray) -> Predicted:

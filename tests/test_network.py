@@ -11,7 +11,7 @@ import torch
 
 from spectramind_nb.curriculum import Learning, TrainOptions, train_network
 from spectramind_nb.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
-from spectramind_nb.lib.contracts import UserError
+from spectramind_nb.lib.contracts import ContractError, UserError
 from spectramind_nb.lib.instrument import N_AIRS_BINS, N_BINS
 from spectramind_nb.lib.spectral_prior import Combined, learn_prior
 from spectramind_nb.mamba import CHANNELS
@@ -29,6 +29,8 @@ from spectramind_nb.network import (
     learn_scaling,
     network_of,
     place_of,
+    read_network,
+    write_network,
 )
 from spectramind_nb.pairs import Noise, Spectra, pairs_of, spoil
 
@@ -315,3 +317,21 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     found = [float(x) for line in done.stdout.splitlines() if line.startswith("losses") for x in line.split()[1:]]
     alone = train_network(network(PLAIN), source, 96, source(90), OPTIONS)
     assert np.allclose(found, alone.held_out, rtol=1e-5, atol=1e-5)
+
+
+# --- Weights -----------------------------------------------------------------------------------------------------
+
+
+def test_weights_come_back_and_others_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network(replace(SMALL, without=("seam",)), stirred=0.05)
+    path = write_network(tmp_path / "network.safetensors", made, SCALING, {"seed": "1"})
+    again, scaling, about = read_network(path)
+    assert about == {"seed": "1"} and torch.equal(outcome(again).shift, outcome(made).shift)
+    assert all(np.array_equal(getattr(scaling, name), value) for name, value in vars(SCALING).items())
+    monkeypatch.setattr("spectramind_nb.network.schema", lambda: "another")
+    with pytest.raises(ContractError, match="inputs that mean something else"):
+        read_network(path)
+    path.write_bytes(path.read_bytes()[:200])
+    for bad in (path, tmp_path / "none.safetensors"):
+        with pytest.raises(ContractError, match="no network that can be read"):
+            read_network(bad)
