@@ -2,14 +2,17 @@
 line JSON.
 
     python benchmarks/predictors.py [--planets 300] [--bank 20000] [--stress 0] [--raw 0] [--seed 1] [--workers 2]
+                                    [--network FILE]
 
 `--planets`: test planets in distribution, as many out of it, and as many to choose factors of sigma on; features by the
 light-curve path. `--bank`: spectra that the oracle knows, of each distribution. `--stress N`: N test planets with noise
 and drifts that the fit was not told of. `--raw N`: N full-size planets as raw frames through 00 and 01 as well (about
-25 s each). Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
+25 s each). `--network FILE`: a network's weights, see train_network.py. Spectra and fits are kept in `--folder`, and a
+run that was cut goes on from there.
 
-flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. oracle: the simulator's own priors.
-floor: the oracle, had it known orbit, limb and drift, so that white noise is all there is.
+flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. bank: the same, its prior learned
+from the spectra that the network knows too. neural: the network, from there. oracle: the simulator's own priors. floor:
+the oracle, had it known orbit, limb and drift, so that white noise is all there is.
 """
 
 import argparse
@@ -44,17 +47,19 @@ from fitted_planets import (
 )
 from oracle import Widths, infer, learn_shapes
 from scipy.special import ndtri
+from train_network import SPECTRA, half_prior
 
 from spectramind_nb.features import extract_planet
 from spectramind_nb.lib.contracts import read_npz
 from spectramind_nb.lib.flat_predictor import fixed_sigma
-from spectramind_nb.lib.metric import DEFAULT_REFERENCE, score, summary
+from spectramind_nb.lib.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, SIGMA_TRUE, log_likelihood, score, summary
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import FRAME_COUNTS, draw_planets, simulate_dataset
 from spectramind_nb.lib.simulator_bank import Bank
 from spectramind_nb.lib.simulator_light_curves import simulate_features
 from spectramind_nb.lib.simulator_sky import Planet, physics, planet_stream
 from spectramind_nb.lib.spectral_prior import learn_prior
+from spectramind_nb.network import read_network
 from spectramind_nb.training import (
     PARTS,
     Fits,
@@ -65,13 +70,23 @@ from spectramind_nb.training import (
     log_factors,
     parts_of,
     predict_gaussian,
+    predict_neural,
     sigma_of,
+    start_of,
 )
 from spectramind_nb.transit_model import FitOptions
 
 TRAIN = 1100  # labelled planets of the challenge
 λ_FACTORS = 0.02
-FITS = {"flat": "flat", "transit": "plain", "gaussian": "plain", "oracle": "simulator", "floor": "floor"}
+FITS = {
+    "flat": "flat",
+    "transit": "plain",
+    "gaussian": "plain",
+    "bank": "plain",
+    "neural": "plain",
+    "oracle": "simulator",
+    "floor": "floor",
+}
 WIDTHS = (Widths(1.0, 1.0), Widths(0.5, 0.7), Widths(0.3, 1.0), Widths(0.3, 0.7))
 Z_NAMES = {"fgs1": "z_fgs", "airs_mean": "z_mean", "airs_shape": "z_shape"}
 
@@ -88,8 +103,11 @@ class Answers:
 def answer(name: str, fits: Fits, learned: Any) -> tuple[Predicted, np.ndarray]:
     """Predictions of one predictor, from what it has learned, and effective sample sizes."""
     nothing = np.zeros(len(fits.depth))
-    if name == "gaussian":
+    if name in ("gaussian", "bank"):
         return predict_gaussian(learned, fits), nothing
+    if name == "neural":
+        network, scaling, _ = read_network(learned[1])
+        return predict_neural(network, scaling, start_of(learned[0], fits), fits), nothing
     if name in ("flat", "transit"):
         return parts_of(fits, fits.depth, fits.covariance), nothing
     stars: list[Any] = fits.stars.to_dict("records")
@@ -162,6 +180,25 @@ def judged(truth: np.ndarray, answers: Answers, factors: SigmaFactors | float) -
     return Judged(truth, found.mu, sigma_of(found, factors), z, answers.seconds)
 
 
+def gain(name: str, seen: Judged, other: Judged, seed: int) -> float:
+    """Print by how much one predictor scores more than another on the same planets, and by what; the gain."""
+    rng, count = np.random.default_rng(seed), len(seen.truth)
+    scores = [planet_score(seen.truth, mu, sigma) for mu, sigma in ((other.mu, other.sigma), (seen.mu, other.sigma))]
+    steps = np.diff([*scores, planet_score(seen.truth, seen.mu, seen.sigma)], axis=0)
+    drawn = [steps.sum(axis=0)[rng.integers(count, size=count)].mean() for _ in range(2000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    total, by_mu, by_sigma = steps.sum(axis=0).mean(), *steps.mean(axis=1)
+    print(f"{name}: {total:+.4f} [{low:+.4f}, {high:+.4f}]; by mu {by_mu:+.4f}, by sigma {by_sigma:+.4f}")
+    return float(total)
+
+
+def planet_score(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> np.ndarray:  # (P,)
+    """Each planet's part of the score, before it is clipped."""
+    floor = log_likelihood(truth, DEFAULT_REFERENCE.mean, DEFAULT_REFERENCE.std)
+    scale = log_likelihood(truth, truth, SIGMA_TRUE) - floor
+    return np.average((log_likelihood(truth, mu, sigma) - floor) / scale, axis=1, weights=BIN_WEIGHTS)
+
+
 def interval(seen: Judged, seed: int) -> tuple[float, float]:
     """95% of the score over planets drawn with replacement."""
     rng, count = np.random.default_rng(seed), len(seen.truth)
@@ -205,7 +242,7 @@ class Learned:
         return (self.ood_bank, known[1]) if ood and name in ("oracle", "floor") else known
 
 
-def learn(pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: int) -> Learned:
+def learn(pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: int, network: Path | None) -> Learned:
     """Learn from training spectra and banks, then choose widths and factors on calibration planets."""
     train, banks = setting.bank("train", TRAIN), [setting.bank(kind, spectra) for kind in ("bank", "ood_bank")]
     paths = fit_kind(pool, setting, "calib", setting.bank("calib", planets), planets)
@@ -216,8 +253,11 @@ def learn(pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: in
     stars = pd.DataFrame([train.world(number).system.row() for number in range(TRAIN)])
     prior, known, truth = learn_prior(train.spectrum, stars), (shapes, widths), truth_of(paths)
     by_name = {"flat": None, "transit": None, "gaussian": prior, "oracle": known, "floor": known}
+    if network:
+        by_name["bank"] = half_prior(setting.bank("bank", SPECTRA), SPECTRA // 2)
+        by_name["neural"] = (by_name["bank"], network)
     factors: dict[str, SigmaFactors | float] = {"transit": SigmaFactors()}
-    for name in ("flat", "gaussian", "oracle", "floor"):
+    for name in (name for name in FITS if name in by_name and name != "transit"):
         found = answer_all(pool, paths, name, by_name[name], "calib").predicted
         sigma = partial(learn_factors, truth, found, DEFAULT_REFERENCE, λ_FACTORS)
         factors[name] = fixed_sigma(truth, found.mu) if name == "flat" else sigma()
@@ -227,7 +267,8 @@ def learn(pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: in
 def compare(pool: ProcessPoolExecutor, paths: Sequence[Path], learned: Learned, ood: bool, seed: int) -> dict[str, Any]:
     """The table of one split; its part of the JSON."""
     truth, split = truth_of(paths), "ood" if ood else "test"
-    found = {name: answer_all(pool, paths, name, learned.of(name, ood), split) for name in FITS}
+    names = [name for name in FITS if name in learned.by_name]
+    found = {name: answer_all(pool, paths, name, learned.of(name, ood), split) for name in names}
     seen = {name: judged(truth, answers, learned.factors[name]) for name, answers in found.items()}
     scores = {name: one.figures["score"] for name, one in seen.items()}
     print(f"\n{'out of' if ood else 'in'} distribution\n{HEAD}")
@@ -235,7 +276,10 @@ def compare(pool: ProcessPoolExecutor, paths: Sequence[Path], learned: Learned, 
         row(name, one, scores["oracle"], seed)
     low, middle = np.percentile(found["oracle"].members, [5, 50])
     print(f"oracle rests on {middle:.0f} members of its bank (median; 5%: {low:.1f})")
-    return {**scores, "seconds_per_planet": seen["gaussian"].seconds, **_spread(seen["gaussian"])}
+    figures = {**scores, "seconds_per_planet": seen["gaussian"].seconds, **_spread(seen["gaussian"])}
+    if "neural" in seen:
+        figures["neural_gain"] = gain("neural over bank", seen["neural"], seen["bank"], seed)
+    return figures
 
 
 def _spread(seen: Judged) -> dict[str, float]:
@@ -245,16 +289,22 @@ def _spread(seen: Judged) -> dict[str, float]:
 def stress_table(
     pool: ProcessPoolExecutor, setting: Setting, test: Bank, planets: int, learned: Learned
 ) -> dict[str, dict[str, float]]:
-    """Gaussian under what the fit was not told of, on the same planets."""
-    figures = {}
+    """Predictors under what the fit was not told of, on the same planets."""
+    seen: dict[str, dict[str, Judged]] = {}
+    names = [name for name in ("gaussian", "bank", "neural") if name in learned.by_name]
     for stress in STRESSES:
         paths = fit_kind(pool, setting, "test", test, planets, stress)
-        found = answer_all(pool, paths, "gaussian", learned.by_name["gaussian"], stress or "plain")
-        figures[stress or "as simulated"] = judged(truth_of(paths)[:planets], found, learned.factors["gaussian"])
-    print(f"\ngaussian under what the fit was not told of\n{HEAD}")
-    for name, seen in figures.items():
-        row(name, seen, None, setting.seed)
-    return {name: seen.figures for name, seen in figures.items()}
+        truth, under = truth_of(paths)[:planets], stress or "as simulated"
+        found = {name: answer_all(pool, paths, name, learned.by_name[name], under) for name in names}
+        seen[under] = {name: judged(truth, answers, learned.factors[name]) for name, answers in found.items()}
+    for name in names:
+        print(f"\n{name} under what the fit was not told of\n{HEAD}")
+        for under, by_name in seen.items():
+            row(under, by_name[name], None, setting.seed)
+    if "neural" in names:
+        for under, by_name in seen.items():
+            gain(f"neural over bank, {under}", by_name["neural"], by_name["bank"], setting.seed)
+    return {under: by_name["gaussian"].figures for under, by_name in seen.items()}
 
 
 def fit_raw(root: Path, folder: Path, seed: int, number: int, label: int, planet: Planet) -> dict[str, list[Fitted]]:
@@ -307,11 +357,12 @@ def main() -> None:
     for option, default in options.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--network", type=Path)
     args = parser.parse_args()
     setting = Setting(args.folder, args.seed, args.workers)
     args.folder.mkdir(parents=True, exist_ok=True)
     with open_pool(args.workers) as pool:
-        learned = learn(pool, setting, args.planets, args.bank)
+        learned = learn(pool, setting, args.planets, args.bank, args.network)
         print(f"{physics()}\nsigma of flat {1e6 * float(learned.factors['flat']):.0f} ppm")  # type: ignore[arg-type]
         print(f"factors of gaussian {learned.factors['gaussian']}\nfactors of oracle {learned.factors['oracle']}")
         test, ood = (setting.bank(kind, args.planets) for kind in ("test", "ood"))

@@ -1,6 +1,6 @@
 """Train the network on simulated planets, and keep its weights; progress on the terminal, last line JSON.
 
-    python benchmarks/train_network.py --out runs/benchmark/network.pt [--epochs 20] [--pairs 20000] [--seed 1]
+    python benchmarks/train_network.py --out runs/benchmark/network.safetensors [--epochs 20] [--pairs 20000] [--seed 1]
 
 Spectra: the first half of the bank of `--spectra`; the other half is held out. Noise: the fits of the training planets,
 of which every tenth is held out. The closed form that it starts from has learned the same half of the bank. A run that
@@ -25,12 +25,13 @@ import torch
 from fitted_planets import Setting, fit_kind, open_pool
 
 from spectramind_nb.curriculum import Learning, Progress, TrainOptions, train_network
-from spectramind_nb.lib.contracts import atomic_path
 from spectramind_nb.lib.simulator_bank import Bank
+from spectramind_nb.lib.simulator_sky import physics
 from spectramind_nb.lib.spectral_prior import SpectralPrior, learn_prior, log_scale
-from spectramind_nb.network import NetworkOptions, Scaling, inputs_of, learn_scaling, network_of
+from spectramind_nb.network import NetworkOptions, Scaling, inputs_of, learn_scaling, network_of, write_network
 from spectramind_nb.pairs import SPOILED, Noise, Pairs, Spectra, joined, pairs_of, spectra_of
 
+SPECTRA = 40000  # of the bank
 TRAIN = 1100  # labelled planets of the challenge
 EACH = 100  # pairs with the noise of one fit, in one epoch
 
@@ -89,7 +90,7 @@ def main() -> None:
     for option, default in {
         "epochs": 20,
         "pairs": 20000,
-        "spectra": 40000,
+        "spectra": SPECTRA,
         "seed": 1,
         "width": 24,
         "layers": 2,
@@ -128,10 +129,8 @@ def main() -> None:
         held_out = learning(unseen, scaling, 0, 4000, 0.0)
         checkpoint = a.out.with_suffix(".checkpoint")
         progress = train_network(network, source, a.pairs, held_out, options, checkpoint, tell)
-    with atomic_path(a.out) as temporary:
-        torch.save(
-            {"network": network.state_dict(), "scaling": vars(scaling), "options": vars(network.options)}, temporary
-        )
+    about = {"seed": a.seed, "epochs": progress.best, "pairs": a.pairs, **physics()}
+    write_network(a.out, network, scaling, {name: str(value) for name, value in about.items()})
     checkpoint.unlink()
     print(json.dumps({"held_out": round(min(progress.held_out), 4), "best_epoch": progress.best}))
 
