@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['RANK', 'MOST_STD', 'Start', 'place_of', 'Scaling', 'Inputs', 'raw_inputs', 'stds_of', 'learn_scaling', 'inputs_of',
-           'same_for_all', 'NetworkOptions', 'Answer', 'SpectralNetwork', 'network_of', 'answer', 'batches', 'improved',
-           'schema', 'write_network', 'read_network', 'Exported', 'export_torchscript', 'export_onnx']
+           'same_for_all', 'NetworkOptions', 'Answer', 'bend', 'sum_up', 'SpectralNetwork', 'network_of', 'answer',
+           'batches', 'improved', 'schema', 'write_network', 'read_network', 'Exported', 'export_torchscript',
+           'export_onnx']
 
 # %% ../nbs/04b_network.ipynb #03e0ed3a
 import hashlib
@@ -78,7 +79,7 @@ class Inputs(NamedTuple):
     cross: Tensor  # covariance of mean and shape, (B, 282)
     guide: Tensor  # FGS1 as `CHANNELS`, (B, T, 9); nan throughout where it isn't known
 
-
+# %% ../nbs/04b_network.ipynb #193984d0
 def raw_inputs(start: Start, unit: float, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of planets (P, F) and nodes (P, 283, N) before they are standardised; nan where not known."""
     own, mu = start.combined, start.combined.mean
@@ -146,7 +147,7 @@ def learn_scaling(start: Start, spectra: np.ndarray) -> Scaling:
         nodes.std(axis=0) + 1e-3,
     )
 
-
+# %% ../nbs/04b_network.ipynb #9b8c7141
 def inputs_of(start: Start, scaling: Scaling, guide: np.ndarray | None = None) -> Inputs:
     """Standardised, in float32; what isn't known is average."""
     planet, nodes = raw_inputs(start, scaling.unit, scaling.directions)
@@ -184,7 +185,7 @@ class NetworkOptions:
     sigma_min: float = 1e-6  # (Rp/Rs)^2
     engine: str = "auto"  # of scan and attention
 
-
+# %% ../nbs/04b_network.ipynb #5cb202bc
 class Answer(NamedTuple):
     """What the network says of B planets, in (Rp/Rs)^2."""
 
@@ -199,7 +200,29 @@ class Answer(NamedTuple):
     nodes: Tensor  # latents of wavelengths, (B, 283, A)
     attention: Tensor  # (layers, B, E, heads)
 
+# %% ../nbs/04b_network.ipynb #ff817b62
+def bend(
+    flow: PullFlow | None, quantile: QuantileHead | None, fused: Tensor, nodes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:  # (B, 283), (B, 283), (B, 283, 3)
+    """Mean, standard deviation and percentiles of pulls, by the flow or the percentiles' head; without, a normal's."""
+    none = torch.zeros_like(nodes[..., 0])
+    normal = none[..., None] + nodes.new_tensor([-NORMAL_10, 0.0, NORMAL_10])
+    if flow is not None:
+        mean, std = flow.moments(fused)
+        return mean[:, None] + none, std[:, None] + none, normal
+    if quantile is not None:
+        low, middle, high = (found := quantile(nodes)).unbind(-1)
+        return middle, (high - low).clamp_min(0.02) / (2 * NORMAL_10), found
+    return none, torch.ones_like(none), normal
 
+
+def sum_up(inputs: Inputs, std: Tensor, mean_std: Tensor, sigma_min: float) -> Tensor:  # (B, 283)
+    """Standard deviations of all parts together."""
+    cross = inputs.cross * (std / inputs.std)[:, 1:] * (mean_std / inputs.mean_std)[:, None]
+    both = nn.functional.pad(mean_std[:, None] ** 2 + 2 * cross, (1, 0))
+    return torch.sqrt((std**2 + both).clamp_min(1e-14) + sigma_min**2)
+
+# %% ../nbs/04b_network.ipynb #318626d1
 class SpectralNetwork(nn.Module):
     """From `Inputs` to an `Answer`; before training, the closed form's own. Raises `ValueError` for unknown kinds."""
 
@@ -238,12 +261,12 @@ class SpectralNetwork(nn.Module):
             (inputs.mean_std * mean_move)[:, None].expand(-1, N_AIRS_BINS), (1, 0)
         )
         std, mean_std = inputs.std * factor, inputs.mean_std * mean_factor
-        unbent = torch.stack([shift, self.total(inputs, std, mean_std)])
-        mean, wider, quantiles = self.bent(fused, nodes)
+        unbent = torch.stack([shift, sum_up(inputs, std, mean_std, self.options.sigma_min)])
+        mean, wider, quantiles = bend(self.flow, self.quantile, fused, nodes)
         std, mean_std = std * wider, mean_std * (wider[:, 0] if self.flow else 1)
         coarse = torch.stack(sums) if sums else shift.new_zeros(0, shift.shape[0], N_AIRS_BINS)
         coarse = inputs.std[:, 1:] * coarse + (inputs.mean_std * mean_move)[:, None]
-        total = self.total(inputs, std, mean_std)
+        total = sum_up(inputs, std, mean_std, self.options.sigma_min)
         shares = torch.stack(attention) if attention else shift.new_zeros(0, shift.shape[0], 0, 0)
         return Answer(shift + mean * unbent[1], std, mean_std, total, unbent, quantiles, coarse, fused, nodes, shares)
 
@@ -254,25 +277,6 @@ class SpectralNetwork(nn.Module):
         known = guide.isfinite().all(dim=2).all(dim=1)[:, None]
         latent, steps = self.guide(guide.nan_to_num())
         return torch.where(known, latent, self.no_guide), torch.where(known[..., None], steps, self.no_guide)
-
-    def bent(self, fused: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (B, 283), the same, (B, 283, 3)
-        """Mean, standard deviation and percentiles of pulls, by the flow or the percentiles' head."""
-        none = torch.zeros_like(nodes[..., 0])
-        normal = none[..., None] + nodes.new_tensor([-NORMAL_10, 0.0, NORMAL_10])
-        if self.flow is not None:
-            mean, std = self.flow.moments(fused)
-            return mean[:, None] + none, std[:, None] + none, normal
-        if self.quantile is not None:
-            low, middle, high = (found := self.quantile(nodes)).unbind(-1)
-            return middle, (high - low).clamp_min(0.02) / (2 * NORMAL_10), found
-        return none, torch.ones_like(none), normal
-
-    def total(self, inputs: Inputs, std: Tensor, mean_std: Tensor) -> Tensor:  # (B, 283)
-        """Standard deviations of all parts together."""
-        cross = inputs.cross * (std / inputs.std)[:, 1:] * (mean_std / inputs.mean_std)[:, None]
-        both = nn.functional.pad(mean_std[:, None] ** 2 + 2 * cross, (1, 0))
-        least = self.options.sigma_min
-        return torch.sqrt((std**2 + both).clamp_min(1e-14) + least**2)
 
 # %% ../nbs/04b_network.ipynb #60c6c0cb
 def network_of(options: NetworkOptions, scaling: Scaling) -> SpectralNetwork:
@@ -295,7 +299,7 @@ def batches(inputs: Inputs, batch: int) -> list[Inputs]:
     count = len(inputs.planet)
     return [Inputs(*(x[k : k + batch] for x in inputs)) for k in range(0, count, batch)]
 
-
+# %% ../nbs/04b_network.ipynb #5e63b833
 def improved(combined: Combined, answers: Sequence[Answer]) -> Combined:
     """The closed form's answer with the network's corrections."""
     shift, std, mean_std = (
@@ -330,7 +334,7 @@ def write_network(path: str | Path, network: SpectralNetwork, scaling: Scaling, 
         save_file(arrays | weights, temporary, facts)
     return Path(path)
 
-
+# %% ../nbs/04b_network.ipynb #51934301
 def read_network(path: str | Path) -> tuple[SpectralNetwork, Scaling, dict[str, str]]:
     """A network, its scaling, and where it comes from. Raises `ContractError`."""
     fix = "train the network again, or take the weights that came with this version"
@@ -366,7 +370,7 @@ class Exported(nn.Module):
         found = self.network(Inputs(nodes, planet, std, mean_std, cross, guide))
         return found.shift, found.sigma
 
-
+# %% ../nbs/04b_network.ipynb #36ee06a7
 def export_torchscript(network: SpectralNetwork, example: Inputs, path: str | Path) -> Path:
     """Write the network as TorchScript."""
     with atomic_path(path) as temporary, torch.no_grad(), warnings.catch_warnings():

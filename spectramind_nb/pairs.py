@@ -44,7 +44,7 @@ def spectra_of(bank: Bank) -> Spectra:
     level = bank.spectrum[:, 1:].mean(axis=1)
     return Spectra(bank.spectrum - level[:, None], level, np.asarray(log_scale(star, level)), place_of(star, level))
 
-
+# %% ../nbs/06a_pairs.ipynb #531ee62d
 NEAR = 0.3  # in ln of depth and of scale height
 LEVEL_SPREAD = 0.1  # in ln of depth
 
@@ -115,7 +115,7 @@ def pairs_of(
     total, level = np.tile(np.diag(covariance), (count, 1)), np.full(count, covariance[1:, 1:].mean())
     return Pairs(Start(depth, total, level, combined, own.log_scale, own.place), truth, np.full(count, fit))
 
-
+# %% ../nbs/06a_pairs.ipynb #03611635
 def joined(parts: Sequence[Pairs]) -> Pairs:
     """Several as one."""
     starts = [part.start for part in parts]

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PARTS', 'MOST_STD', 'SLOPE_PENALTIES', 'Rows', 'STAGE', 'LEARNED', 'Fits', 'read_fits', 'labelled_planets',
            'Predicted', 'Measure', 'SigmaFactors', 'parts_of', 'standardised', 'log_factors', 'variance_of', 'sigma_of',
-           'planet_scores', 'fit_factors', 'measures_of', 'learn_factors', 'take', 'predict_gaussian', 'start_of',
-           'predict_neural', 'join', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'plot_spectrum',
+           'planet_scores', 'fit_factors', 'measures_of', 'learn_factors', 'take', 'predict_gaussian', 'join',
+           'start_of', 'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'plot_spectrum',
            'write_json', 'take_over', 'train_run', 'explore']
 
 # %% ../nbs/06_training.ipynb #763ac0c6
@@ -245,6 +245,13 @@ def predict_gaussian(prior: SpectralPrior, fits: Fits) -> Predicted:
     return parts_of(fits, np.array([p.mean for p in found]), np.array([p.covariance for p in found]))
 
 
+def join(parts: Sequence[Predicted], order: np.ndarray) -> Predicted:
+    """Predictions of several groups as one, in the given order."""
+    columns: dict[str, Any] = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
+    quality = pd.concat(columns.pop("quality"), ignore_index=True).iloc[order].reset_index(drop=True)
+    return Predicted(**{name: np.concatenate(column)[order] for name, column in columns.items()}, quality=quality)
+
+# %% ../nbs/06_training.ipynb #69fae3db
 def start_of(prior: SpectralPrior, fits: Fits) -> Start:
     """What the network starts from: the closed form's answers, and what is known of the planets."""
     stars: list[Any] = fits.stars.to_dict("records")
@@ -263,13 +270,6 @@ def predict_neural(network: SpectralNetwork, scaling: Scaling, start: Start, fit
     found = improved(start.combined, answer(network, inputs_of(start, scaling)))
     parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
     return Predicted(fits.planet, found.mean, *parts, fits.quality)
-
-
-def join(parts: Sequence[Predicted], order: np.ndarray) -> Predicted:
-    """Predictions of several groups as one, in the given order."""
-    columns: dict[str, Any] = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
-    quality = pd.concat(columns.pop("quality"), ignore_index=True).iloc[order].reset_index(drop=True)
-    return Predicted(**{name: np.concatenate(column)[order] for name, column in columns.items()}, quality=quality)
 
 # %% ../nbs/06_training.ipynb #b09152b8
 def read_folds(run_dir: str | Path, planets: np.ndarray) -> np.ndarray:  # int, (P,)
