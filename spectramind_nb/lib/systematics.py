@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TIME_ORDER', 'WAVELENGTH_ORDER', 'RED_ODDS', 'MEMORIES', 'REDS', 'JUMP_ODDS', 'JUMPS', 'JUMP_TERMS', 'drift_priors',
-           'own_drift_covariance', 'Colour', 'noise_colour', 'expected_jumps', 'noise_directions', 'common_directions',
-           'not_negative']
+           'own_drift_covariance', 'Colour', 'noise_colour', 'span_of', 'expected_jumps', 'noise_directions',
+           'common_directions', 'not_negative']
 
 # %% ../../nbs/lib/systematics.ipynb #5c71f4d7
 from dataclasses import dataclass
@@ -95,6 +95,13 @@ def noise_colour(series: np.ndarray, known: float | None, skip: int = 8) -> Colo
     return Colour(float(white), float(red.sum()), float(red @ memory / red.sum()))
 
 # %% ../../nbs/lib/systematics.ipynb #2a049796
+def span_of(functions: np.ndarray) -> np.ndarray:  # (T, R)
+    """Orthonormal basis of the span of `functions` (T, K), without directions that rounding errors decide."""
+    seen = functions[:, np.linalg.norm(functions, axis=0) > 0]
+    left, singular, _ = np.linalg.svd(seen / np.linalg.norm(seen, axis=0), full_matrices=False)
+    return left[:, singular > 1e-5 * singular[0]]
+
+
 JUMP_ODDS = 0.3  # of a jump, beforehand
 JUMPS = np.geomspace(0.3, 10, 6)  # sizes, in standard deviations of a step's white noise
 
@@ -109,7 +116,7 @@ def expected_jumps(
     """
     places = np.linspace(0, len(series), 102)[1:-1].astype(int)
     jumps = (np.arange(len(series))[:, None] >= places).astype(float)
-    free, _ = np.linalg.qr(functions)
+    free = span_of(functions)
     apart = jumps - free @ (free.T @ jumps)
     power, along = np.maximum((apart**2).sum(axis=0), 1e-9), series @ apart
     error, prior = variance / power, variance * JUMPS[:, None] ** 2
@@ -129,9 +136,7 @@ def noise_directions(
     """Orthonormal directions in the span of `functions` (T, K) along which noise of `covariance` (T, T) has independent
     amplitudes, strongest first, and their standard deviations; zeros beyond the rank.
     """
-    seen = functions[:, np.linalg.norm(functions, axis=0) > 0]
-    left, singular, _ = np.linalg.svd(seen / np.linalg.norm(seen, axis=0), full_matrices=False)
-    left = left[:, singular > 1e-7 * singular[0]]
+    left = span_of(functions)
     variance, rotation = np.linalg.eigh(left.T @ covariance @ left)
     count = min(most, len(variance))
     directions, std = np.zeros((len(functions), most)), np.zeros(most)
