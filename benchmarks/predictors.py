@@ -47,12 +47,12 @@ from fitted_planets import (
 )
 from oracle import Widths, infer, learn_shapes
 from scipy.special import ndtri
-from train_network import SPECTRA, half_prior
+from train_network import SPECTRA, TRAIN, half_prior
 
 from spectramind_nb.features import extract_planet
 from spectramind_nb.lib.contracts import read_npz
 from spectramind_nb.lib.flat_predictor import fixed_sigma
-from spectramind_nb.lib.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, SIGMA_TRUE, log_likelihood, score, summary
+from spectramind_nb.lib.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, score, summary
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import FRAME_COUNTS, draw_planets, simulate_dataset
 from spectramind_nb.lib.simulator_bank import Bank
@@ -76,7 +76,6 @@ from spectramind_nb.training import (
 )
 from spectramind_nb.transit_model import FitOptions
 
-TRAIN = 1100  # labelled planets of the challenge
 λ_FACTORS = 0.02
 FITS = {
     "flat": "flat",
@@ -194,9 +193,7 @@ def gain(name: str, seen: Judged, other: Judged, seed: int) -> float:
 
 def planet_score(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> np.ndarray:  # (P,)
     """Each planet's part of the score, before it is clipped."""
-    floor = log_likelihood(truth, DEFAULT_REFERENCE.mean, DEFAULT_REFERENCE.std)
-    scale = log_likelihood(truth, truth, SIGMA_TRUE) - floor
-    return np.average((log_likelihood(truth, mu, sigma) - floor) / scale, axis=1, weights=BIN_WEIGHTS)
+    return np.average(bin_scores(truth, mu, sigma, DEFAULT_REFERENCE), axis=1, weights=BIN_WEIGHTS)
 
 
 def interval(seen: Judged, seed: int) -> tuple[float, float]:

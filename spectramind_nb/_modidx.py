@@ -1107,6 +1107,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'spectramind_nb.training.Predicted': ('training.html#predicted', 'spectramind_nb/training.py'),
                                          'spectramind_nb.training.SigmaFactors': ( 'training.html#sigmafactors',
                                                                                    'spectramind_nb/training.py'),
+                                         'spectramind_nb.training.combine_fits': ( 'training.html#combine_fits',
+                                                                                   'spectramind_nb/training.py'),
                                          'spectramind_nb.training.cross_fitted_sigma': ( 'training.html#cross_fitted_sigma',
                                                                                          'spectramind_nb/training.py'),
                                          'spectramind_nb.training.explore': ('training.html#explore', 'spectramind_nb/training.py'),

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .decoders import pinball
 from .lib.contracts import UserError, atomic_path
 from .lib.metric import BIN_WEIGHTS
-from .network import Answer, Inputs, SpectralNetwork
+from .network import Answer, Inputs, SpectralNetwork, sum_up
 
 # %% ../nbs/06b_curriculum.ipynb #09ffb291
 WEIGHT = torch.tensor(BIN_WEIGHTS / BIN_WEIGHTS.sum(), dtype=torch.float32)
@@ -66,8 +66,7 @@ class Supervised(nn.Module):
 
 def closed_form_losses(inputs: Inputs, error: Tensor) -> tuple[Tensor, Tensor]:  # (B,) both
     """The closed form's loss: as it would be on average if its error bars were true, and as it is."""
-    airs = (inputs.std[:, 1:] ** 2 + inputs.mean_std[:, None] ** 2 + 2 * inputs.cross).clamp_min(1e-14)
-    sigma = torch.cat([inputs.std[:, :1], airs.sqrt()], dim=-1)
+    sigma = sum_up(inputs, inputs.std, inputs.mean_std, 0.0)
     weight = WEIGHT.to(sigma)
     return (sigma.log() + 0.5) @ weight, (sigma.log() + 0.5 * (error / sigma) ** 2) @ weight
 

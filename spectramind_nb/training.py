@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PARTS', 'MOST_STD', 'SLOPE_PENALTIES', 'Rows', 'STAGE', 'LEARNED', 'Fits', 'read_fits', 'labelled_planets',
            'Predicted', 'Measure', 'SigmaFactors', 'parts_of', 'standardised', 'log_factors', 'variance_of', 'sigma_of',
-           'planet_scores', 'fit_factors', 'measures_of', 'learn_factors', 'take', 'predict_gaussian', 'join',
-           'start_of', 'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'plot_spectrum',
-           'write_json', 'take_over', 'train_run', 'explore']
+           'planet_scores', 'fit_factors', 'measures_of', 'learn_factors', 'take', 'combine_fits', 'predict_gaussian',
+           'join', 'start_of', 'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma',
+           'plot_spectrum', 'write_json', 'take_over', 'train_run', 'explore']
 
 # %% ../nbs/06_training.ipynb #763ac0c6
 import json
@@ -30,6 +30,7 @@ from .lib.picture import Picture
 from .lib.raw import RawFolder
 from spectramind_nb.lib.spectral_prior import (
     Combined,
+    Posterior,
     SpectralPrior,
     combine,
     learn_prior,
@@ -238,11 +239,16 @@ def take(rows: Rows, chosen: np.ndarray) -> Rows:
     return replace(rows, **{name: values[chosen] for name, values in vars(rows).items()})
 
 # %% ../nbs/06_training.ipynb #f4dc0d7e
-def predict_gaussian(prior: SpectralPrior, fits: Fits) -> Predicted:
-    """Combine fits with a spectral prior."""
+def combine_fits(prior: SpectralPrior, fits: Fits) -> tuple[Predicted, list[Posterior]]:
+    """Combine fits with a spectral prior: predictions, and the posteriors that they are from."""
     stars: list[Any] = fits.stars.to_dict("records")
     found = [combine(prior, *planet) for planet in zip(fits.depth, fits.covariance, stars, strict=True)]
-    return parts_of(fits, np.array([p.mean for p in found]), np.array([p.covariance for p in found]))
+    return parts_of(fits, np.array([p.mean for p in found]), np.array([p.covariance for p in found])), found
+
+
+def predict_gaussian(prior: SpectralPrior, fits: Fits) -> Predicted:
+    """Combine fits with a spectral prior."""
+    return combine_fits(prior, fits)[0]
 
 
 def join(parts: Sequence[Predicted], order: np.ndarray) -> Predicted:
@@ -254,9 +260,7 @@ def join(parts: Sequence[Predicted], order: np.ndarray) -> Predicted:
 # %% ../nbs/06_training.ipynb #69fae3db
 def start_of(prior: SpectralPrior, fits: Fits) -> Start:
     """What the network starts from: the closed form's answers, and what is known of the planets."""
-    stars: list[Any] = fits.stars.to_dict("records")
-    found = [combine(prior, *planet) for planet in zip(fits.depth, fits.covariance, stars, strict=True)]
-    own = parts_of(fits, np.array([p.mean for p in found]), np.array([p.covariance for p in found]))
+    own, found = combine_fits(prior, fits)
     parts = (own.mu, own.fgs1_variance, own.mean_variance, own.shape_variance, own.cross)
     combined = Combined(*parts, np.array([p.log_evidence for p in found]), np.array([p.kinds for p in found]))
     level = fits.depth[:, 1:].mean(axis=1)

@@ -282,7 +282,7 @@ def test_the_fitted_transit_is_taken_out() -> None:
         level = model / curve / (1 + drift)
         rest = level / np.median(level, axis=0) - 1  # noise that bins share; the fit's model has it beside the transit
         dip = curve - curve.mean(axis=0)
-        assert np.abs(rest).max() < SIGMA[0]  # of a step
+        assert np.abs(rest).max() < (1.5e-4 if curve.shape[1] > 1 else SIGMA[0])  # FGS1's: a step's noise
         assert np.abs((dip * rest).sum(axis=0) / (dip**2).sum(axis=0)).max() < 0.02  # of the transit is left
         assert slope.shape == curve.shape and slope.min() < -0.9
 
