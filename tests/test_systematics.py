@@ -45,7 +45,7 @@ def test_jumps_make_the_widths_that_they_need() -> None:
     rng, z = np.random.default_rng(6), []
     dipped = np.column_stack([np.abs(np.arange(STEPS) - 190) < 70, CURVES[:, 2:]])
     for _ in range(400):
-        size = rng.choice(JUMPS) * rng.normal() if rng.random() < JUMP_ODDS else 0.0
+        size = rng.choice([*JUMPS, 0.0], p=[*JUMP_ODDS, 1 - JUMP_ODDS.sum()]) * rng.normal()
         series = rng.normal(size=STEPS) + size * (np.arange(STEPS) >= rng.integers(STEPS))
         left = series - dipped @ np.linalg.lstsq(dipped, series, rcond=None)[0]
         _, factor = expected_jumps(left, dipped, 1.0)
