@@ -47,8 +47,18 @@ from fitted_planets import (
 )
 from oracle import Widths, infer, learn_shapes
 from scipy.special import ndtri
-from train_network import SPECTRA, TRAIN, half_prior
+from train_network import TRAIN
 
+from spectramind_nb.error_bars import (
+    PARTS,
+    Fits,
+    Predicted,
+    SigmaFactors,
+    learn_factors,
+    log_factors,
+    parts_of,
+    sigma_of,
+)
 from spectramind_nb.features import extract_planet
 from spectramind_nb.lib.contracts import read_npz
 from spectramind_nb.lib.flat_predictor import fixed_sigma
@@ -60,20 +70,7 @@ from spectramind_nb.lib.simulator_light_curves import simulate_features
 from spectramind_nb.lib.simulator_sky import Planet, physics, planet_stream
 from spectramind_nb.lib.spectral_prior import learn_prior
 from spectramind_nb.network import read_network
-from spectramind_nb.training import (
-    PARTS,
-    Fits,
-    Predicted,
-    SigmaFactors,
-    join,
-    learn_factors,
-    log_factors,
-    parts_of,
-    predict_gaussian,
-    predict_neural,
-    sigma_of,
-    start_of,
-)
+from spectramind_nb.training import join, predict_gaussian, predict_neural
 from spectramind_nb.transit_model import FitOptions
 
 λ_FACTORS = 0.02
@@ -105,8 +102,7 @@ def answer(name: str, fits: Fits, learned: Any) -> tuple[Predicted, np.ndarray]:
     if name in ("gaussian", "bank"):
         return predict_gaussian(learned, fits), nothing
     if name == "neural":
-        network, scaling, _ = read_network(learned[1])
-        return predict_neural(network, scaling, start_of(learned[0], fits), fits), nothing
+        return predict_neural(learned, fits), nothing
     if name in ("flat", "transit"):
         return parts_of(fits, fits.depth, fits.covariance), nothing
     stars: list[Any] = fits.stars.to_dict("records")
@@ -251,8 +247,8 @@ def learn(pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: in
     prior, known, truth = learn_prior(train.spectrum, stars), (shapes, widths), truth_of(paths)
     by_name = {"flat": None, "transit": None, "gaussian": prior, "oracle": known, "floor": known}
     if network:
-        by_name["bank"] = half_prior(setting.bank("bank", SPECTRA), SPECTRA // 2)
-        by_name["neural"] = (by_name["bank"], network)
+        by_name["neural"] = read_network(network)
+        by_name["bank"] = by_name["neural"].prior
     factors: dict[str, SigmaFactors | float] = {"transit": SigmaFactors()}
     for name in (name for name in FITS if name in by_name and name != "transit"):
         found = answer_all(pool, paths, name, by_name[name], "calib").predicted

@@ -1,6 +1,10 @@
 """Train the network on simulated planets, and keep its weights; progress on the terminal, last line JSON.
 
-    python benchmarks/train_network.py --out runs/benchmark/network.safetensors [--epochs 20] [--pairs 20000] [--seed 1]
+    python benchmarks/train_network.py --out FILE [--alone 60] [--reuse 4] [--epochs 10] [--pairs 20000] [--seed 1]
+
+First what is known of the planet as a whole, without the graph, which takes a tenth of the time: `--alone` epochs, each
+draw of pairs used `--reuse` times. Then with the graph: `--epochs`, each with pairs of its own. Factors of sigma, for
+raw data without labels, are learned on `--calib` planets more.
 
 Spectra: the first half of the bank of `--spectra`; the other half is held out. Noise: the fits of the training planets,
 of which every tenth is held out. The closed form that it starts from has learned the same half of the bank. A run that
@@ -9,10 +13,13 @@ was cut goes on from its last epoch.
 
 import argparse
 import json
+import multiprocessing
 import os
+import shlex
 import sys
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +29,26 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 import numpy as np
 import pandas as pd
 import torch
-from fitted_planets import Setting, fit_kind, open_pool
+from fitted_planets import Setting, fit_kind, open_pool, unpacked
 
-from spectramind_nb.curriculum import Learning, Progress, TrainOptions, train_network
+from spectramind_nb.curriculum import Learning, Progress, Supervised, TrainOptions, mean_loss, train_network
+from spectramind_nb.error_bars import learn_factors
+from spectramind_nb.lib.metric import DEFAULT_REFERENCE
 from spectramind_nb.lib.simulator_bank import Bank
 from spectramind_nb.lib.simulator_sky import physics
 from spectramind_nb.lib.spectral_prior import SpectralPrior, learn_prior, log_scale
-from spectramind_nb.network import NetworkOptions, Scaling, inputs_of, learn_scaling, network_of, write_network
-from spectramind_nb.pairs import SPOILED, Noise, Pairs, Spectra, joined, pairs_of, spectra_of
+from spectramind_nb.network import (
+    NetworkOptions,
+    Scaling,
+    SpectralNetwork,
+    Weights,
+    inputs_of,
+    learn_scaling,
+    network_of,
+    write_network,
+)
+from spectramind_nb.pairs import Noise, Pairs, Spectra, joined, pairs_of, spectra_of
+from spectramind_nb.training import join, predict_gaussian, predict_neural
 
 SPECTRA = 40000  # of the bank
 TRAIN = 1100  # labelled planets of the challenge
@@ -61,6 +80,15 @@ def learning(drawing: Drawing, scaling: Scaling, epoch: int, count: int, spoiled
     return Learning(inputs, torch.from_numpy(error).float())
 
 
+@dataclass(frozen=True)
+class Data:
+    """What is learned from, and what is judged on."""
+
+    drawing: Drawing
+    scaling: Scaling
+    held_out: Learning
+
+
 def noise_of(paths: list[Path]) -> Noise:
     """Noise of the fits in some files."""
     files: list[Any] = [np.load(path) for path in paths]
@@ -83,20 +111,73 @@ def half_prior(bank: Bank, half: int) -> SpectralPrior:
     return learn_prior(bank.spectrum[:half], stars[:half])
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """One part of the training: so many layers of the graph, so many epochs, each draw of pairs used so many times."""
+
+    layers: int
+    epochs: int
+    reuse: int
+    lr: float
+
+
+def train(a: argparse.Namespace, lesson: Lesson, data: Data, before: SpectralNetwork | None) -> SpectralNetwork:
+    """A network after this lesson."""
+    torch.manual_seed(a.seed)
+    made = network_of(NetworkOptions(airs_width=a.width, airs_layers=lesson.layers), data.scaling)
+    if before is not None:
+        made.load_state_dict(before.state_dict(), strict=False)
+    coming: dict[int, Future[Learning]] = {}
+    told = f"{lesson.layers} layers, epoch"
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+
+        def source(epoch: int) -> Learning:
+            draw = epoch // lesson.reuse + 10_000 * lesson.layers
+            for k in (draw, draw + 1):  # the next pairs are drawn meanwhile
+                if k not in coming:
+                    coming[k] = pool.submit(learning, data.drawing, data.scaling, k, a.pairs, a.spoiled)
+            for k in [k for k in coming if k < draw]:
+                del coming[k]
+            return coming[draw].result()
+
+        options = TrainOptions(epochs=lesson.epochs, seed=a.seed, lr=lesson.lr)
+        checkpoint = a.out.with_suffix(f".{lesson.layers}.checkpoint")
+        tell = partial(tell_progress, told, lesson.epochs)
+        train_network(made, source, a.pairs, data.held_out, options, checkpoint, tell)
+    return made
+
+
+def factors_of(weights: Weights, paths: list[Path]) -> str:
+    """JSON of the factors of sigma that calibration planets ask for, with the network and without."""
+    parts, truth = [], np.concatenate([np.load(path)["truth"] for path in paths])
+    for path in paths:
+        with np.load(path) as archive:
+            fits = unpacked(
+                "plain", {k: archive[k] for k in archive.files if k.startswith(("plain", "number", "star"))}
+            )
+        parts.append((predict_gaussian(weights.prior, fits), predict_neural(weights, fits)))
+    found = {}
+    for name, each in zip(("gaussian", "neural"), zip(*parts, strict=True), strict=True):
+        predicted = join(each, np.arange(len(truth)))
+        found[name] = asdict(learn_factors(truth, predicted, DEFAULT_REFERENCE, 0.02))
+    return json.dumps(found)
+
+
+def tell_progress(what: str, epochs: int, progress: Progress, seconds: float) -> None:
+    """A line on the terminal."""
+    left = seconds / len(progress.loss) * (epochs - progress.epoch)
+    found = f"learned {progress.loss[-1]:.4f}, held out {progress.held_out[-1]:.4f}"
+    print(f"{what} {progress.epoch}/{epochs}: {found}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Train, and print what was gained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    for option, default in {
-        "epochs": 20,
-        "pairs": 20000,
-        "spectra": SPECTRA,
-        "seed": 1,
-        "width": 24,
-        "layers": 2,
-    }.items():
+    sizes = {"alone": 60, "reuse": 4, "epochs": 10, "pairs": 20000, "spectra": SPECTRA, "calib": 500, "seed": 1}
+    for option, default in {**sizes, "width": 24, "layers": 2}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
-    parser.add_argument("--spoiled", type=float, default=SPOILED)
+    parser.add_argument("--spoiled", type=float, default=0.4)
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
     a = parser.parse_args()
     setting = Setting(a.folder, a.seed, 2)
@@ -107,32 +188,29 @@ def main() -> None:
     tenth = np.arange(len(noise.level)) % 10 == 0
     drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), prior, a.seed)
     unseen = Drawing(some(spectra, slice(half, None)), some(noise, tenth), prior, a.seed + 1000)
-    first = drawing.pairs(10_000, 4000, 0.0)
+    first = drawing.pairs(1_000_000, 4000, 0.0)
     scaling = learn_scaling(first.start, first.truth)
-    torch.manual_seed(a.seed)
-    network = network_of(NetworkOptions(guide_layers=0, airs_width=a.width, airs_layers=a.layers), scaling)
-    options = TrainOptions(epochs=a.epochs, seed=a.seed)
-
-    def tell(progress: Progress, seconds: float) -> None:
-        left = seconds / len(progress.loss) * (a.epochs - progress.epoch)
-        found = f"learned {progress.loss[-1]:.4f}, held out {progress.held_out[-1]:.4f}"
-        print(f"epoch {progress.epoch}/{a.epochs}: {found}, {left:.0f} s left", file=sys.stderr, flush=True)
-
-    coming: dict[int, Future[Learning]] = {}
-    with ProcessPoolExecutor(1) as pool:
-
-        def source(epoch: int) -> Learning:
-            for k in (epoch, epoch + 1):  # the next epoch's pairs are drawn meanwhile
-                coming.setdefault(k, pool.submit(learning, drawing, scaling, k, a.pairs, a.spoiled))
-            return coming.pop(epoch).result()
-
-        held_out = learning(unseen, scaling, 0, 4000, 0.0)
-        checkpoint = a.out.with_suffix(".checkpoint")
-        progress = train_network(network, source, a.pairs, held_out, options, checkpoint, tell)
-    about = {"seed": a.seed, "epochs": progress.best, "pairs": a.pairs, **physics()}
-    write_network(a.out, network, scaling, {name: str(value) for name, value in about.items()})
-    checkpoint.unlink()
-    print(json.dumps({"held_out": round(min(progress.held_out), 4), "best_epoch": progress.best}))
+    data = Data(drawing, scaling, learning(unseen, scaling, 0, 4000, 0.0))
+    made = None
+    for lesson in (Lesson(0, a.alone, a.reuse, 1e-3), Lesson(a.layers, a.epochs, 1, 5e-4)):
+        made = train(a, lesson, data, made)
+    assert made is not None
+    gained = mean_loss(Supervised(made, 0.0, np.inf), data.held_out, torch.device("cpu"))
+    weights = Weights(made, scaling, prior)
+    with open_pool(2) as pool:
+        calib = fit_kind(pool, setting, "calib", setting.bank("calib", a.calib), a.calib)
+    about = {
+        "seed": a.seed,
+        "factors": factors_of(weights, calib),
+        "pairs": a.pairs * (a.alone // a.reuse + a.epochs),
+        "device": "cpu",
+        **physics(),
+    }
+    about |= {"command": f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"}
+    write_network(a.out, replace(weights, about={name: str(value) for name, value in about.items()}))
+    for path in a.out.parent.glob(f"{a.out.stem}.*.checkpoint"):
+        path.unlink()
+    print(json.dumps({"held_out": round(gained, 4)}))
 
 
 if __name__ == "__main__":

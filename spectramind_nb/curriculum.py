@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEIGHT', 'STATEFUL', 'Source', 'Told', 'likelihood_loss', 'Supervised', 'closed_form_losses', 'TrainOptions',
-           'Learning', 'at', 'rate', 'Progress', 'Trainer', 'average_loss', 'state_of', 'go_on', 'share_of',
-           'epoch_loss', 'train_network']
+           'Learning', 'at', 'rate', 'Progress', 'Trainer', 'mean_loss', 'average_loss', 'state_of', 'go_on',
+           'share_of', 'epoch_loss', 'train_network']
 
 # %% ../nbs/06b_curriculum.ipynb #2a8d2ccd
 import math
@@ -119,20 +119,19 @@ class Progress:
 
 # %% ../nbs/06b_curriculum.ipynb #6dad1f27
 class Trainer:
-    """A network with its optimiser, which can be written and read whole."""
+    """An objective, with the network in it, and its optimiser, which can be written and read whole."""
 
-    def __init__(self, network: SpectralNetwork, options: TrainOptions, steps: int, device: torch.device) -> None:
-        self.network, self.options, self.device = network.to(device), options, device
-        self.objective = Supervised(self.network, options.aux_weight, options.worst)
-        self.shared: nn.Module = self.objective
+    def __init__(self, objective: nn.Module, options: TrainOptions, steps: int, device: torch.device) -> None:
+        self.objective, self.options, self.device = objective.to(device), options, device
+        self.shared = self.objective
         if dist.is_initialized():
             self.shared = DistributedDataParallel(self.objective, find_unused_parameters=True)
-        decayed = [p for p in network.parameters() if p.ndim > 1]
-        plain = [p for p in network.parameters() if p.ndim <= 1]
+        decayed = [p for p in objective.parameters() if p.ndim > 1]
+        plain = [p for p in objective.parameters() if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda k: rate(k, steps, options.warmup))
-        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.average = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
         half = torch.bfloat16 if device.type == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
         self.cast = torch.autocast(device.type, half, enabled=options.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.amp and half is torch.float16)
@@ -140,7 +139,7 @@ class Trainer:
 
     def step(self, parts: Sequence[Learning]) -> float:
         """One step on a batch that is given in `accumulate` parts; its loss."""
-        self.network.train()
+        self.objective.train()
         total = 0.0
         for inputs, error in parts:
             with self.cast:
@@ -148,32 +147,38 @@ class Trainer:
             self.scaler.scale(loss).backward()
             total += float(loss.detach())
         self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
+        nn.utils.clip_grad_norm_(self.objective.parameters(), self.options.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         self.schedule.step()
         memory = min(self.options.average, 1 - 1 / (self.schedule.last_epoch + 1))
-        for name, value in self.network.state_dict().items():
+        for name, value in self.objective.state_dict().items():
             self.average[name].lerp_(value, 1 - memory)
         return total
 
 # %% ../nbs/06b_curriculum.ipynb #c928a85e
-def average_loss(trainer: Trainer, data: Learning, batch: int = 256) -> float:
-    """Mean loss of the averaged weights."""
-    now = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    trainer.network.load_state_dict(trainer.average)
-    trainer.network.eval()
+def mean_loss(objective: nn.Module, data: Learning, device: torch.device, batch: int = 256) -> float:
+    """Mean loss of planets, without dropout."""
+    objective.to(device).eval()
     count, total = len(data.error), 0.0
     with torch.inference_mode():
         for k in range(0, count, batch):
-            part = at(data, slice(k, k + batch), trainer.device)
-            total += float(trainer.objective(*part)) * len(part.error)
-    trainer.network.load_state_dict(now)
+            part = at(data, slice(k, k + batch), device)
+            total += float(objective(*part)) * len(part.error)
     return total / count
 
+
+def average_loss(trainer: Trainer, data: Learning) -> float:
+    """Mean loss of the averaged weights."""
+    now = {name: value.clone() for name, value in trainer.objective.state_dict().items()}
+    trainer.objective.load_state_dict(trainer.average)
+    found = mean_loss(trainer.objective, data, trainer.device)
+    trainer.objective.load_state_dict(now)
+    return found
+
 # %% ../nbs/06b_curriculum.ipynb #ea0fc4d6
-STATEFUL = ("network", "optimiser", "schedule", "scaler")
+STATEFUL = ("objective", "optimiser", "schedule", "scaler")
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
@@ -222,18 +227,21 @@ def train_network(
     checkpoint: Path | None = None,
     tell: Told | None = None,
     device: str = "cpu",
+    objective: nn.Module | None = None,
 ) -> Progress:
-    """Train on what `source` gives, `pairs` an epoch, and leave the best epoch's averaged weights in the network. With
-    a `checkpoint`, go on from it where it exists. Raises `UserError` where that is of another network or plan.
+    """Train on what `source` gives, `pairs` an epoch, and leave the best epoch's averaged weights in the network. What
+    is minimised is `Supervised`, or another `objective` that holds the network. With a `checkpoint`, go on from it
+    where it exists. Raises `UserError` where that is of another network or plan.
     """
+    objective = objective or Supervised(network, options.aux_weight, options.worst)
     steps = options.epochs * (pairs // (options.batch * options.accumulate))
     if steps < 1:
         raise UserError(
             f"{pairs} pairs an epoch are less than a batch of {options.batch * options.accumulate}. Fix: more pairs"
         )
     torch.manual_seed(options.seed)
-    trainer, start = Trainer(network, options, steps, torch.device(device)), time.perf_counter()
-    plan = repr((network.options, options, pairs))
+    trainer, start = Trainer(objective, options, steps, torch.device(device)), time.perf_counter()
+    plan = repr((type(objective).__name__, network.options, options, pairs))
     best: dict[str, Tensor] = dict(trainer.average)
     if checkpoint is not None and checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
@@ -256,5 +264,5 @@ def train_network(
             tell(progress, time.perf_counter() - start)
         if options.patience and progress.epoch - progress.best >= options.patience:
             break
-    network.load_state_dict(best)
+    objective.load_state_dict(best)
     return progress

@@ -94,13 +94,13 @@ class GraphLayer(nn.Module):
         self.before_attention, self.before_own = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
         self.attention = SharedGATv2(d_model, d_model // heads, heads, len(EDGE_FEATURES), engine)
         self.own = nn.Sequential(nn.Linear(d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.gain = nn.Dropout(dropout), nn.Parameter(torch.zeros(2, d_model))
 
     def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
         """Shapes as of the class; `edges` (E, 4)."""
         heard, share = self.attention(self.before_attention(x), edges, topology)
-        x = x + self.dropout(heard)
-        return x + self.dropout(self.own(self.before_own(x))), share
+        x = x + self.gain[0] * self.dropout(heard)
+        return x + self.gain[1] * self.dropout(self.own(self.before_own(x))), share
 
 # %% ../nbs/03b_graph.ipynb #3aca1c1d
 class AirsEncoder(nn.Module):

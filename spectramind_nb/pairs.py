@@ -9,13 +9,17 @@ __all__ = ['NEAR', 'LEVEL_SPREAD', 'LENGTHS_UM', 'SPOILED', 'Noise', 'Spectra', 
 # %% ../nbs/06a_pairs.ipynb #1518195b
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .graph import molecule_strengths
 from .lib.instrument import wavelengths
-from .lib.simulator_bank import Bank
 from .lib.spectral_prior import Combined, SpectralPrior, combine_many, log_scale, matern52
 from .network import Start, place_of
+
+if TYPE_CHECKING:
+    from spectramind_nb.lib.simulator_bank import Bank
 
 # %% ../nbs/06a_pairs.ipynb #68ff76a6
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Spectra:
     place: np.ndarray  # (N, 3), see chapter 04b
 
 
-def spectra_of(bank: Bank) -> Spectra:
+def spectra_of(bank: "Bank") -> Spectra:
     """The same, of a simulator's bank."""
     star = dict(zip(bank.names, bank.parameters.T, strict=True))
     level = bank.spectrum[:, 1:].mean(axis=1)
@@ -51,10 +55,11 @@ LEVEL_SPREAD = 0.1  # in ln of depth
 
 def stand_ins(rng: np.random.Generator, spectra: Spectra, noise: Noise, fit: int, count: int) -> Spectra:
     """Spectra drawn from a bank, as those of planets like the one fitted."""
-    apart = (spectra.log_scale - noise.log_scale[fit]) ** 2 + np.log(spectra.level / noise.level[fit]) ** 2
+    larger = np.nan_to_num(noise.log_scale[fit] - spectra.log_scale)  # where a star isn't known, as if it were the same
+    apart = larger**2 + np.log(spectra.level / noise.level[fit]) ** 2
     weight = np.exp(-0.5 * apart / NEAR**2) + 1e-7
     which = rng.choice(len(weight), size=count, p=weight / weight.sum())
-    about = spectra.about[which] * np.exp(noise.log_scale[fit] - spectra.log_scale[which])[:, None]
+    about = spectra.about[which] * np.exp(larger[which])[:, None]
     level = noise.level[fit] * np.exp(LEVEL_SPREAD * rng.normal(size=count))
     return Spectra(about, level, np.full(count, noise.log_scale[fit]), spectra.place[which])
 
@@ -66,19 +71,23 @@ def spoil(rng: np.random.Generator, own: Spectra, others: Spectra, share: float)
     """The same with a share of them unlike any planet."""
     about, place = own.about.copy(), own.place.copy()
     count, rms = len(about), about[:, 1:].std(axis=1)
-    way, other = rng.integers(3, size=count), rng.integers(len(others.about), size=count)
+    way, other = rng.integers(4, size=count), rng.integers(len(others.about), size=count)
     way[rng.random(count) >= share] = -1
     mixed = others.about[other] / np.maximum(others.about[other, 1:].std(axis=1), 1e-7)[:, None]
     first, second = rng.uniform(-1, 1, (2, count, 1))
     about[way == 0] = (first * about + second * rms[:, None] * mixed)[way == 0]
+    curves, size = np.zeros_like(about), rms * np.exp(0.5 * rng.normal(size=count))
     length, um = rng.integers(len(LENGTHS_UM), size=count), wavelengths()[1:]
     for number, length_um in enumerate(LENGTHS_UM):
         chosen = (way == 1) & (length == number)
         root = np.linalg.cholesky(matern52(um, length_um) + 1e-6 * np.eye(len(um)))
-        curve = rng.normal(size=(chosen.sum(), len(um))) @ root.T
-        curve = np.column_stack([1.5 * rng.normal(size=chosen.sum()), curve - curve.mean(axis=1, keepdims=True)])
-        size = rms[chosen] * np.exp(0.5 * rng.normal(size=chosen.sum()))
-        about[chosen] = rng.random((chosen.sum(), 1)) * about[chosen] + size[:, None] * curve
+        curves[chosen, 1:] = rng.normal(size=(chosen.sum(), len(um))) @ root.T
+    _, bands = molecule_strengths()
+    curves[way == 3] = rng.normal(size=((way == 3).sum(), bands.shape[1])) @ bands.T
+    curves -= curves[:, 1:].mean(axis=1, keepdims=True)
+    curves[way == 1, 0] = 1.5 * rng.normal(size=(way == 1).sum())
+    added = (way == 1) | (way == 3)
+    about[added] = rng.random((added.sum(), 1)) * about[added] + size[added, None] * curves[added]
     swapped = way == 2
     place[swapped] = others.place[other[swapped]]
     return replace(own, about=about, place=place)

@@ -89,8 +89,11 @@ def test_kinds_of_edges_can_be_left_out() -> None:
 def test_planets_of_a_batch_do_not_hear_each_other() -> None:
     torch.manual_seed(0)
     encoder, nodes = AirsEncoder(6, 16, layers=2).eval(), torch.randn(3, N_BINS, 6)
+    untrained, *_ = encoder(nodes)
+    for layer in encoder.layers:
+        torch.nn.init.ones_(layer.gain)
     latent, latents, shares = encoder(nodes)
     alone, *_ = encoder(nodes[1:2])
     assert latent.shape == (3, 16) and latents.shape == (3, N_BINS, 16) and len(shares) == 2
-    assert torch.allclose(latent[1:2], alone, atol=1e-6)
+    assert torch.allclose(latent[1:2], alone, atol=1e-6) and not torch.allclose(latent, untrained, atol=1e-2)
     assert torch.allclose(shares[0].sum(1), torch.full((3, 4), float(N_BINS)), rtol=1e-4)

@@ -13,25 +13,25 @@ import pandas as pd
 import pytest
 
 from spectramind_nb.calibration import Keep, Options, calibrate_run
-from spectramind_nb.features import Photometry, Steps, extract_run, group_folds
+from spectramind_nb.features import Photometry, Steps, extract_run, group_folds, read_plan
 from spectramind_nb.lib.contracts import (
     WAVELENGTH_COLUMNS,
     ContractError,
     UserError,
-    read_npz,
     read_submission,
     read_table,
     run_folder,
     write_npz,
 )
 from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.metric import reference_of
 from spectramind_nb.lib.planets import Workers
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets
-from spectramind_nb.submission import predict, read_factors, submit_run
-from spectramind_nb.training import train_run
+from spectramind_nb.submission import predict, predict_fits, submit_run
+from spectramind_nb.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
 from spectramind_nb.transit import FitOptions, fit_run, read_fit
-from spectramind_nb.uncertainty import read_temperature, temperature_run
+from spectramind_nb.uncertainty import pulls, read_temperature, temperature_run
 
 STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions()
 
@@ -56,8 +56,13 @@ def write_fitted_run(run: Path, raw: Path) -> None:
     for label, planet in planets.items():
         nuisance = np.full((N_BINS, 1), 8e-5)
         error = rng.normal(size=N_BINS) * noise + nuisance[:, 0] * rng.normal()
-        white = {name: np.zeros(2) for name in ("time", "white_flux", "white_model", "white_drift")}
-        white |= {name: np.zeros(2, np.int8) for name in ("visit", "channel")}
+        time, dip = np.linspace(0, 7.5, 128), 0.01 * (np.abs(np.arange(128) - 64) < 30)
+        white = {"time": time, "white_flux": 1 - dip + 1e-4 * rng.normal(size=128), "white_model": 1 - dip}
+        white |= {"white_drift": np.zeros(128), **{name: np.zeros(128, np.int8) for name in ("visit", "channel")}}
+        curves = {name: rng.normal(size=(128, 2)).astype(np.float32) for name in ("centroid", "jitter")}
+        curves |= {name: np.ones(128, np.float32) for name in ("flux", "variance")}
+        folder = run_folder(run, "data/features")
+        write_npz(folder / f"fgs1_white_{label}.npz", "fgs1_white", **curves, time=time, visit=np.zeros(128, np.int8))
         write_npz(
             run_folder(run, "outputs/fits") / f"transit_{label}.npz",
             "transit",
@@ -104,21 +109,45 @@ def run(unlabelled: RawFolder, weights: Path, tmp_path_factory: pytest.TempPathF
 
 
 def test_labels_leave_everything_a_prediction_needs(weights: Path) -> None:
-    found = read_npz(run_folder(weights, "outputs/checkpoints") / "out_of_fold.npz", "out_of_fold")
-    assert len(set(found["planet"])) == 16 and set(found["fold"]) == {0, 1, 2, 3}
-    pull = (found["truth"] - found["transit_mu"]) / found["transit_sigma"]
-    assert pull[:, 1:].std() == pytest.approx(1, abs=0.05)
-    factors = read_factors(weights)
-    assert all(0.05 <= factor <= 20 for factor in (factors.fgs1, factors.airs_mean, factors.airs_shape))
-    assert 0.3 < read_temperature(weights) < 3
+    found, learned = read_out_of_fold(weights), read_learned(weights)
+    assert found is not None and [*found.mu] == ["transit", "gaussian", "neural"]
+    assert len(set(found.planet)) == 16 and set(found.fold) == {0, 1, 2, 3}
+    assert pulls(found, "transit")[:, 1:].std() == pytest.approx(1, abs=0.05)
+    figures = found.figures(reference_of(found.truth))["score"]
+    assert learned.chosen == figures.idxmax() and {*learned.factors} == {"gaussian", "neural"}
+    for name, factors in learned.factors.items():
+        assert all(0.05 <= factor <= 20 for factor in (factors.fgs1, factors.airs_mean, factors.airs_shape))
+        assert 0.3 < read_temperature(weights, name) < 3
 
 
 def test_a_run_without_labels_takes_over_what_was_learned(run: Path, weights: Path) -> None:
-    names = ("06_training/artifacts/spectral_prior.npz", "06_training/artifacts/sigma_factors.json")
+    names = [f"06_training/artifacts/{name}" for name in LEARNED]
     for name in (*names, "07_uncertainty/artifacts/temperature.json"):
         assert (run / name).read_bytes() == (weights / name).read_bytes()
-    with pytest.raises(ContractError, match=r"train\.csv: labels: no training planet.*Fix: .*--weights"):
-        train_run(run, run / "nowhere", "", 3, 0.02)
+
+
+def test_without_labels_or_an_earlier_run_the_shipped_weights_speak(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "00_calibration", tmp_path / "00_calibration")
+    assert train_run(tmp_path, tmp_path / "nowhere", "", 3, 0.02).empty
+    assert temperature_run(tmp_path, "", True, 1.0)["tau"] == {"gaussian": 1.0, "neural": 1.0}
+    fits = read_fits(run, read_plan(run)[0]["test"])
+    found = predict_fits(fits, tmp_path)
+    assert found.chosen == "neural" and read_learned(tmp_path).weights == "laptop"
+    assert all(np.isfinite(found.mu[name]).all() and (found.sigma[name] > 0).all() for name in found.mu)
+
+
+def test_the_choice_of_a_predictor_is_the_users(weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(weights.parent, tmp_path / "home")
+    run, raw = tmp_path / "home/run", tmp_path / "home/raw"
+    for network, predictor, message in (
+        ("", "neural", "predictor: neural is none of gaussian"),
+        (str(tmp_path / "no.safetensors"), "auto", "no such weights"),
+    ):
+        with pytest.raises(UserError, match=f"{message}.*Fix:"):
+            train_run(run, raw, "", 3, 0.02, network, predictor)
+    assert [*train_run(run, raw, "", 3, 0.02, "").index] == ["transit", "gaussian"]
+    train_run(run, raw, "", 3, 0.02, predictor="gaussian")
+    assert read_learned(run).chosen == "gaussian"
 
 
 def test_the_submission_is_near_the_truth(run: Path, tiny: RawFolder) -> None:
@@ -172,7 +201,7 @@ def test_predict_without_what_only_simulation_and_display_need(
     assert done.returncode == 0, done.stderr
     ours, chains = read_submission(out), read_submission(run_folder(run, "outputs") / "submission.csv")
     assert np.array_equal(ours.planet_id, chains.planet_id)
-    assert np.allclose(ours.mu, chains.mu, rtol=1e-6) and np.allclose(ours.sigma, chains.sigma, rtol=1e-6)
+    assert np.allclose(ours.mu, chains.mu, rtol=1e-5) and np.allclose(ours.sigma, chains.sigma, rtol=1e-5)
     assert [path.name for path in out.parent.iterdir()] == ["out.csv"]
 
 
@@ -182,7 +211,7 @@ def test_one_planet_is_predicted_as_among_all(run: Path, unlabelled: RawFolder, 
     one, every = read_submission(tmp_path / "one.csv"), read_submission(run_folder(run, "outputs") / "submission.csv")
     row = every.planet_id == planet
     assert one.planet_id.tolist() == [planet] and "mu_0" in (tmp_path / "one.csv").read_text()
-    assert np.allclose(one.mu, every.mu[row], rtol=1e-6) and np.allclose(one.sigma, every.sigma[row], rtol=1e-6)
+    assert np.allclose(one.mu, every.mu[row], rtol=1e-5) and np.allclose(one.sigma, every.sigma[row], rtol=1e-5)
 
 
 def test_what_cannot_be_predicted_leaves_nothing(run: Path, tiny: RawFolder, tmp_path: Path) -> None:

@@ -7,6 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spectramind_nb.error_bars import (
+    Fits,
+    Measure,
+    Predicted,
+    SigmaFactors,
+    learn_factors,
+    log_factors,
+    parts_of,
+    planet_scores,
+    sigma_of,
+    variance_of,
+)
 from spectramind_nb.lib.contracts import ContractError, run_folder
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE, Reference, coverage, reference_of, score
@@ -22,22 +34,7 @@ from spectramind_nb.lib.spectral_prior import (
     read_prior,
     write_prior,
 )
-from spectramind_nb.submission import read_factors
-from spectramind_nb.training import (
-    Fits,
-    Measure,
-    Predicted,
-    SigmaFactors,
-    cross_fitted_sigma,
-    learn_factors,
-    log_factors,
-    out_of_fold_predictions,
-    parts_of,
-    planet_scores,
-    predict_gaussian,
-    sigma_of,
-    variance_of,
-)
+from spectramind_nb.training import Learned, cross_fitted_sigma, out_of_fold_predictions, predict_gaussian, read_learned
 from spectramind_nb.uncertainty import temperature, temperature_interval
 
 WORLDS = [draw_world(planet_stream(5, "train", k), model=reference_spectrum) for k in range(150)]
@@ -305,17 +302,19 @@ def test_factors_follow_no_measure_that_tells_nothing(count: int) -> None:
     assert learn_factors(truth, predicted, reference_of(truth), 0.02).quality == {}
 
 
-def test_factors_come_back_from_their_file(tmp_path) -> None:
+def test_what_was_learned_comes_back_from_its_file(tmp_path) -> None:
     factors = SigmaFactors(1.1, 0.9, 1.3, {"impact": Measure(0.4, 0.2, 0.1, -0.1, 0.3)})
-    path = run_folder(tmp_path, "outputs/checkpoints") / "sigma_factors.json"
+    path = run_folder(tmp_path, "outputs/checkpoints") / "predictors.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    for content in (json.dumps(asdict(factors)), '{"fgs1": 2.0}'):
-        path.write_text(content)
-        assert read_factors(tmp_path) == (factors if "impact" in content else SigmaFactors(fgs1=2.0))
-    for bad in ('{"fgs', "[]", '{"fgs2": 1}'):
+    record = {"chosen": "gaussian", "factors": {"gaussian": asdict(factors), "neural": {"fgs1": 2.0}}}
+    path.write_text(json.dumps(record))
+    expected = {"gaussian": factors, "neural": SigmaFactors(fgs1=2.0)}
+    assert read_learned(tmp_path) == Learned("gaussian", expected)
+    wrong = (record | {"chosen": "flat"}, {"factors": {}}, record | {"factors": {"gaussian": {"fgs2": 1}}}, [])
+    for bad in (*map(json.dumps, wrong), '{"chosen'):
         path.write_text(bad)
-        with pytest.raises(ContractError, match=r"sigma_factors\.json: file: .*Fix: "):
-            read_factors(tmp_path)
+        with pytest.raises(ContractError, match=r"predictors\.json: file: .*Fix: "):
+            read_learned(tmp_path)
 
 
 def test_a_planets_own_label_does_not_reach_its_prediction() -> None:

@@ -343,8 +343,8 @@ def test_a_prior_adds_a_spectrum(mine: Path, monkeypatch: pytest.MonkeyPatch) ->
     rng = np.random.default_rng(0)
     shapes = np.sin(np.linspace(0, 7, N_BINS) * rng.uniform(0.5, 2, (12, 1)))
     write_prior(checkpoints / "spectral_prior.npz", learn_prior(rng.uniform(0.008, 0.02, (12, 1)) + 2e-4 * shapes))
-    (checkpoints / "sigma_factors.json").write_text('{"fgs1": 1.0, "airs_mean": 1.0, "airs_shape": 1.0}')
-    (calibration / "temperature.json").write_text(json.dumps({"tau": 1.0}))
+    (checkpoints / "predictors.json").write_text('{"chosen": "gaussian", "factors": {"gaussian": {}}}')
+    (calibration / "temperature.json").write_text(json.dumps({"tau": {"gaussian": 1.0}}))
     words = ("fit", "--light-curves", "mine.ecsv", "--prior", "runs/a")
     result = CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
     assert result.exit_code == 0, result.output

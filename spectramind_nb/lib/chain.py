@@ -22,7 +22,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .config import ConfigError, cfg_hash, compose
-from .contracts import ContractError, UserError, atomic_path
+from .contracts import SHIPPED, ContractError, UserError, atomic_path, network_file
 from .progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
 from spectramind_nb.lib.provenance import (
     LOG_FILE,
@@ -306,10 +306,13 @@ def _common(cfg: DictConfig, run_dir: Path, raw: Path) -> dict[str, Any]:
         raise ContractError(
             weights, "folder", "holds no finished stage", "--weights names the folder of an earlier run"
         )
+    network = "" if cfg.data.network == "none" else str(cfg.data.network)
+    if network and network not in SHIPPED:
+        network = str(network_file(Path(network).expanduser().resolve()))
     if odd := [planet for planet in cfg.data.planets if not isinstance(planet, int)]:
         raise ConfigError("data.planets", f"{odd[0]!r} is no planet id", "give whole numbers, such as [1,2,3]")
     where = (int(cfg.chain.workers), str(cfg.chain.executor), str(cfg.chain.scheduler))
-    values = (str(run_dir), str(raw), weights, *where, int(cfg.seed), list(cfg.data.planets))
+    values = (str(run_dir), str(raw), weights, network, *where, int(cfg.seed), list(cfg.data.planets))
     return dict(zip(COMMON, values, strict=True))
 
 # %% ../../nbs/lib/chain.ipynb #34e0750d

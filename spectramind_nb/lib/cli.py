@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Raw', 'Planets', 'Workers', 'Seed', 'Opacities', 'LightCurves', 'Sma', 'Inclination', 'Period', 'Teff',
-           'common', 'planet_ids', 'make_show', 'shown', 'report_lines', 'summary_lines', 'run', 'calibrate',
+           'common', 'planet_ids', 'make_show', 'shown', 'report_lines', 'summary_lines', 'run', 'calibrate', 'train',
            'simulate', 'bank', 'predict', 'fit', 'inject', 'score', 'validate', 'main']
 
 # %% ../../nbs/lib/cli.ipynb #3cb467d6
@@ -153,6 +153,9 @@ def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
     if report.is_file():
         found = json.loads(report.read_text(encoding="utf-8"))
         lines += [*report_lines(found["rows"]), ""]
+        if found.get("predictor"):
+            weights = f" (weights: {short(Path(found['weights']))})" if found["predictor"] == "neural" else ""
+            lines.append(f"submitted         {found['predictor']}{weights}")
         if found.get("seconds_per_planet"):
             lines.append(f"seconds a planet  {found['seconds_per_planet']:.2f}")
         lines.append(f"submission        {short(report.parent / found['submission'])}")
@@ -176,6 +179,9 @@ def run(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="Folder of an earlier run, for raw data without labels.")
     ] = None,
+    network: Annotated[
+        str, typer.Option("--network", help="Neural predictor: laptop (by default, the package's own), a file, none.")
+    ] = "",
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="Where the run lives; by default runs/<profile or raw folder>.")
     ] = None,
@@ -194,6 +200,7 @@ def run(
     named = {
         "--raw": raw,
         "--weights": weights,
+        "--network": network,
         "--profile": profile,
         "--planets": planets,
         "--from": first,
@@ -209,6 +216,7 @@ def run(
         settings = {
             "data.raw": raw,
             "data.weights": weights,
+            "data.network": network,
             "data.planets": planet_ids(planets),
             "chain.workers": workers,
         }
@@ -269,6 +277,38 @@ def calibrate(
         print(*estimate_work(raw, chosen, workers).lines(workers), sep="\n")
         settings = {"data.raw": raw, "data.planets": chosen, "chain.workers": workers}
         _run(call, folder, profile, overrides or [], settings, "", "01_features", False)
+
+# %% ../../nbs/lib/cli.ipynb #0d5bc4ba
+@app.command(epilog="Example: spectramind train --run runs/demo --phase mae,supervised --out mine.safetensors")
+def train(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings: training.epochs=8, train=fresh, ...")] = None,
+    run: Annotated[Path, typer.Option("--run", help="A run that has come to 02_transit.")] = Path("runs/demo"),
+    raw: Annotated[Path | None, typer.Option("--raw", help="Its raw data with train.csv; RUN/raw without it.")] = None,
+    phase: Annotated[str, typer.Option("--phase", help="mae, contrastive, supervised, or several.")] = "supervised",
+    network: Annotated[str, typer.Option("--network", help="Where to start: laptop, or a file of weights.")] = "laptop",
+    out: Annotated[Path, typer.Option("--out", help="File of weights to write.")] = Path("network.safetensors"),
+) -> None:
+    """Teach the network the labelled planets of a run; spectramind run --network FILE uses it.
+
+    Every fifth planet is held out and decides which epoch is kept. With train=fresh it starts from nothing.
+    """
+    with recorded("train", run=run, raw=raw, phase=phase, network=network, out=out, overrides=overrides) as call:
+        from spectramind_nb.lib.config import compose
+        from spectramind_nb.lib.raw import RawFolder
+        from spectramind_nb.training import Teaching, train_network_on
+
+        cfg = compose(["train=finetune", *(overrides or [])])
+        phases, how = phase.replace(",", " ").split(), cfg.training
+        teaching = Teaching(how.train, phases, how.epochs, how.pairs, how.lr, int(cfg.seed))
+        call.facts |= {"seed": teaching.seed, "artifacts": [out]}
+
+        def tell(name: str, progress: Any, seconds: float) -> None:
+            left = seconds / progress.epoch * (teaching.epochs - progress.epoch)
+            losses = f"learned {progress.loss[-1]:.4f}, held out {progress.held_out[-1]:.4f}"
+            print(f"{name} {progress.epoch}/{teaching.epochs}: {losses}, {left:.0f} s left", flush=True)
+
+        train_network_on(run, RawFolder(raw or run / "raw"), network, teaching, out, tell)
+        print(f"weights           {short(out)}")
 
 # %% ../../nbs/lib/cli.ipynb #2c07bc28
 Opacities = Annotated[
@@ -361,11 +401,12 @@ def _spectrum_of_prior(run: Path, result: Any) -> Any:
     import numpy as np
     import pandas as pd
 
+    from spectramind_nb.error_bars import Fits
     from spectramind_nb.submission import predict_fits
-    from spectramind_nb.training import Fits
 
     star, quality = pd.DataFrame([result.star]), pd.DataFrame([result.quality])
-    found = predict_fits(Fits(np.zeros(1, int), result.depth[None], result.covariance[None], star, quality), run)
+    fits = Fits(np.zeros(1, int), result.depth[None], result.covariance[None], star, quality)
+    found = predict_fits(fits, run).submission
     return replace(result, prior_depth=found.mu[0], prior_depth_err=found.sigma[0])
 
 # %% ../../nbs/lib/cli.ipynb #98e144f8

@@ -98,6 +98,8 @@ CHOICES = {
     "chain.executor": ("threads", "processes", "dask"),
     "features.photometry": ("psf", "aperture"),
     "simulate.frames": ("tiny", "demo", "full"),
+    "train": ("shipped", "finetune", "fresh"),
+    "training.predictor": ("auto", "gaussian", "neural"),
     "submission.spelling": ("challenge", "specification"),
 }
 

@@ -71,7 +71,11 @@ def make_bank(
     if out.exists():
         raise UserError(f"{out} exists. Fix: choose another file, or remove this one")
     made = {"seed": seed, "ood": ood, "opacities": opacities and str(opacities), **physics()}
-    use_opacities(opacities)
+    try:
+        use_opacities(opacities)
+    except UserError:
+        use_opacities()  # whoever goes on after this has the package's own again
+        raise
     parts = _claim(out.with_name(out.name + ".parts"), made)
     spans = [(start, min(start + PART, spectra)) for start in range(0, spectra, PART)]
     missing = [span for span in spans if not (parts / _name(*span)).exists()]

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MIN_SPECTRA', 'KIND_RANK', 'MOST_KINDS', 'PER_KIND', 'GRID', 'BORROWED', 'UNLIKE_SHARE', 'UNLIKE_REST', 'UNLIKE_SEAM',
-           'MOST_SPECTRA', 'NEGLIGIBLE', 'AmplitudeLaw', 'SpectralPrior', 'log_scale', 'normalised_shapes',
+           'MOST_SPECTRA', 'NEGLIGIBLE', 'LAWS', 'AmplitudeLaw', 'SpectralPrior', 'log_scale', 'normalised_shapes',
            'principal_components', 'kinds_of', 'held_out_rest', 'matern52', 'fit_gp', 'amplitude_law', 'with_unlike',
            'learn_prior', 'learn_shapes', 'Posterior', 'Whitened', 'whiten', 'Members', 'members_of', 'all_members',
-           'combine', 'Combined', 'combine_many', 'write_prior', 'read_prior']
+           'combine', 'Combined', 'combine_many', 'arrays_of', 'write_prior', 'prior_of_arrays', 'read_prior']
 
 # %% ../../nbs/lib/spectral_prior.ipynb #6315aaf2
 from collections.abc import Mapping
@@ -397,16 +397,24 @@ def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray
     return Combined(depth - residual @ basis.T, diagonal[:, 0], mean, shape, cross, log_evidence, kinds.T)
 
 # %% ../../nbs/lib/spectral_prior.ipynb #bd53c513
+LAWS = ("with_star", "without_star")
+
+
+def arrays_of(prior: SpectralPrior) -> dict[str, np.ndarray]:
+    """A prior as plain arrays."""
+    arrays = dict(vars(prior))
+    for law in LAWS:
+        arrays |= {f"{law}_{name}": value for name, value in vars(arrays.pop(law)).items()}
+    return {name: np.asarray(value, float) for name, value in arrays.items()}
+
+
 def write_prior(path: str | Path, prior: SpectralPrior) -> Path:
     """Write a prior as npz, whole or not at all."""
-    arrays = dict(vars(prior))
-    for law in ("with_star", "without_star"):
-        arrays |= {f"{law}_{name}": value for name, value in vars(arrays.pop(law)).items()}
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(stream, **arrays_of(prior))  # type: ignore[arg-type]
     return Path(path)
 
-
+# %% ../../nbs/lib/spectral_prior.ipynb #abf0927c
 def _shapes(kinds: int, ranks: int, grids: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Shape of each array in a prior's file."""
     shapes: dict[str, tuple[int, ...]] = {
@@ -424,6 +432,23 @@ def _shapes(kinds: int, ranks: int, grids: Mapping[str, int]) -> dict[str, tuple
     return shapes
 
 
+def prior_of_arrays(arrays: Mapping[str, np.ndarray], path: str | Path, fix: str) -> SpectralPrior:
+    """A prior of the arrays in the file `path`. Raises `ContractError` with that `fix`."""
+    laws = {law: arrays.get(f"{law}_residuals", np.empty(0)).size for law in LAWS}
+    components = arrays.get("components", np.empty(0))
+    expected = _shapes(len(components), components.shape[-1], laws)
+    wrong = [
+        name for name in sorted({*arrays, *expected}) if name not in arrays or arrays[name].shape != expected.get(name)
+    ]
+    wrong = wrong or [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if wrong:
+        raise ContractError(path, "arrays", f"{wrong[0]} is not what a spectral prior has", fix)
+    plain: dict[str, Any] = {name: array if array.ndim else float(array) for name, array in arrays.items()}
+    for law in LAWS:
+        plain[law] = AmplitudeLaw(**{f.name: plain.pop(f"{law}_{f.name}") for f in fields(AmplitudeLaw)})
+    return SpectralPrior(**plain)
+
+
 def read_prior(path: str | Path) -> SpectralPrior:
     """Read a prior. Raises `ContractError`."""
     again = "run stage 06_training again"
@@ -434,16 +459,4 @@ def read_prior(path: str | Path) -> SpectralPrior:
             arrays = {name: archive[name] for name in archive.files}
     except (BadZipFile, ValueError, OSError, EOFError) as error:
         raise ContractError(path, "file", f"can't be read ({error})", again) from error
-    laws = {law: arrays.get(f"{law}_residuals", np.empty(0)).size for law in ("with_star", "without_star")}
-    components = arrays.get("components", np.empty(0))
-    expected = _shapes(len(components), components.shape[-1], laws)
-    wrong = [
-        name for name in sorted({*arrays, *expected}) if name not in arrays or arrays[name].shape != expected.get(name)
-    ]
-    wrong = wrong or [name for name, array in arrays.items() if not np.isfinite(array).all()]
-    if wrong:
-        raise ContractError(path, "arrays", f"{wrong[0]} is not what a spectral prior has", again)
-    plain: dict[str, Any] = {name: array if array.ndim else float(array) for name, array in arrays.items()}
-    for law in laws:
-        plain[law] = AmplitudeLaw(**{f.name: plain.pop(f"{law}_{f.name}") for f in fields(AmplitudeLaw)})
-    return SpectralPrior(**plain)
+    return prior_of_arrays(arrays, path, again)

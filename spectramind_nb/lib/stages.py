@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 
 from .. import __version__
 from .config import ConfigError, nearest, same_kind, section, section_name
-from .provenance import code_hash, damaged_artifact, digest, raw_fingerprint
+from .contracts import network_file
+from .provenance import code_hash, damaged_artifact, digest, raw_fingerprint, sha256
 
 # %% ../../nbs/lib/stages.ipynb #029f7e66
 @dataclass(frozen=True)
@@ -53,11 +54,12 @@ def stage_index(stages: Sequence[Stage], name: str) -> int:
     raise ConfigError(f"stage {name}", "is unknown", nearest(name, [stage.name for stage in stages]))
 
 # %% ../../nbs/lib/stages.ipynb #d96219c3
-COMMON = ("run_dir", "raw_dir", "weights_dir", "workers", "executor", "scheduler", "seed", "planets")
+COMMON = ("run_dir", "raw_dir", "weights_dir", "network", "workers", "executor", "scheduler", "seed", "planets")
 _NO_WORK = (
     "run_dir",
     "raw_dir",
     "weights_dir",
+    "network",
     "workers",
     "executor",
     "scheduler",
@@ -148,13 +150,15 @@ def why_run(stage: Stage, work: Mapping[str, Any]) -> str:
 
 
 def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of what a stage may read: artifacts of the stages before it, raw data, an earlier run's weights."""
+    """Hashes of what a stage may read: earlier stages' artifacts, raw data, an earlier run's weights, a network."""
     inputs = {stage.name: digest((read_manifest(stage) or {}).get("artifacts")) for stage in earlier}
     if parameters.get("raw_dir"):
         inputs["raw"] = raw_fingerprint(Path(parameters["raw_dir"]), parameters.get("planets", ()))
     if parameters.get("weights_dir"):
         weights = find_manifests(Path(parameters["weights_dir"]))
         inputs["weights"] = digest({name: manifest["artifacts"] for name, manifest in weights.items()})
+    if parameters.get("network"):
+        inputs["network"] = sha256(network_file(parameters["network"]))
     return inputs
 
 

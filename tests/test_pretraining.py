@@ -1,0 +1,94 @@
+"""Pretraining: what is hidden stays hidden, and both objectives learn."""
+
+import numpy as np
+import pytest
+import torch
+
+from spectramind_nb.curriculum import Learning, TrainOptions, train_network
+from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.mamba import CHANNELS
+from spectramind_nb.network import Inputs, NetworkOptions, Scaling, SpectralNetwork, network_of
+from spectramind_nb.pretraining import SHOWN, Contrast, Masked, hidden_bins, hidden_steps
+
+PLANETS, STEPS, NUMBERS = 24, 128, 5
+SCALING = Scaling(1.0, np.zeros((2, N_BINS)), np.zeros(NUMBERS), np.ones(NUMBERS), np.zeros(6), np.ones(6))
+SMALL = NetworkOptions(guide_width=8, guide_layers=1, airs_width=16, airs_layers=1, airs_heads=2, hidden=24, dropout=0)
+
+
+def made(options: NetworkOptions = SMALL) -> SpectralNetwork:
+    torch.manual_seed(0)
+    network = network_of(options, SCALING)
+    for layer in network.airs.layers:
+        torch.nn.init.ones_(layer.get_parameter("gain"))
+    return network
+
+
+def made_up() -> Inputs:
+    """Spectra of one bump each, and light curves that each planet's own frequency tells apart."""
+    rng = np.random.default_rng(3)
+    bins, steps = np.arange(N_BINS), np.arange(STEPS)
+    nodes = 0.1 * rng.normal(size=(PLANETS, N_BINS, 6))
+    nodes[..., :SHOWN] += 2 * np.exp(-0.5 * ((bins - rng.uniform(0, N_BINS, (PLANETS, 1))) / 60) ** 2)[..., None]
+    guide = 0.1 * rng.normal(size=(PLANETS, STEPS, len(CHANNELS)))
+    guide[..., 0] = np.abs(steps - 64) < 30
+    guide[..., 1:4] += np.sin(steps[:, None] * rng.uniform(0.05, 0.5, (PLANETS, 1, 3)))
+    arrays = nodes, np.zeros((PLANETS, NUMBERS)), np.ones((PLANETS, N_BINS)), np.ones(PLANETS), nodes[:, 1:, 0], guide
+    return Inputs(*(torch.from_numpy(x).float() for x in arrays))
+
+
+INPUTS = made_up()
+DATA = Learning(INPUTS, torch.zeros(PLANETS, N_BINS))
+
+
+def test_whole_features_are_hidden() -> None:
+    bins = hidden_bins(400, torch.Generator().manual_seed(0))
+    assert bins.any(dim=1).all() and bins.float().mean() < 0.4
+    steps = hidden_steps(INPUTS.guide[..., 0], torch.Generator().manual_seed(0))
+    assert not steps[:, :30].any() and 0.3 < steps[:, 40:90].float().mean() < 0.7
+
+
+@pytest.mark.parametrize("part", ["nodes", "guide"])
+def test_what_is_hidden_is_not_seen(part: str) -> None:
+    """If the guess doesn't depend on what is hidden, the error is a parabola in it, of curvature one."""
+    masked = Masked(made()).eval()
+    values = INPUTS.nodes if part == "nodes" else INPUTS.guide
+    draw = lambda: torch.Generator().manual_seed(0)  # noqa: E731
+    if part == "nodes":
+        gone, fill = hidden_bins(PLANETS, draw()), masked.fill_spectrum
+        moved = [torch.cat([c * gone[..., None] + values[..., :SHOWN], values[..., SHOWN:]], -1) for c in (-1, 0, 1)]
+    else:
+        gone, fill = hidden_steps(values[..., 0], draw()), masked.fill_curve
+        shift = torch.nn.functional.pad(gone[..., None].float().expand(-1, -1, len(CHANNELS) - 2), (1, 1))
+        moved = [values + c * shift for c in (-1, 0, 1)]
+    below, middle, above = (float(fill(x, draw()).detach()) for x in moved)
+    share = 1.0 if part == "nodes" else (len(CHANNELS) - 2) / (len(CHANNELS) - 1)
+    assert below + above - 2 * middle == pytest.approx(2 * share, rel=1e-3)
+
+
+def test_a_look_sees_its_half_alone() -> None:
+    contrast = Contrast(made()).eval()
+    half = torch.arange(STEPS) % 4 < 2
+    changed = INPUTS.guide.clone()
+    changed[:, ~half, 1:] += 1
+    assert torch.allclose(contrast.look(INPUTS.guide, half), contrast.look(changed, half), atol=1e-6)
+    assert not torch.allclose(contrast.look(INPUTS.guide, ~half), contrast.look(changed, ~half), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", [Masked, Contrast])
+def test_both_learn_and_leave_the_network(kind: type[Masked] | type[Contrast]) -> None:
+    network = made()
+    objective = kind(network)
+    with torch.no_grad():
+        before = float(objective.eval()(*DATA))
+    options = TrainOptions(epochs=12, batch=8, lr=1e-2, average=0.8)
+    found = train_network(network, lambda _: DATA, PLANETS, DATA, options, objective=objective)
+    assert min(found.held_out) < 0.7 * before
+    assert objective.network is network and torch.isfinite(network(INPUTS).shift).all()
+
+
+def test_without_a_guide() -> None:
+    with pytest.raises(ValueError, match="guide_layers of at least 1"):
+        Contrast(made(NetworkOptions(guide_layers=0, airs_width=16, airs_layers=1)))
+    none = INPUTS._replace(guide=torch.full((PLANETS, 1, len(CHANNELS)), np.nan))
+    assert float(Contrast(made())(none, DATA.error).detach()) == 0.0
+    assert torch.isfinite(Masked(made()).eval()(none, DATA.error))
