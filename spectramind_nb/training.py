@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import FigureBase
 
-from .adaptation import Tell, adapt, fresh_weights, material_of
+from .adaptation import Tell, adapt, fresh_weights, material_of, own_planets, some_planets
 from .curriculum import TrainOptions
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
@@ -49,7 +49,18 @@ from spectramind_nb.lib.spectral_prior import (
     read_prior,
     write_prior,
 )
-from .network import Start, Weights, answer, improved, inputs_of, place_of, read_network, write_network
+from spectramind_nb.network import (
+    MODELS,
+    Start,
+    Weights,
+    answer,
+    improved,
+    inputs_of,
+    place_of,
+    read_network,
+    training_memory,
+    write_network,
+)
 from .transit import read_fit
 from .transit_fit import Depths
 
@@ -159,6 +170,8 @@ class Teaching:
     pairs: int = 4000  # an epoch
     lr: float = 3e-4
     seed: int = 0
+    model: str = "laptop"  # of fresh: laptop | full | spec
+    batch: int = 64
 
 
 def taught(
@@ -168,8 +181,13 @@ def taught(
     prior = weights.prior if teaching.train == "finetune" else learn_prior(truth, fits.stars)
     material = material_of(run_dir, fits.planet.tolist(), start_of(prior, fits), truth)
     if teaching.train == "fresh":
-        weights = fresh_weights(material, prior, weights.network.options, teaching.seed)
-    options = TrainOptions(epochs=teaching.epochs, lr=teaching.lr, seed=teaching.seed)
+        if teaching.model not in MODELS:
+            raise UserError(f"model: {teaching.model} is unknown. Fix: one of {', '.join(MODELS)}")
+        weights = fresh_weights(material, prior, MODELS[teaching.model], teaching.seed)
+    options = TrainOptions(teaching.epochs, teaching.batch, lr=teaching.lr, seed=teaching.seed)
+    if tell is not None:
+        one = own_planets(some_planets(material, np.arange(len(truth)) == 0), weights.scaling).inputs
+        print(f"memory            about {training_memory(weights.network, one, options.batch) / 1e9:.1f} GB")
     return adapt(material, weights, options, teaching.phases, teaching.pairs, tell)
 
 
@@ -177,8 +195,12 @@ def neural_predictions(
     run_dir: str | Path, weights: Weights, fits: Fits, truth: np.ndarray, folds: np.ndarray, teaching: Teaching
 ) -> tuple[Weights, Predicted]:
     """The network that a run submits with, and labelled planets as predicted without having been learned from. Raises
-    `UserError` for an unknown way of training.
+    `UserError` for an unknown way of training, and for weights that know the run's planets already.
     """
+    known = {*json.loads(weights.about.get("planets", "[]"))} & {*fits.planet.tolist()}
+    if known and teaching.train != "fresh":
+        fix = "take weights that have not, such as laptop, and train=finetune"
+        raise UserError(f"the network has learned from {len(known)} planets of this very run. Fix: {fix}")
     if teaching.train == "shipped":
         return weights, predict_neural(weights, fits)
     if teaching.train not in ("finetune", "fresh"):
@@ -201,8 +223,10 @@ def train_network_on(
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
         raise ContractError(raw.root / "train.csv", "labels", "no planet of this run has one", "give a run that has")
-    weights = taught(run_dir, read_network(network_file(network)), read_fits(run_dir, planets), truth, teaching, tell)
-    told = {"learned from": f"{len(planets)} planets of {Path(run_dir).name}", "before": network, "how": teaching.train}
+    before = read_network(network_file(network))
+    weights = taught(run_dir, before, read_fits(run_dir, planets), truth, teaching, tell)
+    known = {*planets, *json.loads(before.about.get("planets", "[]"))} if teaching.train == "finetune" else {*planets}
+    told = {"planets": json.dumps(sorted(known)), "before": network, "how": teaching.train}
     return write_network(out, replace(weights, about={**weights.about, **told, "phases": ", ".join(teaching.phases)}))
 
 # %% ../nbs/06_training.ipynb #41eecda3

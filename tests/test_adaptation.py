@@ -1,5 +1,6 @@
 """A network that learns from a run: it is told nothing of the planets it predicts, and comes out no worse."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -94,6 +95,9 @@ def test_the_command_writes_weights_that_say_where_they_come_from(
     assert done.exit_code == 0, done.output
     assert "contrastive 1/1: learned" in done.stdout and "weights           mine.safetensors" in done.stdout
     about = read_network("mine.safetensors").about
-    assert about["learned from"] == "16 planets of run" and about["phases"] == "contrastive, supervised"
+    planets, _ = labelled_planets(home / "run", RawFolder(home / "raw"))
+    assert json.loads(about["planets"]) == sorted(planets) and about["phases"] == "contrastive, supervised"
+    with pytest.raises(UserError, match=r"learned from 16 planets of this very run\. Fix: .*train=finetune"):
+        train_run(home / "run", home / "raw", "", 3, 0.02, "mine.safetensors")
     again = CliRunner().invoke(cli.app, [*words, "--network", "no.safetensors"], prog_name="spectramind")
     assert again.exit_code == 2 and "no such weights" in again.stderr

@@ -131,6 +131,9 @@ def test_imports_run_one_way(path: Path) -> None:
             assert mine is not None and number < mine, f"{path.stem} imports the later chapter {module}"
 
 
+SHIPPED_WEIGHTS = ("spectramind_nb/data/laptop.safetensors",)
+
+
 def test_no_large_file_in_git() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
@@ -138,7 +141,7 @@ def test_no_large_file_in_git() -> None:
     assert not [
         name
         for name in listed.stdout.splitlines()
-        if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 1_000_000
+        if (ROOT / name).is_file() and (ROOT / name).stat().st_size > (10e6 if name in SHIPPED_WEIGHTS else 1e6)
     ]
 
 

@@ -33,6 +33,8 @@ from spectramind_nb.network import (
     network_of,
     place_of,
     read_network,
+    saved_bytes,
+    training_memory,
     write_network,
 )
 from spectramind_nb.pairs import Noise, Spectra, pairs_of, spoil
@@ -123,6 +125,14 @@ def test_planets_do_not_hear_each_other() -> None:
     made = network(stirred=0.05)
     alone = outcome(made, Inputs(*(x[3:4] for x in INPUTS)))
     assert torch.allclose(alone.shift[0], outcome(made).shift[3], rtol=1e-4, atol=1e-9)
+
+
+def test_memory_grows_with_the_batch_as_foretold() -> None:
+    made, batch = network(replace(SMALL, airs_width=32, airs_layers=2)), Inputs(*(x[:6] for x in INPUTS))
+    foretold = training_memory(made, Inputs(*(x[:1] for x in INPUTS)), 6)
+    weights = 5 * 4 * sum(p.numel() for p in made.parameters())
+    assert foretold == pytest.approx(weights + saved_bytes(made, batch), rel=0.03)
+    assert foretold > weights + 4 * 6 * 2 * N_BINS * 32
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -299,7 +299,7 @@ def train(
 
         cfg = compose(["train=finetune", *(overrides or [])])
         phases, how = phase.replace(",", " ").split(), cfg.training
-        teaching = Teaching(how.train, phases, how.epochs, how.pairs, how.lr, int(cfg.seed))
+        teaching = Teaching(how.train, phases, how.epochs, how.pairs, how.lr, int(cfg.seed), how.model, how.batch)
         call.facts |= {"seed": teaching.seed, "artifacts": [out]}
 
         def tell(name: str, progress: Any, seconds: float) -> None:

@@ -98,6 +98,7 @@ CHOICES = {
     "chain.executor": ("threads", "processes", "dask"),
     "features.photometry": ("psf", "aperture"),
     "simulate.frames": ("tiny", "demo", "full"),
+    "model": ("laptop", "full", "spec"),
     "train": ("shipped", "finetune", "fresh"),
     "training.predictor": ("auto", "gaussian", "neural"),
     "submission.spelling": ("challenge", "specification"),
