@@ -36,7 +36,9 @@ def likelihood_loss(network: SpectralNetwork, answer: Answer, error: Tensor) -> 
     """
     shift, sigma = answer.unbent
     if network.flow is not None:
-        each = sigma.log() - network.flow.log_density(answer.fused, (error - shift) / sigma)
+        each = (
+            sigma.log() - network.flow.log_density(answer.fused, (error - shift) / sigma) - 0.5 * math.log(2 * math.pi)
+        )
     else:
         each = answer.sigma.log() + 0.5 * ((error - answer.shift) / answer.sigma) ** 2
     return each @ WEIGHT.to(each)

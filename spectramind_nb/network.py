@@ -332,19 +332,19 @@ def batches(inputs: Inputs, batch: int) -> list[Inputs]:
 
 # %% ../nbs/04b_network.ipynb #5e63b833
 def improved(combined: Combined, answers: Sequence[Answer]) -> Combined:
-    """The closed form's answer with the network's corrections."""
+    """The closed form's answer with the network's corrections, as far as the planet is like others."""
     shift, std, mean_std = (
         torch.cat([getattr(part, name) for part in answers]).double().numpy() for name in ("shift", "std", "mean_std")
     )
-    before, mean_before = stds_of(combined)
-    cross = combined.cross * (std / before)[:, 1:] * (mean_std / mean_before)[:, None]
+    heard, (before, mean_before) = 1 - np.clip(combined.kinds[:, -1], 0, 1), stds_of(combined)
+    factor, mean_factor = (std / before) ** heard[:, None], (mean_std / mean_before) ** heard
     return replace(
         combined,
-        mean=combined.mean + shift,
-        fgs1_variance=std[:, 0] ** 2,
-        mean_variance=mean_std**2,
-        shape_variance=std[:, 1:] ** 2,
-        cross=cross,
+        mean=combined.mean + heard[:, None] * shift,
+        fgs1_variance=(factor * before)[:, 0] ** 2,
+        mean_variance=(mean_factor * mean_before) ** 2,
+        shape_variance=(factor * before)[:, 1:] ** 2,
+        cross=combined.cross * factor[:, 1:] * mean_factor[:, None],
     )
 
 # %% ../nbs/04b_network.ipynb #4f788d31

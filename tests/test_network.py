@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectramind_nb.curriculum import Learning, TrainOptions, train_network
+from spectramind_nb.curriculum import Learning, TrainOptions, closed_form_losses, likelihood_loss, train_network
 from spectramind_nb.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
 from spectramind_nb.lib.contracts import ContractError, UserError, network_file
 from spectramind_nb.lib.instrument import N_AIRS_BINS, N_BINS
@@ -91,6 +91,22 @@ def test_untrained_it_answers_what_the_closed_form_does(fusion: str, head: str) 
     for name in ("mean", "fgs1_variance", "mean_variance", "shape_variance", "cross"):
         ours, theirs = getattr(combined, name), getattr(START.combined, name)
         assert np.allclose(ours, theirs, rtol=3e-3, atol=1e-12), name
+
+
+def test_a_planet_unlike_all_others_keeps_the_closed_forms_answer() -> None:
+    kinds = np.tile([0.25, 0.25, 0.5], (PLANETS, 1))
+    kinds[0], kinds[1] = [0, 0, 1], [0.5, 0.5, 0]
+    combined, found = replace(START.combined, kinds=kinds), outcome(network(stirred=0.05))
+    after = improved(combined, [found])
+    moved = (after.mean - combined.mean) / found.shift.numpy()
+    assert (
+        np.allclose(moved[0], 0, atol=1e-6)
+        and np.allclose(moved[1], 1, rtol=1e-3)
+        and np.allclose(moved[2], 0.5, rtol=1e-3)
+    )
+    widened = np.log(after.mean_variance / combined.mean_variance) / 2
+    full = np.log(found.mean_std.numpy() / np.sqrt(combined.mean_variance))
+    assert np.allclose(widened, (1 - kinds[:, 2]) * full, atol=1e-5) and abs(full).max() > 0.01
 
 
 @pytest.mark.parametrize("changes", [{"fusion": "none"}, {"head": "none"}, {"without": ("none",)}])
@@ -272,6 +288,15 @@ def test_it_learns_what_can_be_learned() -> None:
     held_out = source(91)
     shift = outcome(made, held_out.inputs).shift
     assert float(((held_out.error - shift) / held_out.inputs.std).square().mean()) < 1.0
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_an_untrained_networks_loss_is_the_closed_forms(head: str) -> None:
+    """Zero, whatever the head."""
+    error = torch.from_numpy(TRUTH - START.combined.mean).float()
+    made = network(replace(SMALL, head=head))
+    _, before = closed_form_losses(INPUTS, error)
+    assert torch.allclose(likelihood_loss(made, made(INPUTS), error), before, atol=5e-3)
 
 
 def test_a_cut_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
