@@ -31,7 +31,15 @@ import pandas as pd
 import torch
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
 
-from spectramind_nb.curriculum import Learning, Progress, Supervised, TrainOptions, mean_loss, train_network
+from spectramind_nb.curriculum import (
+    Learning,
+    Progress,
+    Supervised,
+    TrainOptions,
+    learning_of,
+    mean_loss,
+    train_network,
+)
 from spectramind_nb.error_bars import learn_factors
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE
 from spectramind_nb.lib.simulator_bank import Bank
@@ -42,12 +50,11 @@ from spectramind_nb.network import (
     Scaling,
     SpectralNetwork,
     Weights,
-    inputs_of,
     learn_scaling,
     network_of,
     write_network,
 )
-from spectramind_nb.pairs import Noise, Pairs, Spectra, joined, pairs_of, spectra_of
+from spectramind_nb.pairs import Noise, Pairs, Spectra, draw_pairs, spectra_of
 from spectramind_nb.training import join, predict_gaussian, predict_neural
 
 SPECTRA = 40000  # of the bank
@@ -67,17 +74,13 @@ class Drawing:
     def pairs(self, epoch: int, count: int, spoiled: float) -> Pairs:
         """`count` pairs, with the noise of some fits, other ones each epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        fits = rng.permutation(len(self.noise.level))[: -(-count // EACH)]
-        sizes = [len(part) for part in np.array_split(np.arange(count), len(fits))]
-        drawn = zip(fits, sizes, strict=True)
-        return joined([pairs_of(rng, self.spectra, self.noise, self.prior, fit, size, spoiled) for fit, size in drawn])
+        return draw_pairs(rng, self.spectra, self.noise, self.prior, count, -(-count // EACH), spoiled)
 
 
 def learning(drawing: Drawing, scaling: Scaling, epoch: int, count: int, spoiled: float) -> Learning:
     """Pairs as the network takes them."""
     pairs = drawing.pairs(epoch, count, spoiled)
-    inputs, error = inputs_of(pairs.start, scaling), pairs.truth - pairs.start.combined.mean
-    return Learning(inputs, torch.from_numpy(error).float())
+    return learning_of(pairs.start, pairs.truth, scaling)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .curriculum import Learning, Progress, Supervised, TrainOptions, mean_loss, train_network
+from spectramind_nb.curriculum import (
+    Learning,
+    Progress,
+    Supervised,
+    TrainOptions,
+    learning_of,
+    mean_loss,
+    train_network,
+)
 from .lib.contracts import UserError, read_npz, run_folder
 from .lib.spectral_prior import Combined, SpectralPrior
 from .mamba import fgs1_inputs
-from .network import NetworkOptions, Scaling, Start, Weights, inputs_of, learn_scaling, network_of
-from .pairs import Noise, Pairs, Spectra, joined, pairs_of
+from .network import NetworkOptions, Scaling, Start, Weights, learn_scaling, network_of
+from .pairs import Noise, Pairs, Spectra, draw_pairs
 from .pretraining import OBJECTIVES
 from .transit import read_fit
 
@@ -69,25 +77,18 @@ def some_planets(material: Material, chosen: np.ndarray) -> Material:
 
 def own_planets(material: Material, scaling: Scaling) -> Learning:
     """The planets themselves, with their light curves."""
-    return _learning(material.start, material.truth, scaling, material.guide)
+    return learning_of(material.start, material.truth, scaling, material.guide)
 
 
 def drawn_pairs(material: Material, weights: Weights, count: int, seed: int, epoch: int) -> Learning:
     """Pairs drawn from them."""
     pairs = _draw(material, weights.prior, count, (seed, epoch))
-    return _learning(pairs.start, pairs.truth, weights.scaling, None)
+    return learning_of(pairs.start, pairs.truth, weights.scaling)
 
 
 def _draw(material: Material, prior: SpectralPrior, count: int, seed: Sequence[int]) -> Pairs:
-    rng, spectra, noise = np.random.default_rng(seed), material.spectra(), material.noise()
-    fits = rng.permutation(len(noise.level))[: max(count // 50, 1)]
-    sizes = [len(part) for part in np.array_split(np.arange(count), len(fits))]
-    return joined([pairs_of(rng, spectra, noise, prior, int(f), n) for f, n in zip(fits, sizes, strict=True)])
-
-
-def _learning(start: Start, truth: np.ndarray, scaling: Scaling, guide: np.ndarray | None) -> Learning:
-    error = torch.from_numpy(truth - start.combined.mean).float()
-    return Learning(inputs_of(start, scaling, guide), error)
+    rng = np.random.default_rng(seed)
+    return draw_pairs(rng, material.spectra(), material.noise(), prior, count, max(count // 50, 1))
 
 # %% ../nbs/06e_adaptation.ipynb #4c884a48
 PHASES = (*OBJECTIVES, "supervised")
@@ -125,9 +126,12 @@ def adapt(
     network, own = copy.deepcopy(weights.network), own_planets(rest, weights.scaling)
     few = replace(options, batch=max(1, min(options.batch, len(own.error) // 2)), accumulate=1)
 
+    supervised, place = Supervised(network, options.aux_weight, options.worst), torch.device(device)
+    first, untaught = mean_loss(supervised, judge, place), copy.deepcopy(network.state_dict())
+
     def learn(name: str, source: Callable[[int], Learning], size: int, how: TrainOptions) -> None:
-        objective = OBJECTIVES[name](network) if name in OBJECTIVES else Supervised(network, how.aux_weight, how.worst)
-        before, state = mean_loss(objective, judge, torch.device(device)), copy.deepcopy(network.state_dict())
+        objective = OBJECTIVES[name](network) if name in OBJECTIVES else supervised
+        before, state = mean_loss(objective, judge, place), copy.deepcopy(network.state_dict())
         said = None if tell is None else lambda progress, seconds: tell(name, progress, seconds)
         found = train_network(network, source, size, judge, how, tell=said, device=device, objective=objective)
         if not min(found.held_out) < before:
@@ -140,4 +144,6 @@ def adapt(
             learn("planets", lambda _: own, len(own.error), replace(few, lr=options.lr / 3))
         else:
             learn(phase, lambda _: own, len(own.error), few)
+    if "supervised" in phases and not mean_loss(supervised, judge, place) < first:
+        network.load_state_dict(untaught)
     return replace(weights, network=network.eval())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEIGHT', 'STATEFUL', 'Source', 'Told', 'likelihood_loss', 'Supervised', 'closed_form_losses', 'TrainOptions',
-           'Learning', 'at', 'rate', 'Progress', 'Trainer', 'mean_loss', 'average_loss', 'state_of', 'go_on',
-           'share_of', 'epoch_loss', 'train_network']
+           'Learning', 'learning_of', 'at', 'rate', 'Progress', 'Trainer', 'mean_loss', 'average_loss', 'state_of',
+           'go_on', 'share_of', 'epoch_loss', 'train_network']
 
 # %% ../nbs/06b_curriculum.ipynb #2a8d2ccd
 import math
@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .decoders import pinball
 from .lib.contracts import UserError, atomic_path
 from .lib.metric import BIN_WEIGHTS
-from .network import Answer, Inputs, SpectralNetwork, sum_up
+from .network import Answer, Inputs, Scaling, SpectralNetwork, Start, inputs_of, sum_up
 
 # %% ../nbs/06b_curriculum.ipynb #09ffb291
 WEIGHT = torch.tensor(BIN_WEIGHTS / BIN_WEIGHTS.sum(), dtype=torch.float32)
@@ -97,6 +97,12 @@ class Learning(NamedTuple):
 
     inputs: Inputs
     error: Tensor  # truth less the closed form's spectrum, (P, 283)
+
+
+def learning_of(start: Start, truth: np.ndarray, scaling: Scaling, guide: np.ndarray | None = None) -> Learning:
+    """Planets as the network takes them, from where the closed form stands and their true spectra (P, 283)."""
+    error = torch.from_numpy(truth - start.combined.mean).float()
+    return Learning(inputs_of(start, scaling, guide), error)
 
 
 def at(data: Learning, which: Tensor | slice, device: torch.device) -> Learning:

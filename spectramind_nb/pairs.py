@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'LEVEL_SPREAD', 'LENGTHS_UM', 'SPOILED', 'Noise', 'Spectra', 'spectra_of', 'stand_ins', 'spoil', 'Pairs',
-           'pairs_of', 'joined']
+           'pairs_of', 'joined', 'draw_pairs']
 
 # %% ../nbs/06a_pairs.ipynb #1518195b
 from collections.abc import Sequence
@@ -134,3 +134,19 @@ def joined(parts: Sequence[Pairs]) -> Pairs:
     combined = {f.name: np.concatenate([getattr(s.combined, f.name) for s in starts]) for f in fields(Combined)}
     start = Start(combined=Combined(**combined), **arrays)
     return Pairs(start, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("truth", "fit")))
+
+# %% ../nbs/06a_pairs.ipynb #885fff71
+def draw_pairs(
+    rng: np.random.Generator,
+    spectra: Spectra,
+    noise: Noise,
+    prior: SpectralPrior,
+    count: int,
+    fits: int,
+    spoiled: float = SPOILED,
+) -> Pairs:
+    """`count` pairs with the noise of so many `fits`, drawn at random."""
+    chosen = rng.permutation(len(noise.level))[:fits]
+    sizes = [len(part) for part in np.array_split(np.arange(count), len(chosen))]
+    drawn = zip(chosen, sizes, strict=True)
+    return joined([pairs_of(rng, spectra, noise, prior, int(fit), size, spoiled) for fit, size in drawn])

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RUN_FOLDERS', 'SHIPPED', 'SCHEMAS', 'WAVELENGTH_COLUMNS', 'SIGMA_COLUMNS', 'COPY_AGAIN', 'SUBMISSION_COLUMNS',
            'UserError', 'ContractError', 'run_folder', 'network_file', 'atomic_path', 'Array', 'check_arrays',
-           'check_invariants', 'write_npz', 'read_npz', 'read_csv', 'read_table', 'Submission', 'read_submission',
-           'write_submission', 'check_planets']
+           'check_invariants', 'write_npz', 'load_arrays', 'read_npz', 'read_csv', 'read_table', 'Submission',
+           'read_submission', 'write_submission', 'check_planets']
 
 # %% ../../nbs/lib/contracts.ipynb #8c903b47
 import os
@@ -204,15 +204,20 @@ def write_npz(path: str | Path, schema: str, **arrays: np.ndarray) -> Path:
     return Path(path)
 
 
+def load_arrays(path: str | Path, fix: str) -> dict[str, np.ndarray]:
+    """All arrays of an npz file, unchecked; never unpickles. Raises `ContractError` with that `fix`."""
+    try:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (BadZipFile, ValueError, OSError, EOFError) as error:
+        raise ContractError(path, "file", f"can't be read ({error})", fix) from error
+
+
 def read_npz(path: str | Path, schema: str) -> dict[str, np.ndarray]:
     """Read the arrays of an npz file, checked against their schema; never unpickles."""
     if not Path(path).exists():
         raise ContractError(path, "file", "is missing", "run the stage that writes it")
-    try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (BadZipFile, ValueError, OSError, EOFError) as error:
-        raise ContractError(path, "file", f"can't be read ({error})", "run the stage that writes it again") from error
+    arrays = load_arrays(path, "run the stage that writes it again")
     check_arrays(path, schema, arrays)
     return arrays
 

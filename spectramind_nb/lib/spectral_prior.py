@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from scipy.linalg import eigh, solve_triangular
 from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture
 
-from .contracts import ContractError, atomic_path
+from .contracts import ContractError, atomic_path, load_arrays
 from .instrument import N_BINS, wavelengths
 
 # %% ../../nbs/lib/spectral_prior.ipynb #651b3d82
@@ -454,9 +453,4 @@ def read_prior(path: str | Path) -> SpectralPrior:
     again = "run stage 06_training again"
     if not Path(path).is_file():
         raise ContractError(path, "file", "is missing", "run stage 06_training, or give --weights of a run that has it")
-    try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (BadZipFile, ValueError, OSError, EOFError) as error:
-        raise ContractError(path, "file", f"can't be read ({error})", again) from error
-    return prior_of_arrays(arrays, path, again)
+    return prior_of_arrays(load_arrays(path, again), path, again)
