@@ -27,9 +27,11 @@ from spectramind_nb.lib.simulator_sky import draw_world, planet_stream
 from spectramind_nb.lib.spectral_prior import (
     AmplitudeLaw,
     SpectralPrior,
+    band_shapes,
     combine,
     combine_many,
     learn_prior,
+    log_cross_sections,
     log_scale,
     read_prior,
     write_prior,
@@ -45,7 +47,7 @@ NOISE = np.diag(np.concatenate([[1e-4], np.linspace(3e-4, 1.5e-3, N_BINS - 1)]) 
 
 @pytest.fixture(scope="module")
 def prior() -> SpectralPrior:
-    return learn_prior(SPECTRA[:100], STARS[:100], kinds=2, unlike=0.0)
+    return learn_prior(SPECTRA[:100], STARS[:100], kinds=2, chemistry=0.0, unlike=0.0)
 
 
 def noisy(spectra: np.ndarray, seed: int, stars: pd.DataFrame | None = None) -> Fits:
@@ -155,9 +157,25 @@ def test_any_number_of_spectra_teaches(count: int, kinds: int) -> None:
     mean = SPECTRA[row].mean(axis=1, keepdims=True)
     spectra = mean + (SPECTRA[row] - mean) * np.exp(0.2 * rng.normal(size=(count, 1)))
     found = learn_prior(spectra, STARS.iloc[row])
-    assert 2 <= len(found.shares) <= kinds + 1 and found.shares.sum() == pytest.approx(1)
+    assert 3 <= len(found.shares) <= kinds + 2 and found.shares.sum() == pytest.approx(1)
     fgs1, airs = rms_pulls(found, SPECTRA[100:], noisy(SPECTRA[100:], 3, STARS[100:]))
     assert 0.5 < fgs1 < 1.5 and 0.7 < airs < 1.5
+
+
+def test_a_gas_that_no_training_planet_holds_is_found() -> None:
+    names, k = log_cross_sections()
+    assert band_shapes().shape == (283, 2 * len(names))
+    assert np.abs(band_shapes()[1:].mean(axis=0)).max() < 1e-9 and np.allclose(band_shapes()[1:].std(axis=0), 1)
+    hcn = 3e-4 * np.maximum((k - k.max(axis=0))[:, names.index("HCN")] + 1.7, 0)  # between the two shapes of bands
+    truth, with_room = SPECTRA[100:112] + hcn, learn_prior(SPECTRA[:100], STARS[:100], kinds=2)
+    plain = learn_prior(SPECTRA[:100], STARS[:100], kinds=2, chemistry=0.0)
+    rough = noisy(truth, 4, STARS[100:112])
+    fits = replace(rough, depth=truth + (rough.depth - truth) / 3, covariance=rough.covariance / 9)
+    errors = []
+    for each in (with_room, plain):
+        error = (predict_gaussian(each, fits).mu - truth)[:, 1:]
+        errors.append((error - error.mean(axis=1, keepdims=True)).std())
+    assert errors[0] < 0.7 * errors[1]
 
 
 def test_the_star_foretells_the_amplitude_and_a_shuffled_table_nothing(prior: SpectralPrior) -> None:
