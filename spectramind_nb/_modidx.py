@@ -270,6 +270,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'spectramind_nb.lib.calls.explain': ('lib/calls.html#explain', 'spectramind_nb/lib/calls.py'),
                                           'spectramind_nb.lib.calls.failed_lines': ( 'lib/calls.html#failed_lines',
                                                                                      'spectramind_nb/lib/calls.py'),
+                                          'spectramind_nb.lib.calls.hear_interrupts': ( 'lib/calls.html#hear_interrupts',
+                                                                                        'spectramind_nb/lib/calls.py'),
                                           'spectramind_nb.lib.calls.recorded': ('lib/calls.html#recorded', 'spectramind_nb/lib/calls.py'),
                                           'spectramind_nb.lib.calls.short': ('lib/calls.html#short', 'spectramind_nb/lib/calls.py')},
             'spectramind_nb.lib.chain': { 'spectramind_nb.lib.chain.Outcome': ('lib/chain.html#outcome', 'spectramind_nb/lib/chain.py'),

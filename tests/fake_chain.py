@@ -4,6 +4,8 @@ import functools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +47,23 @@ def write_raw(folder: Path) -> Path:
 
 
 COMMAND = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that a shell runs in the background are deaf to it
 from pathlib import Path
 from spectramind_nb.lib import cli, stages
 stages.notebooks_folder = lambda: Path({notebooks!r})
+{before}
 cli.main()
 """
 
 
-def start(notebooks: Path, *words: str, **options: Any) -> "subprocess.Popen[str]":
-    """The `spectramind` command as a process of its own, on the notebooks in a folder."""
-    code = COMMAND.format(notebooks=str(notebooks))
+@contextmanager
+def start(notebooks: Path, *words: str, before: str = "", **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """The `spectramind` command as a process of its own, on the notebooks in a folder; killed where it did not end."""
+    code = COMMAND.format(notebooks=str(notebooks), before=before)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code, *words], **{**pipes, **options})
+    with subprocess.Popen([sys.executable, "-c", code, *words], **{**pipes, **options}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

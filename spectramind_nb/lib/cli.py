@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from .calls import Call, recorded, short
+from .calls import Call, hear_interrupts, recorded, short
 
 if TYPE_CHECKING:
     from spectramind_nb.lib.progress import Show
@@ -516,4 +516,5 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # planets run in parallel already; read when numpy is imported
     if "--debug" in words:
         os.environ["SPECTRAMIND_DEBUG"] = "1"
+    hear_interrupts()
     app([word for word in words if word != "--debug"], prog_name="spectramind")
