@@ -954,6 +954,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                         'spectramind_nb/lib/spectral_prior.py'),
                                                    'spectramind_nb.lib.spectral_prior._shapes': ( 'lib/spectral_prior.html#_shapes',
                                                                                                   'spectramind_nb/lib/spectral_prior.py'),
+                                                   'spectramind_nb.lib.spectral_prior._with_kind': ( 'lib/spectral_prior.html#_with_kind',
+                                                                                                     'spectramind_nb/lib/spectral_prior.py'),
                                                    'spectramind_nb.lib.spectral_prior.all_members': ( 'lib/spectral_prior.html#all_members',
                                                                                                       'spectramind_nb/lib/spectral_prior.py'),
                                                    'spectramind_nb.lib.spectral_prior.amplitude_law': ( 'lib/spectral_prior.html#amplitude_law',

@@ -43,6 +43,7 @@ class Predicted:
     mean_variance: np.ndarray  # of the AIRS mean, (P,)
     shape_variance: np.ndarray  # of each AIRS bin about the mean, (P, 282)
     cross: np.ndarray  # covariance of the mean and each bin's shape, (P, 282)
+    unknown: np.ndarray  # probability that no training spectrum is of their kind, (P,)
     quality: pd.DataFrame  # measures of quality, (P, any)
 
 
@@ -69,14 +70,15 @@ class SigmaFactors:
     quality: Mapping[str, Measure] = field(default_factory=dict)
 
 # %% ../nbs/06d_error_bars.ipynb #8cea9ba5
-def parts_of(fits: Fits, mu: np.ndarray, covariance: np.ndarray) -> Predicted:
+def parts_of(fits: Fits, mu: np.ndarray, covariance: np.ndarray, unknown: np.ndarray | None = None) -> Predicted:
     """Spectra (P, 283) predicted from fits, with their covariances (P, 283, 283) split into parts."""
     airs = covariance[:, 1:, 1:]
     with_mean = airs.mean(axis=2)
     mean = with_mean.mean(axis=1)
     cross = with_mean - mean[:, None]
     shape = np.diagonal(airs, axis1=1, axis2=2) - mean[:, None] - 2 * cross
-    return Predicted(fits.planet, mu, covariance[:, 0, 0], mean, shape, cross, fits.quality)
+    unknown = np.zeros(len(mu)) if unknown is None else unknown
+    return Predicted(fits.planet, mu, covariance[:, 0, 0], mean, shape, cross, unknown, fits.quality)
 
 # %% ../nbs/06d_error_bars.ipynb #d4c7d16d
 MOST_STD = 3.0

@@ -336,7 +336,7 @@ def improved(combined: Combined, answers: Sequence[Answer]) -> Combined:
     shift, std, mean_std = (
         torch.cat([getattr(part, name) for part in answers]).double().numpy() for name in ("shift", "std", "mean_std")
     )
-    heard, (before, mean_before) = 1 - np.clip(combined.kinds[:, -1], 0, 1), stds_of(combined)
+    heard, (before, mean_before) = 1 - np.clip(combined.unknown, 0, 1), stds_of(combined)
     factor, mean_factor = (std / before) ** heard[:, None], (mean_std / mean_before) ** heard
     return replace(
         combined,

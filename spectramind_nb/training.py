@@ -94,7 +94,8 @@ def combine_fits(prior: SpectralPrior, fits: Fits) -> tuple[Predicted, list[Post
     """Combine fits with a spectral prior: predictions, and the posteriors that they are from."""
     stars: list[Any] = fits.stars.to_dict("records")
     found = [combine(prior, *planet) for planet in zip(fits.depth, fits.covariance, stars, strict=True)]
-    return parts_of(fits, np.array([p.mean for p in found]), np.array([p.covariance for p in found])), found
+    mean, covariance = np.array([p.mean for p in found]), np.array([p.covariance for p in found])
+    return parts_of(fits, mean, covariance, np.array([p.unknown for p in found])), found
 
 
 def predict_gaussian(prior: SpectralPrior, fits: Fits) -> Predicted:
@@ -113,7 +114,8 @@ def start_of(prior: SpectralPrior, fits: Fits) -> Start:
     """What the network starts from: the closed form's answers, and what is known of the planets."""
     own, found = combine_fits(prior, fits)
     parts = (own.mu, own.fgs1_variance, own.mean_variance, own.shape_variance, own.cross)
-    combined = Combined(*parts, np.array([p.log_evidence for p in found]), np.array([p.kinds for p in found]))
+    evidence, kinds = np.array([p.log_evidence for p in found]), np.array([p.kinds for p in found])
+    combined = Combined(*parts, evidence, kinds, own.unknown)
     level = fits.depth[:, 1:].mean(axis=1)
     variance, common = np.diagonal(fits.covariance, axis1=1, axis2=2), fits.covariance[:, 1:, 1:].mean(axis=(1, 2))
     scale, place = log_scale(fits.stars, level), place_of(fits.stars, level)
@@ -125,7 +127,7 @@ def predict_neural(weights: Weights, fits: Fits) -> Predicted:
     start = start_of(weights.prior, fits)
     found = improved(start.combined, answer(weights.network, inputs_of(start, weights.scaling)))
     parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
-    return Predicted(fits.planet, found.mean, *parts, fits.quality)
+    return Predicted(fits.planet, found.mean, *parts, found.unknown, fits.quality)
 
 # %% ../nbs/06_training.ipynb #b09152b8
 def read_folds(run_dir: str | Path, planets: np.ndarray) -> np.ndarray:  # int, (P,)

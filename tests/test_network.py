@@ -57,7 +57,8 @@ def made_up(planets: int = PLANETS, seed: int = 0) -> tuple[Start, np.ndarray]:
         2e-9 * each,
         1e-10 * rng.normal(size=each.shape),
         -900 * ones,
-        rng.dirichlet(np.ones(3), planets),
+        kinds := rng.dirichlet(np.ones(3), planets),
+        kinds[:, 2],
     )
     depth, place = truth + 1e-4 * rng.normal(size=truth.shape), rng.normal(size=(planets, 3))
     return Start(depth, np.full(truth.shape, 1e-8), 2e-9 * ones, combined, rng.normal(-9, 0.3, planets), place), truth
@@ -96,7 +97,7 @@ def test_untrained_it_answers_what_the_closed_form_does(fusion: str, head: str) 
 def test_a_planet_unlike_all_others_keeps_the_closed_forms_answer() -> None:
     kinds = np.tile([0.25, 0.25, 0.5], (PLANETS, 1))
     kinds[0], kinds[1] = [0, 0, 1], [0.5, 0.5, 0]
-    combined, found = replace(START.combined, kinds=kinds), outcome(network(stirred=0.05))
+    combined, found = replace(START.combined, kinds=kinds, unknown=kinds[:, 2]), outcome(network(stirred=0.05))
     after = improved(combined, [found])
     moved = (after.mean - combined.mean) / found.shift.numpy()
     assert (

@@ -253,7 +253,7 @@ def miscalibrated(count: int, planted: SigmaFactors) -> tuple[np.ndarray, Predic
     error[:, 1:] += rng.normal(size=(count, 1)) * planted.airs_mean * 3 * mean[:, None]
     error[:, 0] = rng.normal(size=count) * planted.fgs1 * fgs1
     airs = np.ones((count, N_BINS - 1))
-    parts = (fgs1**2, (3 * mean) ** 2, airs * shape[:, None] ** 2, 0 * airs, pd.DataFrame(index=range(count)))
+    parts = (fgs1**2, (3 * mean) ** 2, airs * shape[:, None] ** 2, 0 * airs, 0 * mean, pd.DataFrame(index=range(count)))
     return truth, Predicted(np.arange(count), truth + error, *parts)
 
 

@@ -55,6 +55,7 @@ class SpectralPrior:
     components: np.ndarray  # principal components times their rms; the last is FGS1's own, (K, 283, r + 1)
     rest_variance: np.ndarray  # of what they miss, (K,)
     rest_correlation: np.ndarray  # (283, 283), zero in FGS1
+    unknown: np.ndarray  # 1 for kinds that no training spectrum is of, 0 for the others, (K,)
     with_star: AmplitudeLaw
     without_star: AmplitudeLaw
 
@@ -206,18 +207,27 @@ def with_chemistry(prior: SpectralPrior, shapes: np.ndarray, share: float) -> Sp
     own[0, -1] = np.sqrt(np.mean(rest[:, 0] ** 2))
     wider = max(own.shape[1], prior.components.shape[2])
     known, own = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, wider - x.shape[-1])]) for x in (prior.components, own))
+    return _with_kind(replace(prior, components=known), share, mean, own, float(rest[:, 1:].var()), 0.0)
 
-    def any_kind(law: AmplitudeLaw) -> AmplitudeLaw:
-        return replace(law, weights=np.vstack([law.weights, prior.shares @ law.weights]))
+
+def _with_kind(
+    prior: SpectralPrior, share: float, centre: np.ndarray, own: np.ndarray, rest: float, flat: float
+) -> SpectralPrior:
+    """The prior with one more kind, its amplitudes those of all kinds together but for a `flat` share."""
+
+    def law(known: AmplitudeLaw) -> AmplitudeLaw:
+        mean = prior.shares @ known.weights
+        return replace(known, weights=np.vstack([known.weights, (1 - flat) * mean + flat / len(mean)]))
 
     return replace(
         prior,
         shares=np.append((1 - share) * prior.shares, share),
-        centres=np.vstack([prior.centres, mean]),
-        components=np.concatenate([known, own[None]]),
-        rest_variance=np.append(prior.rest_variance, rest[:, 1:].var()),
-        with_star=any_kind(prior.with_star),
-        without_star=any_kind(prior.without_star),
+        centres=np.vstack([prior.centres, centre]),
+        components=np.concatenate([prior.components, own[None]]),
+        rest_variance=np.append(prior.rest_variance, rest),
+        unknown=np.append(prior.unknown, 1.0),
+        with_star=law(prior.with_star),
+        without_star=law(prior.without_star),
     )
 
 # %% ../../nbs/lib/spectral_prior.ipynb #cf65fb25
@@ -232,20 +242,7 @@ def with_unlike(prior: SpectralPrior, shapes: np.ndarray, rank: int, share: floa
     directions, moments = principal_components(shapes, rank)
     own[:, :rank] = directions.T * np.sqrt(moments)
     own[0, -1] = UNLIKE_SEAM * np.sqrt(np.mean(shapes[:, 0] ** 2))
-
-    def any_amplitude(law: AmplitudeLaw) -> AmplitudeLaw:
-        mean = prior.shares @ law.weights
-        return replace(law, weights=np.vstack([law.weights, (mean + 1 / len(mean)) / 2]))
-
-    return replace(
-        prior,
-        shares=np.append((1 - share) * prior.shares, share),
-        centres=np.vstack([prior.centres, np.zeros(N_BINS)]),
-        components=np.concatenate([prior.components, own[None]]),
-        rest_variance=np.append(prior.rest_variance, UNLIKE_REST),
-        with_star=any_amplitude(prior.with_star),
-        without_star=any_amplitude(prior.without_star),
-    )
+    return _with_kind(prior, share, np.zeros(N_BINS), own, UNLIKE_REST, 0.5)
 
 # %% ../../nbs/lib/spectral_prior.ipynb #dcf60ef4
 MOST_SPECTRA = 20_000
@@ -281,9 +278,10 @@ def learn_prior(
         known = np.isfinite(scale)
         if known.sum() >= MIN_SPECTRA and len({*kind[known]}) == kind.max() + 1:
             with_star = amplitude_law(np.log(amplitude[known]), scale[known], kind[known])
-    shares = np.bincount(kind) / len(kind)
+    shares, shape_laws = np.bincount(kind) / len(kind), learn_shapes(shapes, kind, rank)
+    known = np.zeros(len(shares))
     prior = SpectralPrior(
-        float(mean.mean()), float(2 * mean.std()), shares, *learn_shapes(shapes, kind, rank), with_star, without_star
+        float(mean.mean()), float(2 * mean.std()), shares, *shape_laws, known, with_star, without_star
     )
     prior = with_chemistry(prior, shapes, chemistry) if chemistry else prior
     return with_unlike(prior, shapes, rank, unlike) if unlike else prior
@@ -315,6 +313,7 @@ class Posterior:
     amplitude: float  # posterior mean of s, (Rp/Rs)^2
     log_evidence: float
     kinds: np.ndarray  # probabilities of the kinds, (K,)
+    unknown: float  # probability that no training spectrum is of its kind
 
 
 @dataclass(frozen=True)
@@ -413,9 +412,8 @@ def combine(
     low = (root[:, :, None] * members.low[kept]).transpose(1, 0, 2).reshape(N_BINS, -1)
     inner = np.diag(1 - weight @ members.shrink[kept]) + low @ low.T + spread.T @ spread
     amplitude = float(weight @ members.amplitude[kept])
-    return Posterior(
-        depth - white.basis @ residual, white.basis @ inner @ white.basis.T, amplitude, float(log_evidence), kinds
-    )
+    mean, spread = depth - white.basis @ residual, white.basis @ inner @ white.basis.T
+    return Posterior(mean, spread, amplitude, float(log_evidence), kinds, float(kinds @ prior.unknown))
 
 # %% ../../nbs/lib/spectral_prior.ipynb #d93a6c88
 @dataclass(frozen=True)
@@ -429,6 +427,7 @@ class Combined:
     cross: np.ndarray  # covariance of the mean and each bin's shape, (n, 282)
     log_evidence: np.ndarray  # (n,)
     kinds: np.ndarray  # probabilities of the kinds, (n, K)
+    unknown: np.ndarray  # that no training spectrum is of their kind, (n,)
 
 
 def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, scale: float) -> Combined:
@@ -453,7 +452,8 @@ def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray
     mean = with_mean[:, 1:].mean(axis=1)
     cross = with_mean[:, 1:] - mean[:, None]
     shape = diagonal[:, 1:] - mean[:, None] - 2 * cross
-    return Combined(depth - residual @ basis.T, diagonal[:, 0], mean, shape, cross, log_evidence, kinds.T)
+    parts = (diagonal[:, 0], mean, shape, cross)
+    return Combined(depth - residual @ basis.T, *parts, log_evidence, kinds.T, kinds.T @ prior.unknown)
 
 # %% ../../nbs/lib/spectral_prior.ipynb #bd53c513
 LAWS = ("with_star", "without_star")
@@ -484,6 +484,7 @@ def _shapes(kinds: int, ranks: int, grids: Mapping[str, int]) -> dict[str, tuple
         "components": (kinds, N_BINS, ranks),
         "rest_variance": (kinds,),
         "rest_correlation": (N_BINS, N_BINS),
+        "unknown": (kinds,),
     }
     for law, size in grids.items():
         own = {"intercept": (), "slope": (), "scales": (2,), "residuals": (size,), "weights": (kinds, size)}
