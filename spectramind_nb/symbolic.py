@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ALARM_SIGMA', 'CROSSED', 'TOP_BINS', 'PLANTED', 'LOG', 'MAPS', 'STAGE', 'Verdict', 'verdict_of', 'tensor_or_none',
            'verdicts', 'details', 'record_of', 'ratio_value', 'audit', 'statuses', 'summed_up', 'influence_by_rule',
-           'influence', 'push_of', 'plant', 'write_json', 'audit_into', 'audit_file', 'audit_lines',
-           'read_rule_weights', 'rule_loss', 'read_labels', 'rules_run', 'explore']
+           'influence', 'push_of', 'plant', 'audit_into', 'audit_file', 'audit_lines', 'read_rule_weights', 'rule_loss',
+           'read_labels', 'rules_run', 'explore']
 
 # %% ../nbs/05_symbolic.ipynb #238796a6
 import json
@@ -19,17 +19,10 @@ import numpy as np
 import torch
 
 from .features import read_plan
-from spectramind_nb.lib.contracts import (
-    ContractError,
-    UserError,
-    atomic_path,
-    read_submission,
-    read_table,
-    run_folder,
-    write_npz,
-)
+from .lib.contracts import ContractError, UserError, read_submission, read_table, run_folder, write_npz
 from .lib.instrument import wavelengths
 from .lib.picture import Picture
+from .lib.provenance import write_json
 from .lib.raw import RawFolder
 from .rule_table import RuleTable, equilibrium_kelvin, read_rules
 from spectramind_nb.rules import (
@@ -279,12 +272,6 @@ def plant(
 
 # %% ../nbs/05_symbolic.ipynb #ecf4bf84
 LOG, MAPS = "constraint_violation_log.json", "influence.npz"
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def audit_into(
