@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from .calibration import Keep, calibrate_run
 from .error_bars import Fits, SigmaFactors, parts_of, sigma_of
@@ -36,6 +37,8 @@ from .lib.metric import DEFAULT_REFERENCE, Reference, reference_of, summary
 from .lib.picture import Picture
 from .lib.planets import Workers, read_failures
 from .lib.raw import RawFolder, choose_planets
+from .rule_table import equilibrium_kelvin
+from .symbolic import audit_into
 from .training import plot_spectrum, predict_each, read_fits, read_learned, read_out_of_fold
 from .transit import FitOptions, fit_run, read_fit
 from .uncertainty import read_temperature
@@ -132,9 +135,13 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str) -> dict[
             "add test/<planet_id> folders, or stop before: --to 07_uncertainty",
         )
     good = read_plan(run_dir, STAGE)[0]["test"]
-    prediction = fill_failed(predict_fits(read_fits(run_dir, good), run_dir), planets, population(run_dir))
+    fits = read_fits(run_dir, good)
+    prediction = fill_failed(predict_fits(fits, run_dir), planets, population(run_dir))
     path = write_submission(run_folder(run_dir, "outputs") / "submission.csv", prediction.submission, spelling)
     check_planets(path, read_submission(path), planets)
+    kelvin = pd.Series(equilibrium_kelvin(fits.stars), fits.planet, float).reindex(planets).to_numpy()
+    submitted = prediction.submission
+    audited = audit_into(path.parent, submitted.planet_id, submitted.mu, submitted.sigma, kelvin)
     seconds = seconds_per_planet(run_dir) + (time.perf_counter() - start) / len(planets)
     report = {
         "rows": report_rows(run_dir, prediction, read_truth(raw, planets)),
@@ -142,6 +149,7 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str) -> dict[
         "weights": read_learned(run_dir).weights,
         "seconds_per_planet": seconds,
         "submission": path.name,
+        "rules_violated": {rule: told["violated"] for rule, told in audited.items()},
     }
     with atomic_path(path.with_name("report.json")) as temporary:
         temporary.write_text(json.dumps(report, indent=1))

@@ -64,7 +64,7 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "calibrate", "simulate", "bank", "predict", "fit", "inject", "score", "validate"]
+    "command", ["run", "calibrate", "simulate", "bank", "predict", "fit", "inject", "score", "validate", "audit"]
 )
 def test_each_command_helps_with_an_example(command: str) -> None:
     result = spectramind(command, "--help")
@@ -184,6 +184,24 @@ def test_validate_says_ok_or_which_planet(home: Path) -> None:
     (home / "mine/test_star_info.csv").write_text(stars)
     write_submission(home / "s.csv", Submission(np.array([7, 9]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))
     assert "planet 8 is missing or unknown" in one_line(spectramind("validate", "s.csv", "--raw", "mine"))
+
+
+def test_audit_says_which_planet_and_names_its_files(home: Path) -> None:
+    mu = np.full((2, 283), 0.01)
+    mu[1, 100] += 0.001
+    write_submission(home / "s.csv", Submission(np.array([7, 8]), mu, np.full((2, 283), 1e-5)))
+    (home / "runs").mkdir(exist_ok=True)  # where there are runs, a call leaves its event
+    (home / "stars.csv").write_text("planet_id,Ts,sma\n8,6000,9\n")
+    result = spectramind("audit", "--submission", "s.csv", "--stars", "stars.csv", "--out", "new")
+    assert result.exit_code == 0, result.output
+    lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line}
+    assert lines["smoothness"] == ["2", "1", "8"] and lines["seam"] == ["2", "0", "–"]
+    for word in ("records", "influence"):
+        assert (home / lines[word][0]).is_file() and lines[word][0].startswith("new/")
+    assert read_events(home / "runs/events.jsonl")[-1]["cmd"] == "audit"
+    (home / "stars.csv").write_text("planet_id,Ts\n8,6000\n")
+    assert "sma" in one_line(spectramind("audit", "--submission", "s.csv", "--stars", "stars.csv"))
+    assert "is missing" in one_line(spectramind("audit", "--submission", "none.csv"))
 
 
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from spectramind_nb.lib.config import ConfigError, cfg_hash, compose, flat, profiles, section
+from spectramind_nb.rules import SPECIFICATION
 
 
 @pytest.mark.parametrize("profile", ["demo", "example", "laptop", "full"])
@@ -41,6 +42,8 @@ def test_plus_adds_and_tilde_removes(key: str) -> None:
         ("calib.temp=3", "not dict"),
         ("data.planets=1,2", r"write lists as \[1,2\]"),
         ("data.planets=[1", r"write lists as \[1,2\]"),
+        ("loss=spek", "did you mean 'spec'"),
+        ("loss.form=x", "known are excess, literal"),
         ("submission.spelling=x", "known are challenge, specification"),
         ("profile=dem", "did you mean 'demo'"),
         ("features.folds", "write key=value"),
@@ -74,6 +77,15 @@ def test_the_hash_names_what_changes_results() -> None:
         )
         == 4
     )
+
+
+def test_a_section_may_be_chosen_as_a_whole() -> None:
+    chosen, plain = section(compose(["loss=spec"]), "05_symbolic"), section(compose(), "05_symbolic")
+    assert chosen.keys() == plain.keys() and chosen["form"] == plain["form"] == "excess"
+    assert {name: weight for name, weight in chosen.items() if name != "form"} == SPECIFICATION
+    assert not any(weight for name, weight in plain.items() if name != "form")
+    assert compose(["loss.λ_sm=0.5", "loss=spec"]).loss["λ_sm"] == 0.5, "single weights win, wherever they stand"
+    assert cfg_hash(compose(["loss=spec"])) != cfg_hash(compose(["loss=default"])) == cfg_hash(compose())
 
 
 def test_a_stage_without_a_section_has_no_settings() -> None:

@@ -29,6 +29,7 @@ from spectramind_nb.lib.planets import Workers
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets
 from spectramind_nb.submission import predict, predict_fits, submit_run
+from spectramind_nb.symbolic import LOG, MAPS, summed_up
 from spectramind_nb.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
 from spectramind_nb.transit import FitOptions, fit_run, read_fit
 from spectramind_nb.uncertainty import pulls, read_temperature, temperature_run
@@ -124,6 +125,14 @@ def test_a_run_without_labels_takes_over_what_was_learned(run: Path, weights: Pa
     names = [f"06_training/artifacts/{name}" for name in LEARNED]
     for name in (*names, "07_uncertainty/artifacts/temperature.json"):
         assert (run / name).read_bytes() == (weights / name).read_bytes()
+
+
+def test_what_is_submitted_is_audited(run: Path) -> None:
+    outputs = run_folder(run, "outputs")
+    records, report = (json.loads((outputs / name).read_text()) for name in (LOG, "report.json"))
+    assert [record["planet_id"] for record in records] == read_submission(outputs / "submission.csv").planet_id.tolist()
+    counts = {rule: told["violated"] for rule, told in summed_up(records).items()}
+    assert report["rules_violated"] == counts and (outputs / MAPS).is_file()
 
 
 def test_without_labels_or_an_earlier_run_the_shipped_weights_speak(run: Path, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Raw', 'Planets', 'Workers', 'Seed', 'Opacities', 'LightCurves', 'Sma', 'Inclination', 'Period', 'Teff',
-           'common', 'planet_ids', 'make_show', 'shown', 'report_lines', 'summary_lines', 'run', 'calibrate', 'train',
-           'simulate', 'bank', 'predict', 'fit', 'inject', 'score', 'validate', 'main']
+           'common', 'planet_ids', 'make_show', 'shown', 'run', 'calibrate', 'train', 'simulate', 'bank', 'predict',
+           'fit', 'inject', 'score', 'validate', 'audit', 'main']
 
 # %% ../../nbs/lib/cli.ipynb #3cb467d6
 import json
@@ -23,6 +23,7 @@ import typer
 
 from .. import __version__
 from .calls import Call, hear_interrupts, recorded, short
+from .report import summary_lines
 
 if TYPE_CHECKING:
     from spectramind_nb.lib.progress import Show
@@ -115,59 +116,6 @@ def shown(call: Call, what: str) -> Iterator["Show"]:
         show.done(call.cmd, time.time() - call.started)
     finally:
         show.close()
-
-# %% ../../nbs/lib/cli.ipynb #29a01f59
-_COLUMNS = {
-    "predictor": "predictor",
-    "planets": "planets",
-    "count": "n",
-    "score": "score",
-    "fgs1_ppm": "FGS1 ppm",
-    "airs_mean_ppm": "AIRS mean ppm",
-    "airs_shape_ppm": "AIRS shape ppm",
-    "coverage68": "in 68%",
-    "coverage90": "in 90%",
-}
-
-
-def report_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The rows of a report as an aligned table, a line each."""
-
-    def cell(name: str, value: Any) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.1f}" if name.endswith("ppm") else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-    table = [list(_COLUMNS.values()), *([cell(name, row.get(name)) for name in _COLUMNS] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    columns = [(f"<{width}" if k < 2 else f">{width}") for k, width in enumerate(widths)]
-    aligned = ["  ".join(format(text, column) for text, column in zip(line, columns, strict=True)) for line in table]
-    return [aligned[0], "-" * len(aligned[0]), *aligned[1:]]
-
-# %% ../../nbs/lib/cli.ipynb #e8468ed1
-def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
-    """The end of a run: table, submission, notebooks, wall time and peak memory (bytes)."""
-    import resource
-
-    lines, report = [""], run_dir / "09_submission/artifacts/report.json"
-    if report.is_file():
-        found = json.loads(report.read_text(encoding="utf-8"))
-        lines += [*report_lines(found["rows"]), ""]
-        if found.get("predictor"):
-            weights = f" (weights: {short(Path(found['weights']))})" if found["predictor"] == "neural" else ""
-            lines.append(f"submitted         {found['predictor']}{weights}")
-        if found.get("seconds_per_planet"):
-            lines.append(f"seconds a planet  {found['seconds_per_planet']:.2f}")
-        lines.append(f"submission        {short(report.parent / found['submission'])}")
-    elif features := sorted((run_dir / "01_features/artifacts/features").glob("airs_bins_*.npz")):
-        lines.append(f"features          {short(features[0].parent)} ({len(features)} planets)")
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = max(
-        peak, *(unit * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
-    books = sorted(run_dir.glob("[0-9][0-9]_*/notebook.ipynb"))
-    notebooks = [f"{'notebooks' if k == 0 else '':18}{short(path)}" for k, path in enumerate(books)]
-    return [*lines, *notebooks, f"wall time         {seconds:.0f} s", f"peak memory       {peak / 1e9:.2f} GB"]
 
 # %% ../../nbs/lib/cli.ipynb #5465a3d7
 @app.command(epilog="Example: spectramind run --raw data/mine --planets 1,2,3 features.folds=4 +loss.λ_sm=0.2")
@@ -508,6 +456,25 @@ def validate(
             check_planets(file, found, choose_planets(RawFolder(raw), "test"))
         ppm = 1e6 * float(sorted(found.sigma.ravel())[found.sigma.size // 2])
         print(f"OK {short(file)}: {len(found.mu)} planets, {found.mu.shape[1]} bins, median sigma {ppm:.0f} ppm")
+
+# %% ../../nbs/lib/cli.ipynb #fc0c74ab
+@app.command(epilog="Example: spectramind audit --submission submission.csv --stars data/mine/test_star_info.csv")
+def audit(
+    submission: Annotated[Path, typer.Option("--submission", help="A submission, anybody's.")],
+    stars: Annotated[
+        Path | None, typer.Option("--stars", help="Star table with Ts and sma; without it the widest bounds count.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; by default the submission's.")] = None,
+) -> None:
+    """Audit a submission: which planets break a physics rule, where, by how many sigma."""
+    with recorded("audit", submission=submission, stars=stars, out=out) as call:
+        from spectramind_nb.symbolic import LOG, MAPS, audit_file, audit_lines
+
+        folder = out or submission.parent
+        print(*audit_lines(audit_file(submission, stars, folder)), "", sep="\n")
+        paths = {"records": folder / LOG, "influence": folder / MAPS}
+        call.facts["artifacts"] = [short(path) for path in paths.values()]
+        print(*(f"{name:<17} {short(path)}" for name, path in paths.items()), sep="\n")
 
 # %% ../../nbs/lib/cli.ipynb #2aa08710
 def main() -> None:

@@ -40,6 +40,7 @@ RUN_FOLDERS = {
     "data/features": "01_features/artifacts/features",
     "data/splits": "01_features/artifacts/splits",
     "outputs/fits": "02_transit/artifacts/fits",
+    "outputs/rules": "05_symbolic/artifacts",
     "outputs/checkpoints": "06_training/artifacts",
     "outputs/calibration": "07_uncertainty/artifacts",
     "outputs": "09_submission/artifacts",
@@ -143,6 +144,11 @@ SCHEMAS: dict[str, dict[str, Array]] = {
         "white_model": Array("float64", "T", "relative to the median"),
         "white_drift": Array("float64", "T", "relative, part of the model"),
         **_AXES,
+    },
+    "influence": {
+        "planet_id": Array("int64", "P", "planet_id"),
+        "rules": Array("str", "", "JSON: names of the rules, in order"),
+        "influence": Array("float32", "R P 283", "d loss / d mu of each rule, per (Rp/Rs)^2"),
     },
     "out_of_fold": {
         "planet": Array("int64", "P", "planet_id"),

@@ -168,7 +168,7 @@ COMMANDS: tuple[str, ...] = (
     "selftest",
     "ablate",
 )
-COMMANDS += ("run", "calibrate", "simulate", "bank", "fit", "inject", "score", "validate")
+COMMANDS += ("run", "calibrate", "simulate", "bank", "fit", "inject", "score", "validate", "audit")
 
 EVENT_FIELDS: dict[str, Any] = {
     "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
