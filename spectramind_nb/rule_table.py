@@ -21,10 +21,11 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from .graph import AT_BAR, molecule_strengths
+from .graph import molecule_strengths
 from .lib.contracts import ContractError, atomic_path
 from .lib.instrument import N_BINS, wavelengths
 from .lib.opacity import opacity_table
+from .lib.spectral_prior import AT_BAR
 
 # %% ../nbs/05a_rule_table.ipynb #546c9bb0
 LEAST_AMPLITUDE = 1e-6  # (Rp/Rs)^2
