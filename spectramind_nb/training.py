@@ -308,6 +308,7 @@ class OutOfFold:
     truth: np.ndarray  # (Rp/Rs)^2, (P, 283)
     mu: dict[str, np.ndarray]  # by predictor, (P, 283)
     sigma: dict[str, np.ndarray]
+    unknown: dict[str, np.ndarray]  # probability that no training spectrum is of a planet's kind, (P,)
 
     def figures(self, reference: Reference) -> pd.DataFrame:
         """The metric's figures, a row each predictor."""
@@ -317,7 +318,7 @@ class OutOfFold:
 
 def write_out_of_fold(run_dir: str | Path, found: OutOfFold) -> Path:
     """Write them as the schema `out_of_fold` has it."""
-    arrays = {name: np.array([*getattr(found, name).values()]) for name in ("mu", "sigma")}
+    arrays = {name: np.array([*getattr(found, name).values()]) for name in ("mu", "sigma", "unknown")}
     arrays |= {name: getattr(found, name) for name in ("planet", "fold", "truth")}
     path = run_folder(run_dir, "outputs/checkpoints") / "out_of_fold.npz"
     return write_npz(path, "out_of_fold", predictors=np.array(json.dumps([*found.mu])), **arrays)
@@ -330,8 +331,8 @@ def read_out_of_fold(run_dir: str | Path) -> OutOfFold | None:
         return None
     arrays = read_npz(path, "out_of_fold")
     names = json.loads(str(arrays["predictors"]))
-    mu, sigma = (dict(zip(names, arrays[part], strict=True)) for part in ("mu", "sigma"))
-    return OutOfFold(arrays["planet"], arrays["fold"], arrays["truth"], mu, sigma)
+    parts = (dict(zip(names, arrays[part], strict=True)) for part in ("mu", "sigma", "unknown"))
+    return OutOfFold(arrays["planet"], arrays["fold"], arrays["truth"], *parts)
 
 # %% ../nbs/06_training.ipynb #d4e36a35
 def write_json(path: Path, content: object) -> None:
@@ -400,6 +401,7 @@ def train_run(
         {"transit": plain.mu} | {name: one.mu for name, one in predicted.items()},
         {"transit": sigma_of(plain, SigmaFactors())}
         | {name: cross_fitted_sigma(truth, one, folds, reference, λ_factors) for name, one in predicted.items()},
+        {"transit": plain.unknown} | {name: one.unknown for name, one in predicted.items()},
     )
     write_out_of_fold(run_dir, found)
     figures = found.figures(reference)

@@ -89,5 +89,5 @@ def test_a_section_may_be_chosen_as_a_whole() -> None:
 
 
 def test_a_stage_without_a_section_has_no_settings() -> None:
-    assert section(compose(), "07_uncertainty") == {"enabled": True, "tau_init": 1.0}
+    assert section(compose(), "07_uncertainty")["temp"] == {"enabled": True, "tau_init": 1.0}
     assert section(compose(), "03_unheard_of") == {}

@@ -5,15 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
+from typer.testing import CliRunner
 
 from spectramind_nb.calibration import Keep, Options, calibrate_run
+from spectramind_nb.corel import gaussian_factors
 from spectramind_nb.features import Photometry, Steps, extract_run, group_folds, read_plan
+from spectramind_nb.lib import cli
+from spectramind_nb.lib.config import compose
 from spectramind_nb.lib.contracts import (
     WAVELENGTH_COLUMNS,
     ContractError,
@@ -24,15 +31,27 @@ from spectramind_nb.lib.contracts import (
     write_npz,
 )
 from spectramind_nb.lib.instrument import N_BINS
-from spectramind_nb.lib.metric import reference_of
+from spectramind_nb.lib.metric import DEFAULT_REFERENCE, reference_of
 from spectramind_nb.lib.planets import Workers
+from spectramind_nb.lib.provenance import sha256
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets
-from spectramind_nb.submission import predict, predict_fits, submit_run
+from spectramind_nb.submission import (
+    bundle,
+    fill_failed,
+    memory_of,
+    predict,
+    predict_fits,
+    read_prediction,
+    recalibrate,
+    submit_run,
+    why_stale,
+    write_prediction,
+)
 from spectramind_nb.symbolic import LOG, MAPS, summed_up
 from spectramind_nb.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
 from spectramind_nb.transit import FitOptions, fit_run, read_fit
-from spectramind_nb.uncertainty import pulls, read_temperature, temperature_run
+from spectramind_nb.uncertainty import FILES, CalibOptions, calibrate_sigmas, read_calibration, steps_of
 
 STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions()
 
@@ -82,7 +101,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_fitted_run(home / "run", home / "raw")
     figures = train_run(home / "run", home / "raw", "", 3, 0.02)
     assert figures.loc["gaussian", "airs_shape_ppm"] < 0.5 * figures.loc["transit", "airs_shape_ppm"]
-    temperature_run(home / "run", "", True, 1.0)
+    calibrate_sigmas(home / "run", "", CalibOptions())
     return home / "run"
 
 
@@ -104,7 +123,7 @@ def run(unlabelled: RawFolder, weights: Path, tmp_path_factory: pytest.TempPathF
     extract_run(run, raw, STEPS, Photometry(), 5, 0, Workers(2))
     fit_run(run, raw, FIT, Workers(2))
     assert train_run(run, raw, str(weights), 3, 0.02).empty
-    temperature_run(run, str(weights), True, 1.0)
+    calibrate_sigmas(run, str(weights), CalibOptions())
     submit_run(run, raw, "challenge")
     return run
 
@@ -113,17 +132,19 @@ def test_labels_leave_everything_a_prediction_needs(weights: Path) -> None:
     found, learned = read_out_of_fold(weights), read_learned(weights)
     assert found is not None and [*found.mu] == ["transit", "gaussian", "neural"]
     assert len(set(found.planet)) == 16 and set(found.fold) == {0, 1, 2, 3}
-    assert pulls(found, "transit")[:, 1:].std() == pytest.approx(1, abs=0.05)
+    z = (found.truth - found.mu["transit"]) / found.sigma["transit"]
+    assert z[:, 1:].std() == pytest.approx(1, abs=0.05)
     figures = found.figures(reference_of(found.truth))["score"]
     assert learned.chosen == figures.idxmax() and {*learned.factors} == {"gaussian", "neural"}
     for name, factors in learned.factors.items():
         assert all(0.05 <= factor <= 20 for factor in (factors.fgs1, factors.airs_mean, factors.airs_shape))
-        assert 0.3 < read_temperature(weights, name) < 3
+        own = read_calibration(weights, name)
+        assert 0.3 < own.tau < 3 and own.planets == 16 and own.quantiles is not None
 
 
 def test_a_run_without_labels_takes_over_what_was_learned(run: Path, weights: Path) -> None:
     names = [f"06_training/artifacts/{name}" for name in LEARNED]
-    for name in (*names, "07_uncertainty/artifacts/temperature.json"):
+    for name in (*names, *(f"07_uncertainty/artifacts/{name}" for name in FILES)):
         assert (run / name).read_bytes() == (weights / name).read_bytes()
 
 
@@ -138,11 +159,100 @@ def test_what_is_submitted_is_audited(run: Path) -> None:
 def test_without_labels_or_an_earlier_run_the_shipped_weights_speak(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "00_calibration", tmp_path / "00_calibration")
     assert train_run(tmp_path, tmp_path / "nowhere", "", 3, 0.02).empty
-    assert temperature_run(tmp_path, "", True, 1.0)["tau"] == {"gaussian": 1.0, "neural": 1.0}
+    assert calibrate_sigmas(tmp_path, "", CalibOptions())["tau"] == {"gaussian": 1.0, "neural": 1.0}
     fits = read_fits(run, read_plan(run)[0]["test"])
     found = predict_fits(fits, tmp_path)
     assert found.chosen == "neural" and read_learned(tmp_path).weights == "laptop"
     assert all(np.isfinite(found.mu[name]).all() and (found.sigma[name] > 0).all() for name in found.mu)
+
+
+@pytest.fixture
+def later(run: Path, weights: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A submission that was predicted by a run, and that run, free to be calibrated again."""
+    home, out = tmp_path / "runs/mine", tmp_path / "out.csv"
+    shutil.copytree(weights, home)
+    fits = read_fits(run, read_plan(run)[0]["test"])
+    write_prediction(out, predict_fits(fits, home), home, "challenge")
+    return out, home
+
+
+def test_a_later_calibration_makes_a_submission_stale_until_it_is_written_again(later: tuple[Path, Path]) -> None:
+    out, home = later
+    before = read_submission(out)
+    assert why_stale(out) == ""
+    with zipfile.ZipFile(bundle(out, out.with_name("a.zip"))) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        assert archive.namelist() == ["out.csv", "manifest.json"] and manifest["planets"] == len(before.mu)
+        assert manifest["files"]["out.csv"] == sha256(out)
+    calibrate_sigmas(home, "", CalibOptions(corel=False, widening=0.5))
+    with pytest.raises(ContractError, match=r"is older than its run's calibration\. Fix: spectramind calibrate-temp"):
+        bundle(out, out.with_name("b.zip"))
+    assert not out.with_name("b.zip").exists()
+    recalibrate(out)
+    after, (plain, _) = read_submission(out), read_prediction(out)
+    own = read_calibration(home, plain.chosen)
+    assert own.quantiles is None and np.array_equal(after.mu, before.mu)
+    scale = own.tau * (1 + 0.5 * plain.unknown[plain.chosen])
+    assert np.allclose(after.sigma, plain.sigma[plain.chosen] * scale[:, None]) and why_stale(out) == ""
+    out.write_text(out.read_text().replace("0.0", "0.1", 1))
+    assert why_stale(out) == "was changed after it was written"
+
+
+def test_what_holds_nine_tenths_is_no_sigma(later: tuple[Path, Path]) -> None:
+    out, home = later
+    with np.load(memory_of(out)) as memory:
+        width, made = memory["half_width"], json.loads(str(memory["made"]))
+    prediction, _ = read_prediction(out)
+    own, sigma = read_calibration(home, prediction.chosen), read_submission(out).sigma
+    assert own.quantiles is not None and made["alpha"] == 0.1
+    assert np.allclose(width / sigma, own.quantiles / gaussian_factors(own.quantiles, 16, 0.1))
+    assert np.median(width / sigma) > 1.4
+
+
+def test_planets_that_failed_keep_the_populations_spread(later: tuple[Path, Path]) -> None:
+    out, home = later
+    prediction, _ = read_prediction(out)
+    filled = fill_failed(prediction, [*prediction.planet.tolist(), 99], DEFAULT_REFERENCE)
+    after = write_prediction(out, filled, home, "challenge")
+    assert after.failed.tolist() == [False] * len(prediction.planet) + [True]
+    assert np.all(after.submission.sigma[-1] == DEFAULT_REFERENCE.std)
+    recalibrate(out)
+    assert np.all(read_submission(out).sigma[-1] == DEFAULT_REFERENCE.std)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("calibrate-temp",), {"calib.temp.enabled": True}),
+        (("calibrate-corel", "--alpha", "0.2"), {"calib.corel.enabled": True, "calib.corel.alpha": 0.2}),
+    ],
+)
+def test_calibrating_runs_the_last_stages_and_writes_the_submission_again(
+    later: tuple[Path, Path], words: tuple[str, ...], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, home = later
+    OmegaConf.save(compose(["calib.temp.enabled=false", "calib.corel.enabled=false"]), home / "config.yaml")
+    for stage in ("06_training", "09_submission"):
+        (home / stage).mkdir(exist_ok=True)
+        (home / stage / "manifest.json").write_text('{"status": "ok"}')
+    seen = []
+
+    def chain(cfg: Any, folder: Path, **how: Any) -> None:
+        seen.append({key: OmegaConf.select(cfg, key) for key in expected} | {k: how[k] for k in ("first", "last")})
+        calibrate_sigmas(folder, "", steps_of(cfg.calib.temp, cfg.calib.corel, cfg.calib.ood))
+
+    monkeypatch.setattr("spectramind_nb.lib.chain.run_chain", chain)
+    calibrate_sigmas(home, "", CalibOptions(temp=False, corel=False))
+    assert why_stale(out)
+    result = CliRunner().invoke(cli.app, [*words, "--submission", str(out)], prog_name="spectramind")
+    assert result.exit_code == 0, result.output
+    assert seen == [expected | {"first": "07_uncertainty", "last": "09_submission"}]
+    assert why_stale(out) == "" and "temperature" in result.output and "(16 planets)" in result.output
+    bundled = ["submit", "bundle", "--submission", str(out), "--out-zip", str(out.with_suffix(".zip"))]
+    assert CliRunner().invoke(cli.app, bundled, prog_name="spectramind").exit_code == 0
+    out.with_suffix(".prediction.npz").unlink()
+    result = CliRunner().invoke(cli.app, [*words, "--submission", str(out)], prog_name="spectramind")
+    assert result.exit_code == 2 and "out.prediction.npz: file: is missing. Fix:" in result.stderr
 
 
 def test_the_choice_of_a_predictor_is_the_users(weights: Path, tmp_path: Path) -> None:
@@ -211,7 +321,7 @@ def test_predict_without_what_only_simulation_and_display_need(
     ours, chains = read_submission(out), read_submission(run_folder(run, "outputs") / "submission.csv")
     assert np.array_equal(ours.planet_id, chains.planet_id)
     assert np.allclose(ours.mu, chains.mu, rtol=1e-5) and np.allclose(ours.sigma, chains.sigma, rtol=1e-5)
-    assert [path.name for path in out.parent.iterdir()] == ["out.csv"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out.csv", "out.prediction.npz"]
 
 
 def test_one_planet_is_predicted_as_among_all(run: Path, unlabelled: RawFolder, tmp_path: Path) -> None:

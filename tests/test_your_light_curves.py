@@ -344,7 +344,8 @@ def test_a_prior_adds_a_spectrum(mine: Path, monkeypatch: pytest.MonkeyPatch) ->
     shapes = np.sin(np.linspace(0, 7, N_BINS) * rng.uniform(0.5, 2, (12, 1)))
     write_prior(checkpoints / "spectral_prior.npz", learn_prior(rng.uniform(0.008, 0.02, (12, 1)) + 2e-4 * shapes))
     (checkpoints / "predictors.json").write_text('{"chosen": "gaussian", "factors": {"gaussian": {}}}')
-    (calibration / "temperature.json").write_text(json.dumps({"tau": {"gaussian": 1.0}}))
+    known = {"tau": {"gaussian": 1.0}, "planets": 0, "corel": False, "widening": 0.0, "alpha": 0.1}
+    (calibration / "temperature.json").write_text(json.dumps(known))
     words = ("fit", "--light-curves", "mine.ecsv", "--prior", "runs/a")
     result = CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
     assert result.exit_code == 0, result.output

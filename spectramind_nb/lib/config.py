@@ -187,7 +187,7 @@ SECTIONS = {
     "02_transit": "transit",
     "05_symbolic": "loss",
     "06_training": "training",
-    "07_uncertainty": "calib.temp",
+    "07_uncertainty": "calib",
     "09_submission": "submission",
 }
 

@@ -157,6 +157,19 @@ SCHEMAS: dict[str, dict[str, Array]] = {
         "predictors": Array("str", "", "JSON: names of the predictors, in order"),
         "mu": Array("float64", "N P 283", "(Rp/Rs)^2, of each predictor"),
         "sigma": Array("float64", "N P 283", "(Rp/Rs)^2, of each predictor"),
+        "unknown": Array("float64", "N P", "probability that no training spectrum is of the planet's kind"),
+    },
+    "prediction": {
+        "planet": Array("int64", "P", "planet_id"),
+        "predictors": Array("str", "", "JSON: names of the predictors, the one that is submitted first"),
+        "mu": Array("float64", "N P 283", "(Rp/Rs)^2"),
+        "sigma": Array("float64", "N P 283", "(Rp/Rs)^2, before calibration"),
+        "unknown": Array("float64", "N P", "probability that no training spectrum is of the planet's kind"),
+        "half_width": Array(
+            "float64", "P 283", "(Rp/Rs)^2, of intervals that hold 1 - alpha of the truths; may be inf"
+        ),
+        "failed": Array("bool", "P", "holds the population's mean and spread"),
+        "made": Array("str", "", "JSON: run, spelling, hashes of its calibration and of the submission"),
     },
 }
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Item', 'PROGRESS_FILE', 'status_line', 'read_progress', 'progress', 'children', 'tree_memory', 'Watch', 'Show',
-           'Lines', 'OneLine']
+           'Lines', 'OneLine', 'make_show']
 
 # %% ../../nbs/lib/progress.ipynb #5a65d646
 import contextlib
@@ -179,3 +179,35 @@ class OneLine(Show):
 
     def done(self, name: str, seconds: float) -> None:
         self.line("")
+
+# %% ../../nbs/lib/progress.ipynb #15c0592e
+def make_show() -> Show:
+    """Bars on a terminal, plain lines elsewhere."""
+    if not sys.stdout.isatty():
+        return Lines()
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    class Bars(Show):
+        def __init__(self) -> None:
+            super().__init__()
+            name, note = TextColumn("{task.fields[mark]} {task.description:<15}"), TextColumn("{task.fields[note]}")
+            self.bars = Progress(SpinnerColumn(finished_text=" "), name, BarColumn(20), TimeElapsedColumn(), note)
+            self.task: Any = None
+
+        def stage(self, number: int, count: int, name: str, action: str, why: str) -> None:
+            self.bars.start()
+            mark, total = f"{number}/{count}" if count else "   ", 1 if action == "skip" else None
+            self.task = self.bars.add_task(name, total=total, completed=total or 0, mark=mark, note=f"{action}: {why}")
+
+        def inner(self, label: str, done: int, total: int) -> None:
+            self.bars.update(
+                self.task, completed=done, total=max(total, done + 1) or None, note=f"{label} {done}/{total or '?'}"
+            )
+
+        def done(self, name: str, seconds: float) -> None:
+            self.bars.update(self.task, completed=1, total=1, note="done")
+
+        def close(self) -> None:
+            self.bars.stop()
+
+    return Bars()

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMMON', 'Stage', 'notebooks_folder', 'find_stages', 'stage_index', 'declared_parameters', 'stage_parameters',
-           'read_manifest', 'notebook_code', 'stage_work', 'why_run', 'stage_inputs', 'find_manifests', 'finished']
+           'read_manifest', 'notebook_code', 'stage_work', 'why_run', 'stage_inputs', 'find_manifests', 'finished',
+           'rerun_settings']
 
 # %% ../../nbs/lib/stages.ipynb #270e5d6f
 import ast
@@ -16,11 +17,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
 from .config import ConfigError, nearest, same_kind, section, section_name
-from .contracts import network_file
+from .contracts import ContractError, network_file
 from .provenance import code_hash, damaged_artifact, digest, raw_fingerprint, sha256
 
 # %% ../../nbs/lib/stages.ipynb #029f7e66
@@ -172,3 +173,15 @@ def finished(stage: Stage) -> bool:
     """Whether a stage ended well and its artifacts are there (sizes only)."""
     manifest = read_manifest(stage)
     return manifest is not None and not damaged_artifact(stage.folder, manifest["artifacts"], content=False)
+
+# %% ../../nbs/lib/stages.ipynb #1d2ec2a7
+def rerun_settings(run_dir: Path, settings: Mapping[str, Any]) -> tuple[DictConfig, str]:
+    """A run's configuration with some dotted keys changed, and its last finished stage. Raises `ContractError`."""
+    path, done = run_dir / "config.yaml", find_manifests(run_dir)
+    if not path.is_file() or not done:
+        raise ContractError(path, "file", "is missing", "name the folder of a finished run")
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    for key, value in settings.items():
+        OmegaConf.update(cfg, key, value)
+    return cfg, max(done)

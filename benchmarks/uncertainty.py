@@ -1,0 +1,170 @@
+"""Do error bars hold? Coverage, widths and score before and after calibration, in distribution and out of it; last line
+JSON.
+
+    python benchmarks/uncertainty.py [--planets 2000] [--network laptop] [--seed 1] [--workers 2]
+
+Calibration (temperature, conformal quantiles) is learned on the network's predictions of `--planets` calibration
+planets; it is judged on as many test planets in distribution and out of it, none of which has taught anything. The
+widening of planets like no other is fixed beforehand (`calib.ood.widening`); the first table shows how it was chosen,
+on 400 other planets out of distribution. Intervals are bootstraps over planets. Fits are those of predictors.py.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
+
+import numpy as np
+from fitted_planets import Setting, fit_kind, open_pool, side_by_side, unpacked
+from predictors import planet_score, truth_of
+
+from spectramind_nb.corel import normal_quantile
+from spectramind_nb.error_bars import Predicted, sigma_of
+from spectramind_nb.lib.contracts import network_file
+from spectramind_nb.network import read_network
+from spectramind_nb.training import factors_of, join, predict_neural
+from spectramind_nb.uncertainty import Calibration, CalibOptions, coverage_table, groups_of, learn_calibration
+
+WIDENINGS = (0.0, 0.1, 0.15, 0.2, 0.3)
+CHOOSE = 400  # planets out of distribution
+BANKS = {"ood_bank": 5000}  # spectra, where not as many as planets
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Predictions of some planets, and the truth."""
+
+    truth: np.ndarray  # (P, 283)
+    mu: np.ndarray
+    sigma: np.ndarray
+    unknown: np.ndarray  # (P,)
+
+    @property
+    def error(self) -> np.ndarray:
+        """Truth less prediction, (P, 283)."""
+        return self.truth - self.mu
+
+
+def predict_part(path: Path, network: Path) -> Predicted:
+    """Predictions of the planets of one file, where none of whose parts is scaled yet."""
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files if name.startswith(("plain", "number", "stars"))}
+    return predict_neural(read_network(network), unpacked("plain", arrays))
+
+
+def see(pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, network: Path) -> Seen:
+    """Predictions of so many planets of a bank."""
+    paths = fit_kind(pool, setting, kind, setting.bank(kind, BANKS.get(kind, planets)), planets)
+    parts = side_by_side(pool, f"predictions, {kind}", predict_part, [(path, network) for path in paths])
+    truth = truth_of(paths)
+    found = join(parts, np.arange(len(truth)))
+    factors = factors_of(json.loads(read_network(network).about["factors"])["neural"])
+    return Seen(truth, found.mu, sigma_of(found, factors), found.unknown)
+
+
+def interval(values: np.ndarray, seed: int = 0) -> str:
+    """95% of the mean of planets' values (P,), by a bootstrap."""
+    rng = np.random.default_rng(seed)
+    low, high = np.percentile(
+        [values[rng.integers(len(values), size=len(values))].mean() for _ in range(2000)], [2.5, 97.5]
+    )
+    return f"[{low:.4f}, {high:.4f}]"
+
+
+def scores(seen: Seen, sigma: np.ndarray) -> np.ndarray:
+    """Each planet's score, (P,)."""
+    return planet_score(seen.truth, seen.mu, sigma)
+
+
+def choose_widening(calib: Seen, strange: Seen) -> None:
+    """Print what widenings do to planets that have a say in it."""
+    print(f"{'widening':10}{'score in':10}{'width in':10}{'score out':11}{'in 90% out':12}")
+    for widening in WIDENINGS:
+        own = learn_calibration(calib.error, calib.sigma, calib.unknown, CalibOptions(widening=widening))
+        after = [own.sigma(seen.sigma, seen.unknown) for seen in (calib, strange)]
+        inside = np.mean(np.abs(strange.error) <= own.half_width(strange.sigma, strange.unknown))
+        width = after[0].mean() / calib.sigma.mean()
+        told = [scores(seen, sigma).mean() for seen, sigma in zip((calib, strange), after, strict=True)]
+        print(f"{widening:<10}{told[0]:<10.4f}{width:<10.3f}{told[1]:<11.4f}{inside:<12.3f}")
+
+
+def compare(name: str, seen: Seen, own: Calibration) -> dict[str, float]:
+    """The table of one split; its figures."""
+    steps = {
+        "as predicted": Calibration(),
+        "wider where unknown": Calibration(widening=own.widening),
+        "temperature": replace(own, quantiles=None),
+        "COREL": own,
+    }
+    first, limit = scores(seen, seen.sigma), normal_quantile(own.alpha)
+    print(f"\n{name}, {len(seen.truth)} planets")
+    print(f"{'':22}{'score':9}{'gain':28}{'width':9}{'in 90%':26}{'FGS1':8}worst band")
+    for label, step in steps.items():
+        sigma = step.sigma(seen.sigma, seen.unknown)
+        inside, gain = np.abs(seen.error) <= limit * sigma, scores(seen, sigma) - first
+        share, worst = inside.mean(axis=1), worst_band(seen, inside)
+        print(f"{label:22}{scores(seen, sigma).mean():<9.4f}{gain.mean():+.4f} {interval(gain):21}", end="")
+        print(f"{sigma.mean() / seen.sigma.mean():<9.3f}{share.mean():.3f} {interval(share):20}", end="")
+        print(f"{inside[:, 0].mean():<8.3f}{worst[0]} {worst[1]:.3f}")
+    sigma = own.sigma(seen.sigma, seen.unknown)
+    held = np.abs(seen.error) <= own.half_width(seen.sigma, seen.unknown)
+    worst = worst_band(seen, held)
+    print(
+        f"conformal intervals   {held.mean():.3f} {interval(held.mean(axis=1))}, worst band {worst[0]} {worst[1]:.3f}"
+    )
+    table = coverage_table(seen.mu, {"share": held}, seen.sigma)
+    for row in table[~table["group"].str.startswith("bin ")].itertuples():
+        print(f"    {row.group:24}{row.share:.3f} [{row.share_low:.3f}, {row.share_high:.3f}]")
+    return {
+        "coverage90": float(held.mean()),
+        "worst_band": worst[1],
+        "before": float(first.mean()),
+        "after": float(scores(seen, sigma).mean()),
+        "width": float(sigma.mean() / seen.sigma.mean()),
+    }
+
+
+def worst_band(seen: Seen, inside: np.ndarray) -> tuple[str, float]:
+    """The molecule whose bands hold the fewest truths, and their share."""
+    bands = {name[5:]: bins for name, (_, bins) in groups_of(seen.mu, seen.sigma).items() if name.startswith("band ")}
+    return min(((name, float(inside[:, bins].mean())) for name, bins in bands.items()), key=lambda found: found[1])
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the tables and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option, default in {"planets": 2000, "seed": 1, "workers": 2}.items():
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--network", default="laptop")
+    a = parser.parse_args(words)
+    setting, network = Setting(a.folder, a.seed, a.workers), network_file(a.network)
+    with open_pool(a.workers) as pool:
+        calib, test, ood = (see(pool, setting, kind, a.planets, network) for kind in ("calib", "test", "ood"))
+        strange = see(pool, setting, "ood_bank", min(CHOOSE, a.planets), network)
+    choose_widening(calib, strange)
+    own = learn_calibration(calib.error, calib.sigma, calib.unknown, CalibOptions())
+    assert own.quantiles is not None
+    print(f"tau {own.tau:.4f}, quantiles {own.quantiles.min():.3f} to {own.quantiles.max():.3f}")
+    found, strange_found = compare("in distribution", test, own), compare("out of distribution", ood, own)
+    figures = {
+        "coverage90": found["coverage90"],
+        "coverage90_ood": strange_found["coverage90"],
+        "worst_band": found["worst_band"],
+        "score_before": found["before"],
+        "score_after": found["after"],
+        "score_ood_before": strange_found["before"],
+        "score_ood_after": strange_found["after"],
+        "width_in_distribution": found["width"],
+    }
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()
