@@ -29,7 +29,7 @@ from spectramind_nb.error_bars import Predicted, sigma_of
 from spectramind_nb.lib.contracts import network_file
 from spectramind_nb.network import read_network
 from spectramind_nb.training import factors_of, join, predict_neural
-from spectramind_nb.uncertainty import Calibration, CalibOptions, coverage_table, groups_of, learn_calibration
+from spectramind_nb.uncertainty import CalibOptions, Calibration, coverage_table, groups_of, learn_calibration
 
 WIDENINGS = (0.0, 0.1, 0.15, 0.2, 0.3)
 CHOOSE = 400  # planets out of distribution

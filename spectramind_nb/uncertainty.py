@@ -84,17 +84,13 @@ class CalibOptions:
 def steps_of(temp: Mapping[str, Any], corel: Mapping[str, Any], ood: Mapping[str, Any]) -> CalibOptions:
     """The same from the section's parts. Raises `UserError`."""
     widening = float(ood["widening"]) if ood["enabled"] else 0.0
-    found = CalibOptions(
-        temp["enabled"], float(temp["tau_init"]), corel["enabled"], float(corel["alpha"]), widening
-    )
+    found = CalibOptions(temp["enabled"], float(temp["tau_init"]), corel["enabled"], float(corel["alpha"]), widening)
     if not (found.tau_init > 0 and 0 < found.alpha < 1 and found.widening >= 0):
         raise UserError(f"calib: {found} can't be. Fix: tau_init above 0, alpha between 0 and 1, widening 0 or more")
     return found
 
 
-def learn_calibration(
-    error: np.ndarray, sigma: np.ndarray, unknown: np.ndarray, steps: CalibOptions
-) -> Calibration:
+def learn_calibration(error: np.ndarray, sigma: np.ndarray, unknown: np.ndarray, steps: CalibOptions) -> Calibration:
     """From errors (P, 283) of predictions not learned from these planets, their sigmas (P, 283) and OOD scores (P,)."""
     z = error / Calibration(widening=steps.widening).scaled(sigma, unknown)
     tau = temperature(z) if steps.temp else steps.tau_init

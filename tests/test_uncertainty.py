@@ -18,8 +18,8 @@ from spectramind_nb.lib.contracts import UserError
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.training import OutOfFold
 from spectramind_nb.uncertainty import (
-    Calibration,
     CalibOptions,
+    Calibration,
     coverage_table,
     cross_fitted,
     histograms,
