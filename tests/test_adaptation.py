@@ -90,13 +90,14 @@ def test_the_command_writes_weights_that_say_where_they_come_from(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["train", "--run", str(home / "run"), "--raw", str(home / "raw"), "--phase", "contrastive,supervised"]
-    settings = ["training.epochs=1", "training.pairs=64"]
+    settings = ["training.epochs=1", "training.pairs=64", "+loss.λ_sm=0.2"]
     done = CliRunner().invoke(cli.app, [*words, "--out", "mine.safetensors", *settings], prog_name="spectramind")
     assert done.exit_code == 0, done.output
     assert "contrastive 1/1: learned" in done.stdout and "weights           mine.safetensors" in done.stdout
     about = read_network("mine.safetensors").about
     planets, _ = labelled_planets(home / "run", RawFolder(home / "raw"))
     assert json.loads(about["planets"]) == sorted(planets) and about["phases"] == "contrastive, supervised"
+    assert json.loads(about["rules"]) == {"smoothness": 0.2}
     with pytest.raises(UserError, match=r"learned from 16 planets of this very run\. Fix: .*train=finetune"):
         train_run(home / "run", home / "raw", "", 3, 0.02, "mine.safetensors")
     again = CliRunner().invoke(cli.app, [*words, "--network", "no.safetensors"], prog_name="spectramind")
