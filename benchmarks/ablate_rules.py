@@ -142,7 +142,7 @@ def variants_of(equal: Mapping[str, float]) -> dict[str, dict[str, float]]:
     out |= {WEIGHT_NAMES[name]: {name: weight} for name, weight in SPECIFICATION.items() if name in equal}
     for what, factor in (("tenth", 0.1), ("equal", 1.0)):
         out[what] = {name: float(f"{factor * weight:.2g}") for name, weight in equal.items()}
-        out |= {f"{what}, {WEIGHT_NAMES[name]}": {name: out[what][name]} for name in equal}
+        out |= {f"{what} {WEIGHT_NAMES[name]}": {name: out[what][name]} for name in equal}
     return out
 
 
