@@ -23,11 +23,11 @@ import torch
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
 from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 
-from spectramind_nb.curriculum import Learning, Supervised, TrainOptions, closed_form_losses, likelihood_loss
+from spectramind_nb.curriculum import Learning, TrainOptions, at, closed_form_losses, learning_of, likelihood_loss
 from spectramind_nb.curriculum import train_network as train
 from spectramind_nb.lib.contracts import network_file
 from spectramind_nb.mamba import fgs1_inputs
-from spectramind_nb.network import NetworkOptions, SpectralNetwork, Weights, inputs_of, network_of, read_network
+from spectramind_nb.network import Inputs, NetworkOptions, SpectralNetwork, Weights, network_of, read_network
 from spectramind_nb.pairs import spectra_of
 from spectramind_nb.pretraining import Masked
 from spectramind_nb.training import start_of
@@ -59,16 +59,15 @@ class Data:
 
 def own_planets(weights: Weights, paths: list[Path]) -> Learning:
     """Fitted planets with their own errors, and FGS1's light curve of the first visit."""
-    starts, truth = [], []
+    parts = []
     for path in paths:
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
         start = start_of(weights.prior, unpacked("plain", arrays))
         guide = [as_channels(curves) for curves in arrays["guide"]]
-        starts.append(inputs_of(start, weights.scaling, np.array(guide)))
-        truth.append(arrays["truth"] - start.combined.mean)
-    inputs = type(starts[0])(*(torch.cat(parts) for parts in zip(*starts, strict=True)))
-    return Learning(inputs, torch.from_numpy(np.concatenate(truth)).float())
+        parts.append(learning_of(start, arrays["truth"], weights.scaling, np.array(guide)))
+    inputs = Inputs(*(torch.cat(each) for each in zip(*(part.inputs for part in parts), strict=True)))
+    return Learning(inputs, *(torch.cat(each) for each in zip(*(part[1:] for part in parts), strict=True)))
 
 
 def as_channels(curves: np.ndarray) -> np.ndarray:
@@ -90,23 +89,28 @@ def variant(weights: Weights, changes: Mapping[str, Any]) -> SpectralNetwork:
     return made
 
 
-def judged(network: SpectralNetwork, data: Learning) -> tuple[float, float]:
-    """Mean loss over the closed form, nats a bin, and its standard error."""
+def losses_of(network: SpectralNetwork, data: Learning) -> torch.Tensor:  # (P,)
+    """Losses over the closed form, nats a bin."""
     network.eval()
-    objective, losses = Supervised(network, 0.0, np.inf), []
+    losses = []
     with torch.inference_mode():
         for k in range(0, len(data.error), 128):
-            inputs, error = type(data.inputs)(*(x[k : k + 128] for x in data.inputs)), data.error[k : k + 128]
-            expected, before = closed_form_losses(inputs, error)
-            loss = likelihood_loss(network, objective.network(inputs), error)
+            part = at(data, slice(k, k + 128), torch.device("cpu"))
+            expected, before = closed_form_losses(part.inputs, part.error)
+            loss = likelihood_loss(network, network(part.inputs), part.error)
             losses.append((loss - expected).clamp_max(10) - (before - expected).clamp_max(10))
-    every = torch.cat(losses)
+    return torch.cat(losses)
+
+
+def judged(network: SpectralNetwork, data: Learning) -> tuple[float, float]:
+    """Mean loss over the closed form, nats a bin, and its standard error."""
+    every = losses_of(network, data)
     return float(every.mean()), float(every.std() / len(every) ** 0.5)
 
 
 def without_guide(data: Learning) -> Learning:
     """The same, light curves unknown."""
-    return Learning(data.inputs._replace(guide=data.inputs.guide[:, :1] * torch.nan), data.error)
+    return data._replace(inputs=data.inputs._replace(guide=data.inputs.guide[:, :1] * torch.nan))
 
 
 def learned(name: str, weights: Weights, data: Data, a: argparse.Namespace) -> tuple[SpectralNetwork, Learning]:
@@ -148,7 +152,7 @@ def main() -> None:
     drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), weights.prior, 1)
     unseen = Drawing(some(spectra, slice(half, None)), some(noise, tenth), weights.prior, 1001)
     own = own_planets(weights, paths)
-    parts = [Learning(type(own.inputs)(*(x[k] for x in own.inputs)), own.error[k]) for k in (~tenth, tenth)]
+    parts = [at(own, torch.from_numpy(k), torch.device("cpu")) for k in (~tenth, tenth)]
     data = Data(drawing, learning(unseen, weights.scaling, 0, 4000, 0.0), *parts)
     before = {
         "pairs": judged(weights.network, data.held_out),

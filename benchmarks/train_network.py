@@ -1,10 +1,12 @@
 """Train the network on simulated planets, and keep its weights; progress on the terminal, last line JSON.
 
     python benchmarks/train_network.py --out FILE [--alone 60] [--reuse 4] [--epochs 10] [--pairs 20000] [--seed 1]
+                                        [--rules λ_sm=.2,λ_coh=.1]
 
 First what is known of the planet as a whole, without the graph, which takes a tenth of the time: `--alone` epochs, each
 draw of pairs used `--reuse` times. Then with the graph: `--epochs`, each with pairs of its own. Factors of sigma, for
-raw data without labels, are learned on `--calib` planets more.
+raw data without labels, are learned on `--calib` planets more. `--rules`: weights of the physics rules (chapter 05)
+that count beside the likelihood; none by default.
 
 Spectra: the first half of the bank of `--spectra`; the other half is held out. Noise: the fits of the training planets,
 of which every tenth is held out. The closed form that it starts from has learned the same half of the bank. A run that
@@ -55,6 +57,7 @@ from spectramind_nb.network import (
     write_network,
 )
 from spectramind_nb.pairs import Noise, Pairs, Spectra, draw_pairs, spectra_of
+from spectramind_nb.rules import RuleLoss
 from spectramind_nb.training import join, predict_gaussian, predict_neural
 
 SPECTRA = 40000  # of the bank
@@ -144,10 +147,16 @@ def train(a: argparse.Namespace, lesson: Lesson, data: Data, before: SpectralNet
             return coming[draw].result()
 
         options = TrainOptions(epochs=lesson.epochs, seed=a.seed, lr=lesson.lr)
+        objective = Supervised(made, options.aux_weight, options.worst, RuleLoss(a.rules))
         checkpoint = a.out.with_suffix(f".{lesson.layers}.checkpoint")
         tell = partial(tell_progress, told, lesson.epochs)
-        train_network(made, source, a.pairs, data.held_out, options, checkpoint, tell)
+        train_network(made, source, a.pairs, data.held_out, options, checkpoint, tell, objective=objective)
     return made
+
+
+def rule_weights(text: str) -> dict[str, float]:
+    """Weights of `λ_sm=.2,λ_coh=.1`."""
+    return {name: float(value) for name, value in (word.split("=") for word in text.split(",") if word)}
 
 
 def factors_of(weights: Weights, paths: list[Path]) -> str:
@@ -181,6 +190,7 @@ def main() -> None:
     for option, default in {**sizes, "width": 24, "layers": 2}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--spoiled", type=float, default=0.4)
+    parser.add_argument("--rules", type=rule_weights, default={})
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
     a = parser.parse_args()
     setting = Setting(a.folder, a.seed, 2)
@@ -207,6 +217,7 @@ def main() -> None:
         "factors": factors_of(weights, calib),
         "pairs": a.pairs * (a.alone // a.reuse + a.epochs),
         "device": "cpu",
+        "rules": json.dumps(a.rules, ensure_ascii=False),
         **physics(),
     }
     about |= {"command": f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"}

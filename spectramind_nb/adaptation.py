@@ -31,6 +31,7 @@ from .mamba import fgs1_inputs
 from .network import NetworkOptions, Scaling, Start, Weights, learn_scaling, network_of
 from .pairs import Noise, Pairs, Spectra, draw_pairs
 from .pretraining import OBJECTIVES
+from .rules import RuleLoss
 from .transit import read_fit
 
 # %% ../nbs/06e_adaptation.ipynb #a12dc5ef
@@ -112,9 +113,10 @@ def adapt(
     pairs: int = 4000,
     tell: Tell | None = None,
     device: str = "cpu",
+    rules: RuleLoss | None = None,
 ) -> Weights:
-    """Weights that have learned from these planets, phase by phase. Raises `UserError` for too few planets, or an
-    unknown phase.
+    """Weights that have learned from these planets, phase by phase; `rules` count where it is supervised. Raises
+    `UserError` for too few planets, or an unknown phase.
     """
     count = len(material.truth)
     if count < LEAST:
@@ -126,7 +128,7 @@ def adapt(
     network, own = copy.deepcopy(weights.network), own_planets(rest, weights.scaling)
     few = replace(options, batch=max(1, min(options.batch, len(own.error) // 2)), accumulate=1)
 
-    supervised, place = Supervised(network, options.aux_weight, options.worst), torch.device(device)
+    supervised, place = Supervised(network, options.aux_weight, options.worst, rules), torch.device(device)
     first, untaught = mean_loss(supervised, judge, place), copy.deepcopy(network.state_dict())
 
     def learn(name: str, source: Callable[[int], Learning], size: int, how: TrainOptions) -> None:

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from .curriculum import Learning
 from .decoders import STRETCHES
 from .graph import MARKED, molecule_strengths
 from .lib.instrument import N_AIRS_BINS, N_BINS
 from .mamba import CHANNELS
-from .network import Inputs, SpectralNetwork
+from .network import SpectralNetwork
 
 # %% ../nbs/06c_pretraining.ipynb #16f24fdc
 SHOWN = 3  # numbers of a node that tell the spectrum; the others tell its errors, and stay
@@ -53,8 +54,9 @@ class Masked(nn.Module):
         self.curve = nn.Linear(network.options.guide_width, len(CHANNELS) - 1)
         self.pause = nn.Parameter(torch.zeros(len(CHANNELS) - 1))
 
-    def forward(self, inputs: Inputs, error: Tensor) -> Tensor:
-        """Loss of planets; their error plays no part."""
+    def forward(self, data: Learning) -> Tensor:
+        """Loss of planets; what is true plays no part."""
+        inputs = data.inputs
         random = None if self.training else torch.Generator().manual_seed(0)
         loss = self.fill_spectrum(inputs.nodes, random)
         known = inputs.guide.isfinite().all(dim=2).all(dim=1)
@@ -92,8 +94,9 @@ class Contrast(nn.Module):
         self.network, self.temperature = network, temperature
         self.project = nn.Linear(network.options.guide_width, network.options.guide_width)
 
-    def forward(self, inputs: Inputs, error: Tensor) -> Tensor:
-        """Loss of planets; their error plays no part."""
+    def forward(self, data: Learning) -> Tensor:
+        """Loss of planets; what is true plays no part."""
+        inputs = data.inputs
         known = inputs.guide.isfinite().all(dim=2).all(dim=1)
         if inputs.guide.shape[1] < STRETCHES or known.sum() < 2:
             return sum(p.sum() * 0 for p in self.parameters())  # type: ignore[return-value]

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['STAGE', 'LEARNED', 'read_fits', 'labelled_planets', 'combine_fits', 'predict_gaussian', 'join', 'start_of',
            'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'Teaching', 'taught',
-           'neural_predictions', 'train_network_on', 'plot_spectrum', 'Learned', 'read_learned', 'factors_of',
-           'predict_each', 'OutOfFold', 'write_out_of_fold', 'read_out_of_fold', 'write_json', 'copy_whole',
-           'take_over', 'train_run', 'explore']
+           'neural_predictions', 'rule_words', 'rules_of', 'train_network_on', 'plot_spectrum', 'Learned',
+           'read_learned', 'factors_of', 'predict_each', 'OutOfFold', 'write_out_of_fold', 'read_out_of_fold',
+           'write_json', 'copy_whole', 'take_over', 'train_run', 'explore']
 
 # %% ../nbs/06_training.ipynb #763ac0c6
 import json
@@ -61,6 +61,8 @@ from spectramind_nb.network import (
     training_memory,
     write_network,
 )
+from .rules import RuleLoss
+from .symbolic import read_rule_weights
 from .transit import read_fit
 from .transit_fit import Depths
 
@@ -164,7 +166,7 @@ def cross_fitted_sigma(
 # %% ../nbs/06_training.ipynb #8c8c00d9
 @dataclass(frozen=True)
 class Teaching:
-    """How a run's network learns: the configuration's section `training` has the same names."""
+    """How a run's network learns: the configuration's section `training` has the same names, but for the rules."""
 
     train: str = "shipped"  # shipped | finetune | fresh
     phases: Sequence[str] = ("supervised",)
@@ -174,6 +176,7 @@ class Teaching:
     seed: int = 0
     model: str = "laptop"  # of fresh: laptop | full | spec
     batch: int = 64
+    rules: RuleLoss | None = None  # what counts beside the likelihood, see chapter 05
 
 
 def taught(
@@ -190,7 +193,7 @@ def taught(
     if tell is not None:
         one = own_planets(some_planets(material, np.arange(len(truth)) == 0), weights.scaling).inputs
         print(f"memory            about {training_memory(weights.network, one, options.batch) / 1e9:.1f} GB")
-    return adapt(material, weights, options, teaching.phases, teaching.pairs, tell)
+    return adapt(material, weights, options, teaching.phases, teaching.pairs, tell, rules=teaching.rules)
 
 
 def neural_predictions(
@@ -216,6 +219,22 @@ def neural_predictions(
     return final, join(parts, np.argsort(np.argsort(folds, kind="stable"), kind="stable"))
 
 # %% ../nbs/06_training.ipynb #41e95792
+def rule_words(run_dir: str | Path, given: Sequence[str]) -> list[str]:
+    """What a run says of its rules, as words that come before those `given`: none where it hasn't come to 05_symbolic,
+    or where these choose all weights at once (`loss=spec`). Raises `ContractError`.
+    """
+    written = (run_folder(run_dir, "outputs/rules") / "rules.json").is_file()
+    if not written or any(word.startswith("loss=") for word in given):
+        return []
+    weights, form = read_rule_weights(run_dir)
+    return [f"loss.form={form}", *(f"loss.{name}={weight}" for name, weight in weights.items())]
+
+
+def rules_of(section: Mapping[str, Any]) -> RuleLoss:
+    """Rules of a section `loss` of the configuration. Raises `UserError`."""
+    return RuleLoss({name: value for name, value in section.items() if name != "form"}, section["form"])
+
+
 def train_network_on(
     run_dir: str | Path, raw: RawFolder, network: str, teaching: Teaching, out: str | Path, tell: Tell | None = None
 ) -> Path:
@@ -229,6 +248,7 @@ def train_network_on(
     weights = taught(run_dir, before, read_fits(run_dir, planets), truth, teaching, tell)
     known = {*planets, *json.loads(before.about.get("planets", "[]"))} if teaching.train == "finetune" else {*planets}
     told = {"planets": json.dumps(sorted(known)), "before": network, "how": teaching.train}
+    told["rules"] = json.dumps(teaching.rules.weights if teaching.rules is not None else {})
     return write_network(out, replace(weights, about={**weights.about, **told, "phases": ", ".join(teaching.phases)}))
 
 # %% ../nbs/06_training.ipynb #41eecda3

@@ -16,7 +16,8 @@ from spectramind_nb.curriculum import Supervised, TrainOptions, mean_loss
 from spectramind_nb.lib import cli
 from spectramind_nb.lib.contracts import UserError, network_file, run_folder
 from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.network import NetworkOptions, read_network
+from spectramind_nb.network import NetworkOptions, SpectralNetwork, read_network
+from spectramind_nb.rules import RuleLoss
 from spectramind_nb.training import (
     Teaching,
     labelled_planets,
@@ -89,14 +90,22 @@ def test_the_command_writes_weights_that_say_where_they_come_from(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    taught_by: list[dict[str, float]] = []
+
+    def supervised(network: SpectralNetwork, aux_weight: float, worst: float, rules: RuleLoss) -> Supervised:
+        taught_by.append(rules.weights)
+        return Supervised(network, aux_weight, worst, rules)
+
+    monkeypatch.setattr("spectramind_nb.adaptation.Supervised", supervised)
     words = ["train", "--run", str(home / "run"), "--raw", str(home / "raw"), "--phase", "contrastive,supervised"]
-    settings = ["training.epochs=1", "training.pairs=64"]
+    settings = ["training.epochs=1", "training.pairs=64", "+loss.λ_sm=0.2"]
     done = CliRunner().invoke(cli.app, [*words, "--out", "mine.safetensors", *settings], prog_name="spectramind")
     assert done.exit_code == 0, done.output
     assert "contrastive 1/1: learned" in done.stdout and "weights           mine.safetensors" in done.stdout
     about = read_network("mine.safetensors").about
     planets, _ = labelled_planets(home / "run", RawFolder(home / "raw"))
     assert json.loads(about["planets"]) == sorted(planets) and about["phases"] == "contrastive, supervised"
+    assert [json.loads(about["rules"])] == taught_by == [{"smoothness": 0.2}]
     with pytest.raises(UserError, match=r"learned from 16 planets of this very run\. Fix: .*train=finetune"):
         train_run(home / "run", home / "raw", "", 3, 0.02, "mine.safetensors")
     again = CliRunner().invoke(cli.app, [*words, "--network", "no.safetensors"], prog_name="spectramind")

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from spectramind_nb.curriculum import Learning, TrainOptions, closed_form_losses, likelihood_loss, train_network
+from spectramind_nb.curriculum import (
+    Learning,
+    Progress,
+    Supervised,
+    TrainOptions,
+    closed_form_losses,
+    learning_of,
+    likelihood_loss,
+    train_network,
+)
 from spectramind_nb.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
 from spectramind_nb.lib.contracts import ContractError, UserError, network_file
 from spectramind_nb.lib.instrument import N_AIRS_BINS, N_BINS
@@ -38,6 +47,7 @@ from spectramind_nb.network import (
     write_network,
 )
 from spectramind_nb.pairs import Noise, Spectra, pairs_of, spoil
+from spectramind_nb.rules import RuleLoss
 
 PLANETS, STEPS = 12, 128
 SMALL = NetworkOptions(
@@ -274,8 +284,8 @@ def test_only_a_share_is_spoiled() -> None:
 def source(epoch: int, count: int = 96) -> Learning:
     """Errors that follow from what the network sees: the first planet's number gives their sign."""
     start, _ = made_up(count, seed=10 + epoch)
-    inputs = inputs_of(start, SCALING)
-    return Learning(inputs, 2 * inputs.std * torch.tanh(inputs.planet[:, :1]))
+    data = learning_of(start, start.combined.mean, SCALING)
+    return data._replace(error=2 * data.inputs.std * torch.tanh(data.inputs.planet[:, :1]))
 
 
 OPTIONS = TrainOptions(epochs=4, batch=16, lr=5e-3, average=0.9)
@@ -339,13 +349,19 @@ import sys, torch, torch.distributed as dist
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
-from test_network import OPTIONS, PLAIN, network, source
-from spectramind_nb.curriculum import train_network
-progress = train_network(network(PLAIN), source, 96, source(90), OPTIONS)
+from test_network import together
+progress = together()
 if dist.get_rank() == 0:
     print("losses", *progress.held_out)
 dist.destroy_process_group()
 """
+
+
+def together() -> Progress:
+    """Training that several processes may share, with rules."""
+    made = network(PLAIN)
+    objective = Supervised(made, 0.01, 10.0, RuleLoss({"λ_sm": 1.0, "λ_seam": 1.0}))
+    return train_network(made, source, 96, source(90), OPTIONS, objective=objective)
 
 
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
@@ -355,8 +371,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     found = [float(x) for line in done.stdout.splitlines() if line.startswith("losses") for x in line.split()[1:]]
-    alone = train_network(network(PLAIN), source, 96, source(90), OPTIONS)
-    assert np.allclose(found, alone.held_out, rtol=1e-5, atol=1e-5)
+    assert np.allclose(found, together().held_out, rtol=1e-5, atol=1e-5)
 
 
 # --- Weights -----------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ def made_up() -> Inputs:
 
 
 INPUTS = made_up()
-DATA = Learning(INPUTS, torch.zeros(PLANETS, N_BINS))
+NOTHING = torch.zeros(PLANETS, N_BINS)
+DATA = Learning(INPUTS, NOTHING, NOTHING.double(), NOTHING[:, 0])
 
 
 def test_whole_features_are_hidden() -> None:
@@ -79,7 +80,7 @@ def test_both_learn_and_leave_the_network(kind: type[Masked] | type[Contrast]) -
     network = made()
     objective = kind(network)
     with torch.no_grad():
-        before = float(objective.eval()(*DATA))
+        before = float(objective.eval()(DATA))
     options = TrainOptions(epochs=12, batch=8, lr=1e-2, average=0.8)
     found = train_network(network, lambda _: DATA, PLANETS, DATA, options, objective=objective)
     assert min(found.held_out) < 0.7 * before
@@ -89,6 +90,6 @@ def test_both_learn_and_leave_the_network(kind: type[Masked] | type[Contrast]) -
 def test_without_a_guide() -> None:
     with pytest.raises(ValueError, match="guide_layers of at least 1"):
         Contrast(made(NetworkOptions(guide_layers=0, airs_width=16, airs_layers=1)))
-    none = INPUTS._replace(guide=torch.full((PLANETS, 1, len(CHANNELS)), np.nan))
-    assert float(Contrast(made())(none, DATA.error).detach()) == 0.0
-    assert torch.isfinite(Masked(made()).eval()(none, DATA.error))
+    none = DATA._replace(inputs=INPUTS._replace(guide=torch.full((PLANETS, 1, len(CHANNELS)), np.nan)))
+    assert float(Contrast(made())(none).detach()) == 0.0
+    assert torch.isfinite(Masked(made()).eval()(none))

@@ -213,11 +213,12 @@ def train(
     with recorded("train", run=run, raw=raw, phase=phase, network=network, out=out, overrides=overrides) as call:
         from spectramind_nb.lib.config import compose
         from spectramind_nb.lib.raw import RawFolder
-        from spectramind_nb.training import Teaching, train_network_on
+        from spectramind_nb.training import Teaching, rule_words, rules_of, train_network_on
 
-        cfg = compose(["train=finetune", *(overrides or [])])
+        cfg = compose(["train=finetune", *rule_words(run, overrides or []), *(overrides or [])])
         phases, how = phase.replace(",", " ").split(), cfg.training
-        teaching = Teaching(how.train, phases, how.epochs, how.pairs, how.lr, int(cfg.seed), how.model, how.batch)
+        rules, sizes = rules_of(cfg.loss), (how.model, how.batch)
+        teaching = Teaching(how.train, phases, how.epochs, how.pairs, how.lr, int(cfg.seed), *sizes, rules)
         call.facts |= {"seed": teaching.seed, "artifacts": [out]}
 
         def tell(name: str, progress: Any, seconds: float) -> None:

@@ -1,0 +1,200 @@
+"""What the physics rules are worth in training: the same lessons with other weights of the rules; last line JSON.
+
+    python benchmarks/ablate_rules.py [--network laptop] [--epochs 2] [--pairs 6000] [--planets 400] [--only NAME,NAME]
+
+Every variant goes on from the same weights, by the same pairs in the same order, with the same random numbers; `another
+order` has no rules either, and shows how much of a difference is chance. `specification`: all rules at the
+specification's weights; a rule's name: that one alone; `tenth` and `equal`: each rule weighed so that its gradient in a
+batch has a tenth of the likelihood's norm, or as much, on the average over batches.
+
+Judged on pairs of spectra and noise that train_network.py holds out, and on fitted planets out of distribution
+(`--planets`, those of kind ood_bank). Loss: nats a bin over the closed form on pairs, and what a variant gains over no
+rules, with its standard error over pairs; on planets the same of the score. Shares that break a rule: by the auditor,
+with the error bars as predicted, and (`beyond`) with anything beyond a bound.
+"""
+
+import argparse
+import copy
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ablate_network import losses_of
+from fitted_planets import Setting, fit_kind, open_pool, unpacked
+from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
+
+from spectramind_nb.curriculum import Learning, Supervised, TrainOptions, at, ruled
+from spectramind_nb.curriculum import train_network as train
+from spectramind_nb.error_bars import Fits, Predicted, log_factors, planet_scores, sigma_of
+from spectramind_nb.lib.contracts import network_file
+from spectramind_nb.lib.metric import DEFAULT_REFERENCE
+from spectramind_nb.network import SpectralNetwork, Start, Weights, answer, improved, inputs_of, read_network
+from spectramind_nb.pairs import spectra_of
+from spectramind_nb.rules import RULES, SPECIFICATION, WEIGHT_NAMES, RuleLoss
+from spectramind_nb.symbolic import verdicts
+from spectramind_nb.training import factors_of, start_of
+
+BATCHES = 24  # by which gradients are compared
+NONE, AGAIN = "no rules", "another order"
+
+
+@dataclass(frozen=True)
+class Planets:
+    """Fitted planets to judge on."""
+
+    truth: np.ndarray
+    fits: list[Fits]
+    starts: list[Start]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a network says, and how good it is."""
+
+    pairs: np.ndarray  # loss over the closed form, (P,)
+    planets: np.ndarray  # score, (Q,)
+    broken: dict[str, dict[str, float]]  # share of spectra by set, and rule
+
+
+def planets_of(weights: Weights, paths: list[Path]) -> Planets:
+    """Fitted planets from their files."""
+    truth, fits = [], []
+    for path in paths:
+        with np.load(path) as archive:
+            known = {k: archive[k] for k in archive.files if k.startswith(("plain", "number", "star", "truth"))}
+        truth.append(known.pop("truth"))
+        fits.append(unpacked("plain", known))
+    return Planets(np.concatenate(truth), fits, [start_of(weights.prior, fit) for fit in fits])
+
+
+def predicted(weights: Weights, network: SpectralNetwork, planets: Planets) -> list[Predicted]:
+    """What the network says of the planets."""
+    out = []
+    for fit, start in zip(planets.fits, planets.starts, strict=True):
+        found = improved(start.combined, answer(network, inputs_of(start, weights.scaling)))
+        parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
+        out.append(Predicted(fit.planet, found.mean, *parts, found.unknown, fit.quality))
+    return out
+
+
+def shares(mu: np.ndarray, sigma: np.ndarray | None, kelvin: np.ndarray) -> dict[str, float]:
+    """Share of spectra that break each rule, and any."""
+    broken = dict.fromkeys((*RULES, "any"), np.zeros(len(mu), bool))
+    for name, verdict in verdicts(mu, sigma, None, kelvin).items():
+        for rule in (name.partition(":")[0], "any"):
+            broken[rule] = broken[rule] | verdict.broken.any(axis=1)
+    return {rule: round(float(each.mean()), 4) for rule, each in broken.items()}
+
+
+def judge(weights: Weights, network: SpectralNetwork, pairs: Learning, planets: Planets) -> Judged:
+    """Judge a network on both."""
+    losses, said = losses_of(network, pairs), answer(network, pairs.inputs)
+    mu = (pairs.base + torch.cat([one.shift for one in said])).numpy()
+    sigma = torch.cat([one.sigma for one in said]).double().numpy()
+    factors = factors_of(json.loads(weights.about["factors"])["neural"])
+    scores, ood_mu, ood_sigma = [], [], []
+    for k, found in enumerate(predicted(weights, network, planets)):
+        truth = planets.truth[k * len(found.mu) : (k + 1) * len(found.mu)]
+        scores.append(planet_scores(truth, found, log_factors(found, factors), DEFAULT_REFERENCE)[0])
+        ood_mu.append(found.mu)
+        ood_sigma.append(sigma_of(found, factors))
+    kelvin = np.exp(np.concatenate([start.place[:, 0] for start in planets.starts]))
+    sets = {
+        "pairs": (mu, sigma, pairs.kelvin.numpy()),
+        "planets": (np.concatenate(ood_mu), np.concatenate(ood_sigma), kelvin),
+    }
+    broken = {name: shares(*each) for name, each in sets.items()}
+    broken |= {f"{name}, beyond": shares(mu, None, kelvin) for name, (mu, _, kelvin) in sets.items()}
+    return Judged(losses.numpy(), np.concatenate(scores), broken)
+
+
+def balance(network: SpectralNetwork, data: Learning) -> dict[str, float]:
+    """Of each rule, the weight that gives its gradient the likelihood's norm; rules that are nowhere broken are left
+    out.
+    """
+    network = copy.deepcopy(network).train()
+    options, device = TrainOptions(), torch.device("cpu")
+    plain, squares = Supervised(network, options.aux_weight, options.worst), dict.fromkeys(("", *WEIGHT_NAMES), 0.0)
+    singly = {name: RuleLoss({name: 1.0}) for name in WEIGHT_NAMES}
+    for k in range(min(BATCHES, len(data.error) // options.batch)):
+        part = at(data, slice(k * options.batch, (k + 1) * options.batch), device)
+        given = ruled(network, network(part.inputs), part)
+        for name in squares:
+            loss = singly[name](**given) if name else plain(part)
+            slopes = (
+                torch.autograd.grad(loss, network.parameters(), retain_graph=True, allow_unused=True)
+                if (loss.requires_grad)
+                else ()
+            )
+            squares[name] += sum(float(slope.square().sum()) for slope in slopes if slope is not None)
+    found = {name: (squares[""] / each) ** 0.5 for name, each in squares.items() if name and each > 0}
+    return {name: float(f"{weight:.2g}") for name, weight in found.items()}
+
+
+def variants_of(equal: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Weights of the rules, by the variant's name."""
+    out: dict[str, dict[str, float]] = {NONE: {}, AGAIN: {}, "specification": SPECIFICATION}
+    out |= {WEIGHT_NAMES[name]: {name: weight} for name, weight in SPECIFICATION.items() if name in equal}
+    for what, factor in (("tenth", 0.1), ("equal", 1.0)):
+        out[what] = {name: float(f"{factor * weight:.2g}") for name, weight in equal.items()}
+        out |= {f"{what} {WEIGHT_NAMES[name]}": {name: out[what][name]} for name in equal}
+    return out
+
+
+def told(name: str, found: Judged, plain: Judged) -> dict[str, Any]:
+    """Print a variant's line; its record."""
+    line, record = f"{name:28} {found.pairs.mean():+.4f}", {"loss": round(float(found.pairs.mean()), 4)}
+    for what, gained in (("pairs", plain.pairs - found.pairs), ("planets", found.planets - plain.planets)):
+        error = float(gained.std() / len(gained) ** 0.5)
+        line += f"  {gained.mean():+.5f} +- {error:.5f}"
+        record |= {f"gain_{what}": round(float(gained.mean()), 5), f"error_{what}": round(error, 5)}
+    for each in found.broken.values():
+        line += f"  {100 * each['any']:5.1f}%"
+    print(line, flush=True)
+    return record | {"broken": found.broken}
+
+
+def main() -> None:
+    """Print a line for each variant, and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option, default in {"epochs": 2, "pairs": 6000, "held-out": 4000, "planets": 400, "workers": 1}.items():
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--network", default="laptop")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
+    a = parser.parse_args()
+    weights, setting = read_network(network_file(a.network)), Setting(a.folder, 1, a.workers)
+    with open_pool(a.workers) as pool:
+        noise = noise_of(fit_kind(pool, setting, "train", setting.bank("train", TRAIN), TRAIN))
+        paths = fit_kind(pool, setting, "ood_bank", setting.bank("ood_bank", a.planets), a.planets)
+    planets, spectra = planets_of(weights, paths), spectra_of(setting.bank("bank", SPECTRA))
+    tenth, half = np.arange(len(noise.level)) % 10 == 0, SPECTRA // 2
+    drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), weights.prior, 1)
+    unseen = Drawing(some(spectra, slice(half, None)), some(noise, tenth), weights.prior, 1001)
+    held_out = learning(unseen, weights.scaling, 0, a.held_out, 0.0)
+    draws = [learning(drawing, weights.scaling, 710_000 + epoch, a.pairs, 0.4) for epoch in range(a.epochs)]
+    variants = variants_of(balance(weights.network, draws[0]))
+    chosen = [name for name in variants if not a.only or name in (NONE, *a.only.split(","))]
+    print(f"{'':28} {'loss':>7}  {'gain, pairs':>20}  {'gain, planets':>20}  broken by pairs, planets; beyond: both")
+    plain, found = judge(weights, weights.network, held_out, planets), {}
+    told("before", plain, plain)
+    truth = {"planets": shares(planets.truth, None, np.full(len(planets.truth), np.nan))}
+    for name in chosen:
+        network, rules = copy.deepcopy(weights.network), RuleLoss(variants[name])
+        options = TrainOptions(epochs=a.epochs, lr=2e-4, seed=2 if name == AGAIN else 1)
+        objective = Supervised(network, options.aux_weight, options.worst, rules)
+        train(network, lambda epoch: draws[epoch], a.pairs, held_out, options, objective=objective)
+        judged = judge(weights, network, held_out, planets)
+        plain = judged if name == NONE else plain
+        found[name] = {"weights": variants[name], **told(name, judged, plain)}
+        print(f"{name} done", file=sys.stderr)
+    print(json.dumps({"truth": truth, **found}, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
