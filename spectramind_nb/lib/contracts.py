@@ -145,6 +145,10 @@ SCHEMAS: dict[str, dict[str, Array]] = {
         "white_drift": Array("float64", "T", "relative, part of the model"),
         **_AXES,
     },
+}
+
+# %% ../../nbs/lib/contracts.ipynb #a165b3e2
+SCHEMAS |= {
     "influence": {
         "planet_id": Array("int64", "P", "planet_id"),
         "rules": Array("str", "", "JSON: names of the rules, in order"),
