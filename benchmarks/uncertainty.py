@@ -28,7 +28,7 @@ from spectramind_nb.corel import normal_quantile
 from spectramind_nb.error_bars import Predicted, sigma_of
 from spectramind_nb.lib.contracts import network_file
 from spectramind_nb.network import read_network
-from spectramind_nb.training import factors_of, join, predict_neural
+from spectramind_nb.training import factors_of, join, predict_gaussian, predict_neural
 from spectramind_nb.uncertainty import CalibOptions, Calibration, coverage_table, groups_of, learn_calibration
 
 WIDENINGS = (0.0, 0.1, 0.15, 0.2, 0.3)
@@ -51,21 +51,24 @@ class Seen:
         return self.truth - self.mu
 
 
-def predict_part(path: Path, network: Path) -> Predicted:
-    """Predictions of the planets of one file, where none of whose parts is scaled yet."""
+def predict_part(path: Path, network: Path) -> tuple[Predicted, Predicted]:
+    """Predictions of the planets of one file, by the closed form that the network starts from and by the network."""
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files if name.startswith(("plain", "number", "stars"))}
-    return predict_neural(read_network(network), unpacked("plain", arrays))
+    weights, fits = read_network(network), unpacked("plain", arrays)
+    return predict_gaussian(weights.prior, fits), predict_neural(weights, fits)
 
 
-def see(pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, network: Path) -> Seen:
-    """Predictions of so many planets of a bank."""
+def see(pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, network: Path) -> dict[str, Seen]:
+    """Predictions of so many planets of a bank, by predictor."""
     paths = fit_kind(pool, setting, kind, setting.bank(kind, BANKS.get(kind, planets)), planets)
     parts = side_by_side(pool, f"predictions, {kind}", predict_part, [(path, network) for path in paths])
-    truth = truth_of(paths)
-    found = join(parts, np.arange(len(truth)))
-    factors = factors_of(json.loads(read_network(network).about["factors"])["neural"])
-    return Seen(truth, found.mu, sigma_of(found, factors), found.unknown)
+    truth, factors = truth_of(paths), json.loads(read_network(network).about["factors"])
+    seen = {}
+    for name, own in zip(("gaussian", "neural"), zip(*parts, strict=True), strict=True):
+        found = join(own, np.arange(len(truth)))
+        seen[name] = Seen(truth, found.mu, sigma_of(found, factors_of(factors[name])), found.unknown)
+    return seen
 
 
 def interval(values: np.ndarray, seed: int = 0) -> str:
@@ -148,11 +151,18 @@ def main(words: Sequence[str] | None = None) -> None:
     with open_pool(a.workers) as pool:
         calib, test, ood = (see(pool, setting, kind, a.planets, network) for kind in ("calib", "test", "ood"))
         strange = see(pool, setting, "ood_bank", min(CHOOSE, a.planets), network)
-    choose_widening(calib, strange)
-    own = learn_calibration(calib.error, calib.sigma, calib.unknown, CalibOptions())
+    choose_widening(calib["neural"], strange["neural"])
+    learned = {n: learn_calibration(x.error, x.sigma, x.unknown, CalibOptions()) for n, x in calib.items()}
+    own = learned["neural"]
     assert own.quantiles is not None
     print(f"tau {own.tau:.4f}, quantiles {own.quantiles.min():.3f} to {own.quantiles.max():.3f}")
-    found, strange_found = compare("in distribution", test, own), compare("out of distribution", ood, own)
+    found, strange_found = (
+        compare(name, each["neural"], own) for name, each in (("in distribution", test), ("out of distribution", ood))
+    )
+    for name, each in (("in", test), ("out of", ood)):
+        after = {n: scores(x, learned[n].sigma(x.sigma, x.unknown)) for n, x in each.items()}
+        gain = after["neural"] - after["gaussian"]
+        print(f"neural over the closed form, both calibrated, {name} distribution: {gain.mean():+.4f} {interval(gain)}")
     figures = {
         "coverage90": found["coverage90"],
         "coverage90_ood": strange_found["coverage90"],
