@@ -36,18 +36,8 @@ from spectramind_nb.lib.planets import Workers
 from spectramind_nb.lib.provenance import sha256
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets
-from spectramind_nb.submission import (
-    bundle,
-    fill_failed,
-    memory_of,
-    predict,
-    predict_fits,
-    read_prediction,
-    recalibrate,
-    submit_run,
-    why_stale,
-    write_prediction,
-)
+from spectramind_nb.prediction import memory_of, read_prediction, recalibrate, why_stale, write_prediction
+from spectramind_nb.submission import bundle, fill_failed, predict, predict_fits, submit_run
 from spectramind_nb.symbolic import LOG, MAPS, summed_up
 from spectramind_nb.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
 from spectramind_nb.transit import FitOptions, fit_run, read_fit

@@ -312,7 +312,7 @@ def _calibrate(call: Call, run: Path | None, submission: Path | None, settings: 
     from spectramind_nb.lib.chain import run_chain
     from spectramind_nb.lib.progress import make_show
     from spectramind_nb.lib.stages import rerun_settings
-    from spectramind_nb.submission import read_prediction, recalibrate
+    from spectramind_nb.prediction import read_prediction, recalibrate
     from spectramind_nb.uncertainty import FILES, calibration_lines
 
     folder = run or (Path(read_prediction(submission)[1]["run"]) if submission else Path("runs/demo"))
@@ -381,7 +381,8 @@ def _spectrum_of_prior(run: Path, result: Any) -> Any:
     import pandas as pd
 
     from spectramind_nb.error_bars import Fits
-    from spectramind_nb.submission import calibrated, predict_fits
+    from spectramind_nb.prediction import calibrated
+    from spectramind_nb.submission import predict_fits
 
     star, quality = pd.DataFrame([result.star]), pd.DataFrame([result.quality])
     fits = Fits(np.zeros(1, int), result.depth[None], result.covariance[None], star, quality)
