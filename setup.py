@@ -44,7 +44,7 @@ setup(
     packages=["spectramind_nb", *(f"spectramind_nb.{part}" for part in ("lib", "configs", "data")), notebooks],
     package_dir={notebooks: "nbs"},
     package_data={
-        "spectramind_nb": ["py.typed"],
+        "spectramind_nb": ["py.typed", "dashboard/template.html"],
         "spectramind_nb.configs": ["*.yaml", "*/*.yaml"],
         "spectramind_nb.data": ["*.npz", "*.safetensors", "README.md"],
         notebooks: ["[0-9]*.ipynb"],

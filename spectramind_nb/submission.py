@@ -22,13 +22,7 @@ from . import __version__
 from .calibration import Keep, calibrate_run
 from .error_bars import Fits, SigmaFactors, parts_of, sigma_of
 from .features import Photometry, Steps, extract_run, read_plan
-from spectramind_nb.lib.contracts import (
-    ContractError,
-    atomic_path,
-    check_planets,
-    read_submission,
-    run_folder,
-)
+from .lib.contracts import ContractError, atomic_path, check_planets, read_submission, run_folder
 from .lib.instrument import N_BINS
 from .lib.metric import DEFAULT_REFERENCE, Reference, reference_of, summary
 from .lib.picture import Picture

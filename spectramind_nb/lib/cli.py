@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Raw', 'Planets', 'Workers', 'Seed', 'Opacities', 'Run', 'Again', 'submit', 'LightCurves', 'Sma', 'Inclination',
-           'Period', 'Teff', 'common', 'planet_ids', 'shown', 'run', 'calibrate', 'train', 'simulate', 'bank',
-           'predict', 'calibrate_temp', 'calibrate_corel', 'submit_bundle', 'fit', 'inject', 'score', 'validate',
-           'audit', 'main']
+           'Period', 'Teff', 'common', 'planet_ids', 'run', 'calibrate', 'train', 'simulate', 'bank', 'predict',
+           'calibrate_temp', 'calibrate_corel', 'submit_bundle', 'fit', 'inject', 'score', 'validate', 'audit', 'main']
 
 # %% ../../nbs/lib/cli.ipynb #3cb467d6
 import json
@@ -14,20 +13,17 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
-from .calls import Call, hear_interrupts, recorded, short
+from .calls import Call, hear_interrupts, recorded, short, shown
+from .cli_diagnose import diagnose
 from .report import summary_lines
-
-if TYPE_CHECKING:
-    from spectramind_nb.lib.progress import Show
 
 # %% ../../nbs/lib/cli.ipynb #15cc9f27
 _EPILOG = (
@@ -71,20 +67,6 @@ def planet_ids(text: str) -> list[int]:
     if odd := [word for word in words if not word.isdigit()]:
         raise ConfigError("--planets", f"'{odd[0]}' is no planet id", "give whole numbers, such as 1,2,3")
     return [int(word) for word in words]
-
-# %% ../../nbs/lib/cli.ipynb #7e862048
-@contextmanager
-def shown(call: Call, what: str) -> Iterator["Show"]:
-    """Progress of a command that is no chain."""
-    from spectramind_nb.lib.progress import make_show
-
-    show = make_show()
-    show.stage(0, 0, call.cmd, "run", what)
-    try:
-        yield show
-        show.done(call.cmd, time.time() - call.started)
-    finally:
-        show.close()
 
 # %% ../../nbs/lib/cli.ipynb #5465a3d7
 @app.command(epilog="Example: spectramind run --raw data/mine --planets 1,2,3 features.folds=4 +loss.λ_sm=0.2")
@@ -349,6 +331,7 @@ def calibrate_corel(
 # %% ../../nbs/lib/cli.ipynb #85130acc
 submit = typer.Typer(no_args_is_help=True, help="What is handed in.")
 app.add_typer(submit, name="submit")
+app.add_typer(diagnose, name="diagnose")
 
 
 @submit.command("bundle", epilog="Example: spectramind submit bundle --submission submission.csv --out-zip bundle.zip")

@@ -188,6 +188,7 @@ SECTIONS = {
     "05_symbolic": "loss",
     "06_training": "training",
     "07_uncertainty": "calib",
+    "08_diagnostics": "diag",
     "09_submission": "submission",
 }
 

@@ -43,6 +43,7 @@ RUN_FOLDERS = {
     "outputs/rules": "05_symbolic/artifacts",
     "outputs/checkpoints": "06_training/artifacts",
     "outputs/calibration": "07_uncertainty/artifacts",
+    "outputs/diagnostics": "08_diagnostics/artifacts",
     "outputs": "09_submission/artifacts",
 }
 
@@ -149,6 +150,14 @@ SCHEMAS: dict[str, dict[str, Array]] = {
 
 # %% ../../nbs/lib/contracts.ipynb #a165b3e2
 SCHEMAS |= {
+    "residual_spectra": {
+        "planet": Array("int64", "P", "planet_id"),
+        "fgs1_frequency_mhz": Array("float64", "F", "mHz"),
+        "fgs1_power": Array("float32", "P F", "of residuals, 1 = white"),
+        "airs_frequency_mhz": Array("float64", "A", "mHz"),
+        "airs_power": Array("float32", "P A", "of residuals, 1 = white"),
+        "lines": Array("str", "", "JSON: frequencies to be marked, mHz, by name"),
+    },
     "influence": {
         "planet_id": Array("int64", "P", "planet_id"),
         "rules": Array("str", "", "JSON: names of the rules, in order"),

@@ -1,0 +1,383 @@
+"""The dashboard: answers from a whole run, the page and the server that give them, and the page in a real browser."""
+
+import base64
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from spectramind_nb.answers import Panel, PlanetRow
+from spectramind_nb.lib.chain import run_chain
+from spectramind_nb.lib.cli import app as command
+from spectramind_nb.lib.config import compose
+from spectramind_nb.page import WHOLE, app_of, make_app, template, worst_and_random, write_page
+from spectramind_nb.panels import planet_of
+from spectramind_nb.run_reading import Run, numbers, panel, planet_rows
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole run of the chain on the example's planets. Never to be changed: tests that spoil files work on a copy."""
+    folder = tmp_path_factory.mktemp("runs") / "example"
+    run_chain(compose(profile="example"), folder)
+    return Run(folder)
+
+
+@pytest.fixture
+def copy(finished: Run, tmp_path: Path) -> Run:
+    """A run to spoil: hard links, so a file is replaced, never written into."""
+    return Run(Path(shutil.copytree(finished.folder, tmp_path / "example", copy_function=os.link)))
+
+
+def replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+def whole(run: Run) -> dict[str, Panel[Any]]:
+    return {name: panel(run, lambda build=build: build(run)) for name, build in WHOLE.items()}
+
+
+def of_planet(run: Run, planet: int) -> dict[str, Panel[Any]]:
+    rows = panel(run, lambda: planet_rows(run)).data or []
+    found = planet_of(run, planet, next(row for row in rows if row.id == planet))
+    return {name: value for name, value in found if isinstance(value, Panel)}
+
+
+def test_a_finished_run_fills_every_panel(finished: Run) -> None:
+    assert not {name: found.missing for name, found in whole(finished).items() if name != "log" and found.missing}
+    for planets in ("out of fold", "test"):
+        row = next(row for row in planet_rows(finished) if row.planets == planets)
+        assert not {name: found.missing for name, found in of_planet(finished, row.id).items() if found.missing}
+
+
+def test_planets_own_scores_add_up_to_the_reports(finished: Run) -> None:
+    rows = [row for row in planet_rows(finished) if row.planets == "test"]
+    report = finished.json("09_submission", "report.json")
+    told = next(r for r in report["rows"] if r["planets"] == "test" and r["predictor"] == report["predictor"])
+    own = [row.score for row in rows if row.score is not None]
+    assert len(own) == told["count"] and np.clip(np.mean(own), 0, 1) == pytest.approx(told["score"], abs=1e-5)
+    errors = np.array([row.airs_mean_error_ppm for row in rows], float)
+    assert np.sqrt((errors**2).mean()) == pytest.approx(told["airs_mean_ppm"], rel=1e-4)
+
+
+SPOILED = {
+    "09_submission/artifacts/report.json": {"runs"},
+    "09_submission/artifacts/submission.prediction.npz": {"planets"},
+    "08_diagnostics/artifacts/latents.npz": {"embedding"},
+    "08_diagnostics/artifacts/attributions.npz": {"overlays", "attribution"},
+    "08_diagnostics/artifacts/attention.npz": {"attention"},
+    "08_diagnostics/artifacts/residual_spectra.npz": {"residuals", "periodograms"},
+    "07_uncertainty/artifacts/histograms.csv": {"calibration"},
+    "07_uncertainty/artifacts/coverage.csv": {"calibration"},
+    "01_features/artifacts/features/fgs1_white_{planet}.npz": {"pointing"},
+    "02_transit/artifacts/fits/transit_{planet}.npz": {"light_curves"},
+    "raw/train/{planet}/FGS1_signal_0.parquet": {"frames"},
+    "raw/axis_info.parquet": {"frames"},
+}
+
+
+@pytest.mark.parametrize("how", ["missing", "corrupt"])
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_spoiled_artifact_costs_its_own_panels(name: str, how: str, copy: Run) -> None:
+    row = planet_rows(copy)[0]
+    path = copy.folder / name.format(planet=row.id)
+    path.unlink()
+    if how == "corrupt":
+        path.write_bytes(b"PK\x03\x04 no such thing\n")
+    found = whole(copy) | (of_planet(copy, row.id) if "prediction" not in name else {})
+    empty = {panel_name: each.missing for panel_name, each in found.items() if each.missing and panel_name != "log"}
+    assert {*empty} == SPOILED[name]
+    for missing in empty.values():
+        assert missing.command.startswith(("spectramind ", "put them back"))
+        assert str(copy.folder) not in missing.what, "no folder of a machine in a page that travels"
+
+
+def test_prepare_mends_what_is_damaged(copy: Run) -> None:
+    path = copy.folder / "08_diagnostics/artifacts/residual_spectra.npz"
+    replace(path, b"damaged")
+    assert panel(copy, lambda: WHOLE["residuals"](copy)).missing
+    said = CliRunner().invoke(command, ["diagnose", "prepare", "--run", str(copy.folder)])
+    assert said.exit_code == 0, said.output
+    assert panel(copy, lambda: WHOLE["residuals"](copy)).data
+
+
+# The page
+
+
+def embedded(page: str) -> dict[str, Any]:
+    found = re.findall(r'<script type="application/gzip" data-path="([^"]+)">([^<]*)</script>', page)
+    return {path: json.loads(gzip.decompress(base64.b64decode(text))) for path, text in found}
+
+
+def test_the_page_holds_what_the_server_answers(finished: Run, tmp_path: Path) -> None:
+    page = write_page(finished.folder, tmp_path / "page.html", detailed=3).read_text(encoding="utf-8")
+    found, client = embedded(page), TestClient(make_app(finished.folder), base_url="http://localhost")
+    rows = found["api/planets"]["data"]
+    close = [row["id"] for row in rows if row["detailed"]]
+    assert len(close) == 3 and len(rows) == 18
+    for path in found.keys() - {"api/planets", *(f"api/planets/{row['id']}" for row in rows)}:
+        assert found[path] == client.get(f"/{path}").json()
+    for planet in close:
+        assert found[f"api/planets/{planet}"] == client.get(f"/api/planets/{planet}").json()
+    far = next(found[f"api/planets/{row['id']}"] for row in rows if not row["detailed"])
+    assert far["spectrum"]["data"] and "spectramind diagnose serve" in far["frames"]["missing"]["command"]
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page), "nothing comes from elsewhere"
+
+
+def test_numbers_lose_nothing_that_can_be_seen() -> None:
+    values = np.random.default_rng(0).normal(size=200) * 10.0 ** np.arange(-100, 100)
+    assert np.allclose(np.array(numbers(values, 6), float), values, rtol=1e-5, atol=0)
+    assert numbers([np.nan, np.inf, -np.inf, 0.0, -0.0]) == [None, None, None, 0, 0]
+
+
+def test_the_worst_and_some_others_are_shown_closely() -> None:
+    plain = {"planets": "test", "depth_ppm": 1.0, "sigma_ppm": 1.0, "signal_to_noise": 1.0}
+    rows = [PlanetRow(id=k, score=k if k < 50 else None, unknown=k / 100, **plain) for k in range(100)]  # type: ignore[arg-type]
+    chosen = worst_and_random(rows, 20)
+    assert len(chosen) == 20 and {0, 1, 2, 3, 4, 95, 96, 97, 98, 99} <= chosen
+    assert worst_and_random(rows, 20) == chosen and worst_and_random(rows[:5], 20) == {0, 1, 2, 3, 4}
+    assert worst_and_random(rows, 0) == set()
+
+
+def test_the_page_is_written_by_the_command(finished: Run, tmp_path: Path) -> None:
+    out = tmp_path / "deep/v1.html"
+    said = CliRunner().invoke(command, ["diagnose", "dashboard", "--run", str(finished.folder), "--html", str(out)])
+    assert said.exit_code == 0 and "page" in said.output and out.stat().st_size > 1e5
+    for words in (["dashboard", "--html", str(tmp_path / "no.html")], ["serve"]):
+        said = CliRunner().invoke(command, ["diagnose", *words, "--run", str(tmp_path / "nowhere")])
+        assert said.exit_code == 2 and "is no run" in said.output and "Fix:" in said.output
+    assert not (tmp_path / "no.html").exists()
+
+
+# The server
+
+
+@pytest.fixture(scope="module")
+def client(finished: Run) -> TestClient:
+    return TestClient(make_app(finished.folder), base_url="http://localhost")
+
+
+@pytest.fixture(scope="module")
+def schema(finished: Run) -> Any:
+    return schemathesis.openapi.from_asgi("/openapi.json", make_app(finished.folder, ["testserver"]))
+
+
+described = schemathesis.pytest.from_fixture("schema")
+
+
+@described.parametrize()
+def test_the_server_keeps_what_its_schema_promises(case: Any) -> None:
+    case.call_and_validate()
+
+
+def test_types_of_the_page_are_the_servers() -> None:
+    made = app_of(Run(Path("run")), "").openapi()
+    told = json.loads((ROOT / "dashboard/openapi.json").read_text(encoding="utf-8"))
+    assert told["components"] == made["components"] and told["paths"] == made["paths"]
+
+
+def test_unknown_planets_and_other_paths_are_refused(client: TestClient, finished: Run) -> None:
+    gone = client.get("/api/planets/7")
+    assert gone.status_code == 404 and gone.json()["detail"] == "planet 7 is not in example"
+    for path in ("../config.yaml", "..%2f..%2fconfig.yaml", "%2e%2e/config.yaml", "%00", "1e3", "-1", "9" * 40):
+        assert client.get(f"/api/planets/{path}").status_code in (404, 422)
+    for path in ("/config.yaml", "/../config.yaml", "//etc/passwd", "/static/..%2f..%2fetc%2fpasswd"):
+        assert client.get(path).status_code == 404
+    assert client.post("/api/overview").status_code == 405
+    assert client.get("/api/overview", headers={"host": "elsewhere.example"}).status_code == 400
+
+
+def test_the_server_describes_itself_without_help_from_elsewhere(client: TestClient) -> None:
+    docs = client.get("/docs").text
+    assert all(path in docs for path in client.get("/openapi.json").json()["paths"]) and "http" not in docs
+    assert client.get("/").text == template()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The command, serving a run until a Ctrl-C; its address."""
+    words = [sys.executable, "-c", "from spectramind_nb.lib.cli import main; main()", "diagnose", "serve"]
+    reset = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [*words, "--run", str(folder), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=reset,  # type: ignore[arg-type]
+    )
+    try:
+        assert process.stdout is not None
+        address = re.match(r"serving +(http://127\.0\.0\.1:[1-9]\d*) ", process.stdout.readline())
+        assert address
+        yield address[1]
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0 and not said
+
+
+def test_the_server_is_local_and_ends_quietly(finished: Run) -> None:
+    with serving(finished.folder) as address, urllib.request.urlopen(f"{address}/api/bands", timeout=30) as answer:
+        assert len(json.load(answer)["wavelength_um"]) == 283
+
+
+# In a browser
+
+VIEWS = {
+    "overview": ("score", "scores", "runtime", "rules", "run"),
+    "planets": ("planets",),
+    "latents": ("embedding",),
+    "attribution": ("overlays", "features"),
+    "residuals": ("residuals",),
+    "calibration": ("temperatures", "coverage", "coverage-bins", "quantiles", "histograms"),
+    "ood": ("ood", "ood-latent", "ood-scatter", "ood-table"),
+    "runs": ("runs",),
+    "log": ("log",),
+}
+OF_A_PLANET = ("spectrum", "light-curves", "frames", "pointing", "attention", "influence", "attribution")
+OF_A_PLANET += ("periodograms", "violations")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+LOCAL = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install it to see the page")
+
+
+@pytest.fixture(scope="module")
+def page_file(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run's page, four of its planets in detail, with a log of commands."""
+    event = {"ts": "2026-01-01T00:00:00Z", "cmd": "run", "status": "ok", "duration_ms": 90000, "run_id": "example"}
+    (finished.folder.parent / "events.jsonl").write_text(json.dumps(event) + "\n")
+    return write_page(finished.folder, tmp_path_factory.mktemp("page") / "page.html", detailed=4)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=[*LOCAL])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Any]:
+    """A tab in which nothing may go wrong unseen."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["clipboard-read"])
+    tab, wrong = context.new_page(), list[str]()
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    tab.on("request", lambda asked: wrong.append(asked.url) if asked.url.startswith("http") else None)
+    yield tab
+    context.close()
+    assert not wrong
+
+
+def show(tab: Any, page: Path, route: str, *panels: str, state: str = "ready") -> None:
+    tab.goto(f"{page.as_uri()}#/{route}")
+    for name in panels:
+        tab.wait_for_selector(f"[data-testid=panel-{name}][data-state={state}]", timeout=10_000)
+
+
+@in_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_view_shows_its_data(width: int, tab: Any, page_file: Path) -> None:
+    tab.set_viewport_size({"width": width, "height": 900})
+    for route, panels in VIEWS.items():
+        show(tab, page_file, route, *panels)
+        wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{route} is wider than {width} pixels"
+    detailed = next(row["id"] for row in embedded(page_file.read_text())["api/planets"]["data"] if row["detailed"])
+    show(tab, page_file, f"planets/{detailed}", *OF_A_PLANET)
+    assert "example" in tab.title()
+
+
+@in_browser
+def test_what_is_missing_is_told_and_the_rest_stands(tab: Any, finished: Run, tmp_path: Path) -> None:
+    bare = Run(tmp_path / "bare")
+    (bare.folder / "06_training").mkdir(parents=True)
+    page = write_page(bare.folder, tmp_path / "bare.html")
+    for route in VIEWS:
+        tab.goto(f"{page.as_uri()}#/{route}")
+        tab.wait_for_selector("main [data-state=missing]")
+        assert not tab.locator("main [data-state=error], main [data-state=loading]").count()
+        assert tab.locator("main code").first.inner_text()
+
+
+@in_browser
+def test_a_damaged_part_of_the_page_costs_its_own_panel(tab: Any, page_file: Path, tmp_path: Path) -> None:
+    text = page_file.read_text()
+    damaged = re.sub(r'(data-path="api/residuals">)[^<]{40}', r"\1AAAA", text)
+    page = tmp_path / "damaged.html"
+    page.write_text(damaged)
+    show(tab, page, "residuals", "residuals", state="error")
+    show(tab, page, "calibration", "coverage")
+
+
+@in_browser
+def test_search_selection_and_links(tab: Any, page_file: Path) -> None:
+    rows = embedded(page_file.read_text())["api/planets"]["data"]
+    some = rows[5]["id"]
+    show(tab, page_file, "planets", "planets")
+    tab.keyboard.press("/")
+    tab.keyboard.type(str(some))
+    tab.get_by_role("link", name=str(some)).first.click()
+    tab.wait_for_selector("[data-testid=panel-spectrum][data-state=ready]")
+    assert tab.url.partition("#")[2].startswith(f"/planets/{some}")
+    show(tab, page_file, "planets", "planets")
+    worst = min((row for row in rows if row["score"] is not None), key=lambda row: row["score"])["id"]
+    show(tab, page_file, f"planets/{worst}", *OF_A_PLANET)
+    tab.get_by_test_id("next-planet").click()
+    tab.wait_for_function(f"!location.hash.includes('{worst}')")
+    tab.go_back()
+    tab.wait_for_function(f"location.hash.includes('{worst}')")
+    tab.keyboard.press("j")
+    tab.wait_for_function(f"!location.hash.includes('{worst}')")
+    show(tab, page_file, "ood", "ood-table")
+    tab.locator("[data-testid=panel-ood-table] a").first.click()
+    tab.wait_for_selector("[data-testid=panel-spectrum][data-state=ready]")
+
+
+@in_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_serious_stands_in_a_readers_way(theme: str, tab: Any, page_file: Path) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    worst = embedded(page_file.read_text())["api/planets"]["data"][0]["id"]
+    for route, panels in {**VIEWS, f"planets/{worst}": ("spectrum",)}.items():
+        show(tab, page_file, route, *panels)
+        faults = Axe().run(tab).response["violations"]
+        serious = {
+            fault["id"]: fault["nodes"][0]["html"] for fault in faults if fault["impact"] in ("serious", "critical")
+        }
+        assert not serious, route
+
+
+@in_browser
+def test_a_server_feeds_the_same_page(browser: Any, finished: Run) -> None:
+    with serving(finished.folder) as address:
+        tab = browser.new_page()
+        planet = planet_rows(finished)[-1].id
+        tab.goto(f"{address}/#/planets/{planet}")
+        for name in OF_A_PLANET:
+            tab.wait_for_selector(f"[data-testid=panel-{name}][data-state=ready]", timeout=10_000)
+        tab.close()
