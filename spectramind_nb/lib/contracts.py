@@ -186,6 +186,36 @@ SCHEMAS |= {
     },
 }
 
+# %% ../../nbs/lib/contracts.ipynb #0fa9995b
+SCHEMAS |= {
+    "latents": {
+        "planet": Array("int64", "P", "planet_id"),
+        "training": Array("bool", "P", "one of the run's training planets"),
+        "latent": Array("float32", "P H", "the network's latent of the planet; no columns where there is no network"),
+        "pooled": Array("float32", "P A", "the latent of its spectrum, likewise"),
+        "umap": Array("float32", "U 2", "map of the latents; no rows where none was drawn, else U = P"),
+        "tsne": Array("float32", "V 2", "likewise"),
+        "latent_distance": Array("float32", "P", "share of the training planets that are less far; nan: not known"),
+        "residual_distance": Array("float32", "P", "the same of what fits say of their residuals"),
+    },
+    "attention": {
+        "planet": Array("int64", "P", "planet_id"),
+        "edges": Array("int64", "E 2", "bins: source, target"),
+        "kinds": Array("str", "", "JSON: kind of each edge"),
+        "share": Array("float32", "P E", "of the target's attention, last layer, mean over heads"),
+    },
+    "attributions": {
+        "planet": Array("int64", "S", "planet_id"),
+        "outputs": Array("str", "", "JSON: names of what is explained, in order"),
+        "shap": Array("float32", "O S 283", "ppm, sums over each bin's inputs"),
+        "planet_shap": Array("float32", "O S", "ppm, sums over inputs that belong to no bin"),
+        "groups": Array("str", "", "JSON: names of groups of inputs, in order"),
+        "group_shap": Array("float32", "O S G", "ppm, sums over each group's inputs"),
+        "value": Array("float32", "O S", "ppm, of the network's correction"),
+        "base": Array("float32", "O S", "ppm, its mean with the inputs of other planets"),
+    },
+}
+
 # %% ../../nbs/lib/contracts.ipynb #61152176
 def check_arrays(file: str | Path, schema: str, arrays: dict[str, np.ndarray]) -> None:
     """Raise `ContractError` unless `arrays` are exactly those of `SCHEMAS[schema]`."""

@@ -1,0 +1,222 @@
+"""What the network sees: maps that repeat, distances that mean what they say, attributions that add up, files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import kstest
+from test_predict import write_fitted_run
+
+from spectramind_nb import latents as chapter
+from spectramind_nb.attributions import (
+    GROUPS,
+    attributions,
+    groups_of,
+    output_rows,
+    pieces_of,
+    read_attributions,
+    write_attributions,
+)
+from spectramind_nb.latents import (
+    FILES,
+    edges_of,
+    latent_distance,
+    look_closely,
+    read_attention,
+    read_latents,
+    residual_distance,
+    some_to_explain,
+    strongest_edges,
+    tsne_map,
+    umap_map,
+)
+from spectramind_nb.lib.contracts import ContractError, UserError, network_file, read_npz, run_folder, write_npz
+from spectramind_nb.lib.raw import RawFolder
+from spectramind_nb.network import Inputs, Weights, answer, inputs_of, read_network
+from spectramind_nb.training import labelled_planets, predict_neural, read_fits, start_of, train_run
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 16 labelled planets that predicts with the network that comes with the package."""
+    found = tmp_path_factory.mktemp("home")
+    write_fitted_run(found / "run", found / "raw")
+    rng, names = np.random.default_rng(1), ("fgs1_noise_scale", "airs_noise_scale", "red_noise")
+    for path in run_folder(found / "run", "outputs/fits").glob("*.npz"):
+        quality = dict(zip(names, np.exp(rng.normal(size=3)).tolist(), strict=True))
+        words = {"parameters": np.array(json.dumps({"quality": quality}))}
+        write_npz(path, "transit", **{**read_npz(path, "transit"), **words})
+    train_run(found / "run", found / "raw", "", 4, 1.0)
+    return found
+
+
+@pytest.fixture(scope="module")
+def laptop() -> Weights:
+    return read_network(network_file("laptop"))
+
+
+@pytest.fixture(scope="module")
+def found(home: Path, laptop: Weights) -> chapter.Latents:
+    planets, _ = labelled_planets(home / "run", RawFolder(home / "raw"))
+    return chapter.latents(laptop, read_fits(home / "run", planets), batch=5)
+
+
+def cloud(planets: int, seed: int, columns: int = 24) -> np.ndarray:
+    return np.random.default_rng(seed).standard_t(5, (planets, columns)) * np.linspace(2, 0.1, columns)
+
+
+def test_latents_are_those_of_the_prediction(home: Path, laptop: Weights, found: chapter.Latents) -> None:
+    fits = read_fits(home / "run", found.planet.tolist())
+    whole = answer(laptop.network, inputs_of(start_of(laptop.prior, fits), laptop.scaling))[0]
+    assert np.allclose(found.fused, whole.fused, atol=1e-5) and not laptop.network.training
+    assert np.array_equal(found.unknown, predict_neural(laptop, fits).unknown)
+    edges = edges_of(laptop.network)
+    assert found.attention.shape == (16, len(edges.pairs)) and {"lambda", "seam", "self", "H2O"} <= {*edges.kind}
+    sums = [np.bincount(edges.pairs[:, 1], share) for share in found.attention]
+    assert np.allclose(sums, 1, atol=1e-5)
+    chosen = strongest_edges(edges, found.attention[0], 50)
+    assert len(chosen) == 50 and "self" not in edges.kind[chosen] and (np.diff(found.attention[0][chosen]) >= 0).all()
+
+
+@pytest.mark.parametrize("planets", [5, 6, 24])
+def test_maps_repeat(planets: int) -> None:
+    points = cloud(planets, 1)
+    points[:, 3] = 7.0  # a unit that never speaks
+    for form in (umap_map, tsne_map):
+        first = form(points, seed=3)
+        assert first.shape == (planets, 2) and first.dtype == np.float32 and np.isfinite(first).all()
+        assert np.array_equal(first, form(points, seed=3))
+
+
+def test_too_few_planets_have_neither_map_nor_distance() -> None:
+    for form in (umap_map, tsne_map):
+        with pytest.raises(UserError, match=r"4 planets.*Fix: "):
+            form(cloud(4, 0))
+        with pytest.raises(UserError, match=r"all the same.*Fix: "):
+            form(np.ones((9, 4)))
+    with pytest.raises(UserError, match=r"4 training planets are too few.*Fix: "):
+        latent_distance(cloud(9, 0), np.arange(9) < 4)
+    with pytest.raises(UserError, match=r"say nothing.*Fix: "):
+        residual_distance(pd.DataFrame({"impact": np.ones(9)}), np.arange(9) < 6)
+
+
+@pytest.mark.parametrize("planets", [14, 40])
+def test_planets_drawn_alike_are_uniformly_far(planets: int) -> None:
+    training = np.arange(planets + 1) < planets
+    alike = [latent_distance(cloud(planets + 1, seed), training) for seed in range(120)]
+    assert kstest([one[-1] for one in alike], "uniform").pvalue > 0.01
+    for one in alike:
+        assert np.allclose(np.sort(one[:-1]), (np.arange(planets) + 0.5) / planets)
+    far = cloud(planets + 1, 0)
+    far[-1, -1] += 8  # along the direction in which planets differ least
+    assert latent_distance(far, training)[-1] == pytest.approx(1 - 0.5 / (planets + 1))
+
+
+def test_residual_distance_is_of_sizes() -> None:
+    rng, training = np.random.default_rng(0), np.arange(60) < 40
+    names = ["fgs1_noise_scale", "airs_noise_scale", "common_noise", "red_noise"]
+    quality = pd.DataFrame(np.exp(rng.normal(size=(60, 4)) * [0.4, 0.01, 0.6, 0.8]), columns=names)
+    quality["chi2"] = 1e5 * (1 + np.arange(60) % 2)  # counts visits
+    quality.loc[59, "airs_noise_scale"] = 1.2
+    first = residual_distance(quality, training)
+    assert first[59] > 0.98 and 0.2 < first[40:59].mean() < 0.8
+    assert np.allclose(first, residual_distance(1000 * quality, training), atol=1e-6)
+
+
+def test_lines_are_cut_without_loss() -> None:
+    own, others = torch.ones(1, 3), torch.tensor([[0.0, 2.0, 5.0], [1.0, 1.0, -1.0]])
+    ends, starts = pieces_of(own, others, 4)
+    assert ends.shape == starts.shape == (1, 8, 3)
+    sign = torch.tensor([1.0, -1.0] * 4)[:, None]
+    assert torch.allclose((sign * (ends - starts)[0]).view(2, 4, 3).sum(1), own - others)
+
+
+def test_attributions_add_up_and_repeat(laptop: Weights, found: chapter.Latents) -> None:
+    training, state = np.arange(16) < 12, np.random.get_state()[1].copy()  # noqa: NPY002
+    given = (laptop, found.inputs, found.planet, training)
+    both = attributions(*given, found.planet[[13, 3]].tolist(), background=3)
+    assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
+    assert both.missed() < 0.1 and both.shap.shape == (5, 2, 283) and both.outputs == output_rows()[0]
+    total = both.shap.sum(axis=2) + both.planet_shap
+    assert np.allclose(both.group_shap.sum(axis=2), total, atol=1e-3 * np.abs(total).max())
+    one = attributions(*given, [int(found.planet[3])], background=3)
+    assert np.array_equal(one.shap[:, 0], both.shap[:, 1])
+    shift = 1e6 * answer(laptop.network, Inputs(*(x[[13]] for x in found.inputs)))[0].shift.numpy()[0]
+    assert np.allclose(both.value[:, 0], output_rows()[1] @ shift, atol=1e-2)
+    assert all(p.requires_grad for p in laptop.network.parameters())  # the caller's network is left as it was
+    with pytest.raises(UserError, match=r"planet -1 is not among.*Fix: "):
+        attributions(*given, [-1])
+    with pytest.raises(UserError, match=r"no training planet.*Fix: "):
+        attributions(*given[:3], np.zeros(16, bool))
+
+
+def test_every_input_has_a_group(laptop: Weights) -> None:
+    node, planet = groups_of(laptop)
+    assert len(node) == len(laptop.scaling.node_mean) and len(planet) == len(laptop.scaling.planet_mean)
+    assert {*node, *planet} == {*range(len(GROUPS))}
+    assert np.bincount(planet)[GROUPS.index("kind of spectrum")] == len(laptop.prior.unknown) + 1
+
+
+def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(chapter, "umap_map", lambda latent, seed: latent[:, :2])  # compiles for long, tested above
+    told = look_closely(home / "run", tmp_path, True, 1, tell=said.append)
+    assert told["files"] == [*FILES] and told["network"] and not told["notes"] and len(said) == 3
+    (planet, edges, share), shap = read_attention(tmp_path), read_attributions(tmp_path)
+    positions = read_latents(tmp_path)
+    assert np.array_equal(planet, positions.planet) and positions.training.sum() == told["training"]
+    assert positions.umap.shape == positions.tsne.shape == (len(planet), 2) and share.shape[1] == len(edges.kind)
+    ranks = (np.arange(16) + 0.5) / 16  # all are training planets
+    for distance in (positions.latent_distance, positions.residual_distance):
+        assert np.allclose(np.sort(distance), ranks)
+    assert len(shap.planet) == 1 and shap.missed() < 0.2
+    light = look_closely(home / "run", tmp_path, False)
+    assert light["files"] == [*FILES[:2]] and read_latents(tmp_path).umap.shape == (0, 2)
+    assert np.array_equal(read_latents(tmp_path).latent_distance, positions.latent_distance)
+
+    record = run_folder(home / "run", "outputs/checkpoints") / "predictors.json"
+    before = record.read_text()
+    try:
+        factors = {"gaussian": json.loads(before)["factors"]["gaussian"]}
+        record.write_text(json.dumps({**json.loads(before), "chosen": "gaussian", "factors": factors}))
+        plain = look_closely(home / "run", tmp_path)
+    finally:
+        record.write_text(before)
+    assert "no latents" in plain["notes"][0] and plain["files"] == [FILES[0]] and not plain["network"]
+    without = read_latents(tmp_path)
+    assert without.latent.shape == (16, 0) and np.isnan(without.latent_distance).all()
+    assert np.array_equal(without.residual_distance, positions.residual_distance)
+
+
+def test_damaged_files_say_so(laptop: Weights, found: chapter.Latents, tmp_path: Path) -> None:
+    training = np.arange(16) < 12
+    made = attributions(laptop, found.inputs, found.planet, training, [], background=2)
+    assert made.shap.shape == (5, 0, 283)
+    path = write_attributions(tmp_path, made)
+    assert read_attributions(tmp_path).outputs == made.outputs
+    write_attributions(tmp_path, replace(made, outputs=made.outputs[:2]))
+    with pytest.raises(ContractError, match=r"outputs: doesn't name each of 5.*Fix: "):
+        read_attributions(tmp_path)
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ContractError, match=r"can't be read.*Fix: "):
+        read_attributions(tmp_path)
+    with pytest.raises(ContractError, match=r"is missing.*Fix: "):
+        read_attention(tmp_path)
+    edges = edges_of(laptop.network)
+    chapter.write_attention(tmp_path, found.planet, replace(edges, kind=edges.kind[:7]), found.attention)
+    with pytest.raises(ContractError, match=r"kinds: doesn't name each of.*Fix: "):
+        read_attention(tmp_path)
+    with pytest.raises(ContractError, match=r"share: is .*Fix: "):
+        chapter.write_attention(tmp_path, found.planet, edges, found.attention[:, :3])
+
+
+def test_test_planets_are_explained_first() -> None:
+    planets, training = np.arange(10), np.arange(10) < 6
+    assert set(some_to_explain(planets, training, 3)) <= {6, 7, 8, 9}
+    assert {6, 7, 8, 9} < set(some_to_explain(planets, training, 7))
+    assert len(some_to_explain(planets, training, 99)) == 10
+    assert some_to_explain(planets, training, 5, 1) == some_to_explain(planets, training, 5, 1)
