@@ -291,7 +291,7 @@ def attention(run: Run, planet: int) -> Attention:
     """The strongest edges of the network's graph for a planet. Raises `Absent`."""
     arrays = run.npz(DIAGNOSE, "attention.npz", "attention")
     share = arrays["share"][row_in(arrays, planet, "attention", run)].astype(float)
-    (source, target), kind = arrays["edges"], np.array(json.loads(str(arrays["kinds"])))
+    (source, target), kind = arrays["edges"].T, np.array(json.loads(str(arrays["kinds"])))
     received = np.bincount(source, np.where(kind == "self", 0, share), minlength=len(BIN_WEIGHTS))
     strongest = np.argsort(-np.where(kind == "self", 0, share))[:MOST_EDGES]
     return Attention(
@@ -363,12 +363,12 @@ def overlays(run: Run) -> Overlays:
     most = every.max() or 1.0
     outputs = json.loads(str(arrays["outputs"]))
     mean = np.abs(arrays["shap"]).mean(axis=1)
-    features = dict(zip(json.loads(str(arrays["features"])), arrays["feature_shap"].tolist(), strict=True))
+    features = np.abs(arrays["group_shap"]).mean(axis=(0, 1))
     return Overlays(
         shap={name: numbers(own, 4) for name, own in zip(outputs, mean, strict=True)},
         influence={name: numbers(own / most, 4) for name, own in zip(names, every, strict=True)},
         planets=len(arrays["planet"]),
-        features=features,
+        features=dict(zip(json.loads(str(arrays["groups"])), numbers(features, 4), strict=True)),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
-from .config import ConfigError, nearest, same_kind, section, section_name
+from .config import ConfigError, compose, nearest, same_kind, section, section_name
 from .contracts import ContractError, network_file
 from .provenance import code_hash, damaged_artifact, digest, raw_fingerprint, sha256
 
@@ -180,7 +180,8 @@ def rerun_settings(run_dir: Path, settings: Mapping[str, Any]) -> tuple[DictConf
     path, done = run_dir / "config.yaml", find_manifests(run_dir)
     if not path.is_file() or not done:
         raise ContractError(path, "file", "is missing", "name the folder of a finished run")
-    cfg = OmegaConf.load(path)
+    saved = OmegaConf.load(path)
+    cfg = OmegaConf.merge(compose(profile=saved.profile), saved)  # a setting newer than the run has its default
     assert isinstance(cfg, DictConfig)
     for key, value in settings.items():
         OmegaConf.update(cfg, key, value)
