@@ -3,13 +3,12 @@ import { useMemo } from "react";
 import type { Attention } from "../api";
 import { Toggles, useHidden } from "../components/Toggles";
 import { binName } from "../lib/bands";
-import { coloursOf } from "../lib/colours";
 import { percent } from "../lib/format";
 import { padded } from "./Chart";
 import { Reading } from "./Frame";
 import { BinLine, WavelengthChart, type WavelengthPlot } from "./WavelengthChart";
 
-const KINDS = coloursOf(["lambda", "molecule", "seam", "self"]);
+const KINDS: Record<string, string> = { lambda: "var(--s5)", molecule: "var(--s2)", seam: "var(--s3)", self: "var(--s6)" };
 const NAMES: Record<string, string> = { lambda: "neighbours in wavelength", molecule: "bins of one molecule", seam: "FGS1 and AIRS", self: "itself" };
 const LEVELS = 4;
 
@@ -28,7 +27,7 @@ export function AttentionChart({ attention }: { attention: Attention }) {
   const drawn = edges.filter(({ kind }) => !hidden.has(kind));
   return (
     <>
-      <Toggles label="Kinds of edges" series={kinds.map((kind) => ({ name: kind, label: NAMES[kind] ?? kind, colour: KINDS[kind] ?? "var(--s7)" }))} hidden={hidden} onToggle={toggle} />
+      <Toggles label="Kinds of edges" series={kinds.map((kind) => ({ name: kind, label: NAMES[kind] ?? kind, colour: KINDS[kind] ?? "var(--s6)" }))} hidden={hidden} onToggle={toggle} />
       <WavelengthChart
         label={`Arcs between wavelength bins for the ${edges.length} edges attended to most, by kind: ${kinds.join(", ")}`}
         height={250}
@@ -42,17 +41,11 @@ export function AttentionChart({ attention }: { attention: Attention }) {
       </WavelengthChart>
       <WavelengthChart
         label="Attention that each bin receives from others, against wavelength"
-        height={150}
-        top={24}
-        y={{ domain: [0, padded(attention.received)[1]], label: "" }}
+        height={178}
+        y={{ domain: [0, padded(attention.received)[1]], label: "Attention received" }}
         probe={({ bands }, bin) => <Reading head={binName(bands, bin)} rows={[["received", attention.received[bin].toFixed(3)]]} />}
       >
-        {(plot) => (
-          <>
-            <text x={0} y={11}>Attention received</text>
-            <BinLine plot={plot} values={attention.received} colour="var(--ink)" />
-          </>
-        )}
+        {(plot) => <BinLine plot={plot} values={attention.received} colour="var(--ink)" />}
       </WavelengthChart>
     </>
   );
@@ -74,7 +67,7 @@ function Arcs({ plot, edges }: { plot: WavelengthPlot; edges: Edge[] }) {
   return (
     <g fill="none" strokeLinecap="round">
       {grouped.map(({ kind, level, members }) => (
-        <path key={`${kind} ${level}`} d={members.map(arc).join("")} stroke={KINDS[kind] ?? "var(--s7)"} strokeWidth={kind === "self" ? 3.5 : 0.8 + 0.6 * level} opacity={0.3 + 0.2 * level} />
+        <path key={`${kind} ${level}`} d={members.map(arc).join("")} stroke={KINDS[kind] ?? "var(--s6)"} strokeWidth={kind === "self" ? 3.5 : 0.8 + 0.6 * level} opacity={0.3 + 0.2 * level} />
       ))}
     </g>
   );

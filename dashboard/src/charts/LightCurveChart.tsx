@@ -25,8 +25,8 @@ export function LightCurveChart({ curve }: { curve: LightCurve }) {
           return (
             <g fill="none" strokeLinecap="round">
               <path d={dotsPath(xs, curve.flux.map(y))} stroke="var(--muted)" strokeWidth={2.6} opacity={0.55} />
-              <path d={linePath(xs, curve.drift.map(y))} stroke="var(--s3)" strokeWidth={1.4} strokeDasharray="4 3" />
-              <path d={linePath(xs, curve.model.map(y))} stroke="var(--s2)" strokeWidth={1.8} />
+              <path d={linePath(xs, curve.drift.map(y))} stroke="var(--s3)" strokeWidth={1.6} strokeDasharray="4 3" />
+              <path d={linePath(xs, curve.model.map(y))} stroke="var(--s1)" strokeWidth={1.8} />
             </g>
           );
         }}

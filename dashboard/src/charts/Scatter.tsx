@@ -64,7 +64,7 @@ export function Scatter({ label, points, height, x, y, marked, tell, onChoose }:
           {x && y && (
             <svg aria-hidden width={width} height={height} className="pointer-events-none absolute inset-0">
               <YAxis {...{ width, margin }} label={y.label} ticks={ys.ticks(5).map((value) => ({ at: ys(value), label: (y.format ?? plain)(value) }))} />
-              <XAxis {...{ width, height, margin }} grid label={x.label} ticks={xs.ticks(Math.max(2, Math.round(width / 90))).map((value) => ({ at: xs(value), label: (x.format ?? plain)(value) }))} />
+              <XAxis {...{ width, height, margin }} grid label={x.label} ticks={xs.ticks(Math.max(2, Math.round(width / 130))).map((value) => ({ at: xs(value), label: (x.format ?? plain)(value) }))} />
             </svg>
           )}
           <canvas

@@ -1,3 +1,4 @@
+import { group, sum } from "d3-array";
 import type { Spectrum, Violation } from "../api";
 import { Toggles, useHidden, type Series } from "../components/Toggles";
 import { binName } from "../lib/bands";
@@ -5,9 +6,10 @@ import { predictorColour } from "../lib/colours";
 import { count, ppm } from "../lib/format";
 import { padded } from "./Chart";
 import { Reading } from "./Frame";
-import { whiskersPath } from "./paths";
+import { dotsPath, whiskersPath } from "./paths";
 import { BinBand, BinLine, WavelengthChart, type WavelengthPlot } from "./WavelengthChart";
 
+const AVERAGED_BINS = 8;
 const FITTED = "fitted points";
 const INTERVAL = "conformal interval";
 const TRUTH = "truth";
@@ -77,17 +79,29 @@ export function SpectrumChart({ spectrum, violations, submitted }: SpectrumChart
   );
 }
 
-/** Fitted depths with their sigma; those outside the plot are left out. */
+/** Fitted depths: FGS1's, and means of AIRS bins weighed by their variance. Those outside the plot are left out. */
 function FittedPoints({ plot, spectrum }: { plot: WavelengthPlot; spectrum: Spectrum }) {
   const [bottom, top] = plot.y.domain();
-  const inside = spectrum.depth_ppm.map((depth) => (depth != null && depth >= bottom && depth <= top ? depth : null));
-  const reach = (sign: number) => inside.map((depth, bin) => (depth == null ? null : plot.y(depth + sign * (spectrum.depth_sigma_ppm[bin] ?? 0))));
+  const points = averaged(spectrum, plot.x).filter(({ depth }) => depth >= bottom && depth <= top);
+  const xs = points.map(({ x }) => x);
+  const at = (sign: number) => points.map(({ depth, sigma }) => plot.y(depth + sign * sigma));
   return (
-    <g stroke="var(--muted)" fill="none">
-      <path d={whiskersPath(plot.x, reach(-1), reach(1))} opacity={0.22} />
-      {inside.map((depth, bin) => depth != null && <rect key={bin} x={plot.x[bin] - 1} y={plot.y(depth) - 1} width={2} height={2} fill="var(--muted)" stroke="none" opacity={0.75} />)}
+    <g stroke="var(--muted)" fill="none" strokeLinecap="round">
+      <path d={whiskersPath(xs, at(-1), at(1))} opacity={0.5} />
+      <path d={dotsPath(xs, at(0))} strokeWidth={5} />
     </g>
   );
+}
+
+function averaged({ depth_ppm: depths, depth_sigma_ppm: sigmas }: Spectrum, xs: number[]): { x: number; depth: number; sigma: number }[] {
+  const known = depths.flatMap((depth, bin) => {
+    const sigma = sigmas[bin];
+    return depth == null || !sigma ? [] : [{ depth, group: bin === 0 ? 0 : Math.ceil(bin / AVERAGED_BINS), x: xs[bin], weight: 1 / sigma ** 2 }];
+  });
+  return [...group(known, (point) => point.group).values()].map((points) => {
+    const weight = sum(points, (point) => point.weight);
+    return { x: sum(points, (point) => point.x) / points.length, depth: sum(points, (point) => point.weight * point.depth) / weight, sigma: 1 / Math.sqrt(weight) };
+  });
 }
 
 /** A row of marks under the spectrum for each broken rule, at the bins that break it. */

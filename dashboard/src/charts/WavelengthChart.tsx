@@ -26,12 +26,12 @@ interface WavelengthChartProps {
   y: { domain: [number, number]; label: string; format?: (value: number) => string; ticks?: number[] };
   right?: { label: string; ticks: { at: number; label: string }[] }; // of y
   probe?: (plot: WavelengthPlot, bin: number, y: number) => ReactNode;
-  top?: number;
   children: (plot: WavelengthPlot) => ReactNode;
 }
 
 const FGS1_WIDTH = 34;
 const GAP = 14;
+const LABEL_WIDTH = 32;
 
 /** The frame of every chart against wavelength: FGS1 and AIRS side by side on one y axis, molecules' bands shaded. */
 export function WavelengthChart(props: WavelengthChartProps) {
@@ -43,9 +43,9 @@ export function WavelengthChart(props: WavelengthChartProps) {
   );
 }
 
-function Plotted({ label, height, y: axis, right, probe, top = 38, width, children }: WavelengthChartProps & { width: number }) {
+function Plotted({ label, height, y: axis, right, probe, width, children }: WavelengthChartProps & { width: number }) {
   const bands = useBands();
-  const margin: Margin = { top, right: right ? 44 : 12, bottom: 38, left: 52 };
+  const margin: Margin = { top: 40, right: right ? 44 : 12, bottom: 38, left: 52 };
   const start = margin.left + FGS1_WIDTH + GAP;
   const wavelengths = bands.wavelength_um;
   const airs = scaleLinear([wavelengths[1], wavelengths[wavelengths.length - 1]], [start + 6, width - margin.right - 6]);
@@ -80,13 +80,17 @@ function probeAt(plot: WavelengthPlot, start: number, px: number, py: number, te
 }
 
 function MoleculeBands({ plot: { x, height, margin, bands } }: { plot: WavelengthPlot }) {
-  const runs = Object.entries(bands.molecules).flatMap(([molecule, ranges]) => ranges.map(([first, last]) => ({ molecule, from: x[first] - 1, to: x[last] + 1 })));
+  const runs = Object.entries(bands.molecules)
+    .flatMap(([molecule, ranges]) => ranges.map(([first, last]) => ({ molecule, from: x[first] - 1, to: x[last] + 1 })))
+    .sort((a, b) => a.from - b.from);
+  const middle = (run: { from: number; to: number }) => (run.from + run.to) / 2;
+  const tight = (at: number) => at % 2 === 1 && [at - 1, at + 1].some((other) => runs[other] && Math.abs(middle(runs[other]) - middle(runs[at])) < LABEL_WIDTH);
   return (
     <g>
-      {runs.map(({ molecule, from, to }) => (
+      {runs.map(({ molecule, from, to }, at) => (
         <g key={`${molecule} ${from}`}>
           <rect x={from} width={to - from} y={margin.top} height={height - margin.top - margin.bottom} fill={moleculeColour(molecule)} opacity={0.11} />
-          <text x={(from + to) / 2} y={margin.top - 6} textAnchor="middle" style={{ fill: moleculeColour(molecule), fontWeight: 600 }}>{formula(molecule)}</text>
+          <text x={(from + to) / 2} y={margin.top - (tight(at) ? 17 : 6)} textAnchor="middle" style={{ fill: moleculeColour(molecule), fontWeight: 600 }}>{formula(molecule)}</text>
         </g>
       ))}
     </g>

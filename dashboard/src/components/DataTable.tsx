@@ -29,7 +29,7 @@ export function DataTable<T>({ label, columns, rows, rowKey, sortedBy, page = 25
   }, [rows, columns, order]);
   return (
     <>
-      <div role="region" aria-label={label} tabIndex={0} className="-mx-1 overflow-x-auto px-1">
+      <div role="region" aria-label={`${label}, table`} tabIndex={0} className="-mx-1 overflow-x-auto px-1">
         <Table className="overflow-visible">
           <TableHead className="border-line">
             <TableRow>
@@ -101,7 +101,7 @@ export function SortButton({ label, falling, onSort, startsFalling = false }: So
   return (
     <button type="button" className={`whitespace-nowrap hover:text-ink ${falling === undefined ? "" : "font-semibold text-ink"}`} onClick={() => onSort(falling === undefined ? startsFalling : !falling)}>
       {label}
-      <span aria-hidden className="ml-1 inline-block w-2">{falling === undefined ? "" : falling ? "↓" : "↑"}</span>
+      {falling !== undefined && <span aria-hidden className="ml-1">{falling ? "↓" : "↑"}</span>}
     </button>
   );
 }

@@ -27,7 +27,7 @@ export function Panel<T>({ testid, title, description, loaded, children, actions
   return (
     <Card className={`min-w-0 p-4 sm:p-5 ${className}`} data-testid={testid} data-state={state} role="region" aria-labelledby={heading}>
       <div className="mb-3 flex flex-wrap items-start justify-between gap-x-4 gap-y-2">
-        <div className="min-w-0 max-w-prose">
+        <div className="min-w-0 max-w-3xl">
           <h2 id={heading} className="text-base font-semibold leading-6 text-ink">{title}</h2>
           {description && <p className="mt-0.5 text-xs text-muted">{description}</p>}
         </div>

@@ -25,6 +25,7 @@ export function PlanetTable({ list: { rows, order, setOrder }, figures, selected
   const { params } = useRoute();
   const first = Math.max(0, Math.floor(view.top / ROW) - SPARE);
   const last = Math.min(rows.length, Math.ceil((view.top + view.height) / ROW) + SPARE);
+  const someThin = rows.some(({ detailed }) => !detailed);
   const at = rows.findIndex(({ id }) => id === selected);
 
   useLayoutEffect(() => {
@@ -43,7 +44,7 @@ export function PlanetTable({ list: { rows, order, setOrder }, figures, selected
     <div
       ref={box}
       role="region"
-      aria-label="Planets"
+      aria-label="Planets, table"
       tabIndex={0}
       className={`overflow-auto rounded-md border border-line ${className}`}
       onScroll={({ currentTarget }) => setView({ top: currentTarget.scrollTop, height: currentTarget.clientHeight })}
@@ -64,7 +65,7 @@ export function PlanetTable({ list: { rows, order, setOrder }, figures, selected
         <tbody>
           {first > 0 && <tr aria-hidden style={{ height: first * ROW }} />}
           {rows.slice(first, last).map((row, index) => (
-            <Row key={row.id} row={row} figures={figures} index={first + index} selected={row.id === selected} href={planetLink(row.id, params)} />
+            <Row key={row.id} row={row} marksDetailed={someThin} figures={figures} index={first + index} selected={row.id === selected} href={planetLink(row.id, params)} />
           ))}
           {last < rows.length && <tr aria-hidden style={{ height: (rows.length - last) * ROW }} />}
         </tbody>
@@ -76,13 +77,14 @@ export function PlanetTable({ list: { rows, order, setOrder }, figures, selected
 
 interface RowProps {
   row: PlanetRow;
+  marksDetailed: boolean;
   figures: Figure[];
   index: number;
   selected: boolean;
   href: string;
 }
 
-function Row({ row, figures, index, selected, href }: RowProps) {
+function Row({ row, marksDetailed, figures, index, selected, href }: RowProps) {
   return (
     <tr style={{ height: ROW }} aria-rowindex={index + 2} className={`border-t border-line ${selected ? "bg-accent-faint" : "hover:bg-sunken"}`}>
       <th scope="row" className={`whitespace-nowrap border-l-2 px-3 text-left font-normal ${selected ? "border-accent" : "border-transparent"}`}>
@@ -92,7 +94,7 @@ function Row({ row, figures, index, selected, href }: RowProps) {
           <span className="sr-only">, {row.planets}</span>
         </a>
         {row.failed && <span className="ml-2 text-xs text-bad">failed</span>}
-        {!row.detailed && <span className="ml-2 text-xs text-muted" title="Only its spectrum is on this page">spectrum</span>}
+        {marksDetailed && row.detailed && <span className="ml-2 text-xs text-muted" title="All its panels are on this page">in full</span>}
       </th>
       {figures.map((figure) => (
         <td key={figure.key} className={CELL}>{figure.format(row[figure.key])}</td>

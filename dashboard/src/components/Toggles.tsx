@@ -17,7 +17,7 @@ interface TogglesProps {
 /** A legend whose entries switch what they stand for. */
 export function Toggles({ label, series, hidden, onToggle }: TogglesProps) {
   return (
-    <div role="group" aria-label={label} className="flex flex-wrap gap-1.5">
+    <div role="group" aria-label={label} className="mb-3 flex flex-wrap gap-1.5">
       {series.map(({ name, label: text = name, colour, dashed }) => (
         <button
           key={name}
@@ -37,7 +37,7 @@ export function Toggles({ label, series, hidden, onToggle }: TogglesProps) {
 /** A legend that only tells. */
 export function Legend({ series }: { series: Series[] }) {
   return (
-    <ul className="flex flex-wrap gap-x-4 gap-y-1 text-xs text-muted">
+    <ul className="mb-3 flex flex-wrap gap-x-4 gap-y-1 text-xs text-muted">
       {series.map(({ name, label = name, colour, dashed }) => (
         <li key={name} className="inline-flex items-center gap-1.5">
           <Swatch colour={colour} dashed={dashed} />

@@ -6,7 +6,7 @@ export function View({ title, lead, children }: { title: string; lead: ReactNode
     <>
       <header className="mb-5">
         <h1 tabIndex={-1} className="text-2xl font-semibold tracking-tight text-ink">{title}</h1>
-        <p className="mt-1 max-w-prose text-muted">{lead}</p>
+        <p className="mt-1 max-w-3xl text-muted">{lead}</p>
       </header>
       {children}
     </>

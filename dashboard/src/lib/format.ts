@@ -16,6 +16,8 @@ export const fixed1 = formatter(",.1f");
 export const fixed2 = formatter(",.2f");
 export const fixed3 = formatter(",.3f");
 export const percent = formatter(".1%");
+/** A percentage without needless decimals. */
+export const share = formatter(",.1~%");
 export const tick = formatter(",");
 const whole = formatter(",.0f");
 

@@ -10,12 +10,12 @@ import { Toggles, useHidden } from "../components/Toggles";
 import { Grid, View, WIDE } from "../components/View";
 import { binName } from "../lib/bands";
 import { coloursOf } from "../lib/colours";
-import { capitalised, fixed3, ppm } from "../lib/format";
+import { capitalised, count, fixed3, ppm, spaced } from "../lib/format";
 import { useLoaded } from "../lib/use-loaded";
 
 export function AttributionView() {
   const overlays = useLoaded("api/overlays");
-  const planets = overlays.state === "ready" ? ` Means over ${overlays.data.planets} planets.` : "";
+  const planets = overlays.state === "ready" ? ` Means over ${count(overlays.data.planets)} planets.` : "";
   return (
     <View title="Attribution" lead="Where the network looks, and where the rules of physics push.">
       <Grid>
@@ -46,7 +46,7 @@ function Overlaid({ overlays: { shap, influence } }: { overlays: Overlays }) {
     <>
       <div className="flex flex-wrap items-center justify-between gap-3">
         <Toggles label="Outputs shown" series={outputs.map((name) => ({ name, colour: colours[name] }))} hidden={hidden} onToggle={toggle} />
-        <Select label="Rule" value={rule} options={[...optionsOf(rules, capitalised), { value: NO_RULE, label: "None" }]} onChange={setRule} />
+        <Select label="Rule" value={rule} options={[...optionsOf(rules, (name) => capitalised(spaced(name))), { value: NO_RULE, label: "None" }]} onChange={setRule} />
       </div>
       <WavelengthChart
         label={`Mean absolute SHAP in ppm against wavelength of ${shown.join(", ")}${push ? `, with the mean absolute influence of the rule ${rule}` : ""}`}

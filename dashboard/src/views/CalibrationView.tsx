@@ -1,4 +1,3 @@
-import { Tab, TabGroup, TabList, TabPanel, TabPanels } from "@tremor/react";
 import type { Calibrated, Coverage, Histogram, Quantiles } from "../api";
 import { padded } from "../charts/Chart";
 import { CoverageChart, STEP_LABELS, STEPS } from "../charts/CoverageChart";
@@ -9,11 +8,12 @@ import { BinLine, WavelengthChart } from "../charts/WavelengthChart";
 import { DataTable, type Column } from "../components/DataTable";
 import { Facts, type Fact } from "../components/Facts";
 import { Panel } from "../components/Panel";
+import { Tabs } from "../components/Tabs";
 import { Legend, Toggles, useHidden } from "../components/Toggles";
 import { Grid, View, WIDE } from "../components/View";
 import { binName, useBands } from "../lib/bands";
-import { predictorColour, stageColour } from "../lib/colours";
-import { capitalised, count, fixed2, fixed3, percent } from "../lib/format";
+import { predictorColour, stepColour } from "../lib/colours";
+import { capitalised, count, fixed2, fixed3, percent, share } from "../lib/format";
 import { useLoaded } from "../lib/use-loaded";
 
 export function CalibrationView() {
@@ -48,12 +48,12 @@ function temperatures({ tau, tau_interval: intervals, widening, alpha, planets }
       return [capitalised(name), `${fixed3(value)}${interval ? ` (${fixed2(interval[0])} to ${fixed2(interval[1])})` : ""}`];
     }),
     ["Widening where unknown", fixed3(widening)],
-    ["Promised", percent(1 - alpha)],
+    ["Promised", share(1 - alpha)],
     ["Planets", count(planets)],
   ];
 }
 
-const STEP_SERIES = STEPS.map((step) => ({ name: step, label: STEP_LABELS[step], colour: stageColour(step) }));
+const STEP_SERIES = STEPS.map((step) => ({ name: step, label: STEP_LABELS[step], colour: stepColour(step) }));
 const binOf = (group: string): number | undefined => (/^bin \d+$/.test(group) ? Number(group.slice(4)) : undefined);
 
 function ByGroup({ coverage, target }: { coverage: Coverage[]; target: number }) {
@@ -81,13 +81,13 @@ function ByBin({ coverage, target }: { coverage: Coverage[]; target: number }) {
         y={{ domain: [Math.max(0, Math.min(target, ...shown.flatMap((step) => values(step).map((value) => value ?? 1))) - 0.03), 1], label: "Share of truths inside", format: (value) => `${Math.round(100 * value)}%` }}
         probe={(plot, bin) => {
           const row = byBin.get(bin);
-          return <Reading head={binName(plot.bands, bin)} rows={row ? shown.map((step) => [STEP_LABELS[step], percent(row[step]), stageColour(step)]) : [["not counted", ""]]} />;
+          return <Reading head={binName(plot.bands, bin)} rows={row ? shown.map((step) => [STEP_LABELS[step], percent(row[step]), stepColour(step)]) : [["not counted", ""]]} />;
         }}
       >
         {(plot) => (
           <>
             <line x1={plot.margin.left} x2={plot.width - plot.margin.right} y1={plot.y(target)} y2={plot.y(target)} stroke="var(--ink)" strokeDasharray="5 4" />
-            {shown.map((step) => <BinLine key={step} plot={plot} values={values(step)} colour={stageColour(step)} width={1.3} />)}
+            {shown.map((step) => <BinLine key={step} plot={plot} values={values(step)} colour={stepColour(step)} width={1.3} />)}
           </>
         )}
       </WavelengthChart>
@@ -98,16 +98,9 @@ function ByBin({ coverage, target }: { coverage: Coverage[]; target: number }) {
 function ByPredictor({ quantiles }: { quantiles: Quantiles[] }) {
   if (!quantiles.length) return <p>No predictor has conformal quantiles.</p>;
   return (
-    <TabGroup>
-      <TabList variant="solid">{quantiles.map(({ predictor }) => <Tab key={predictor}>{capitalised(predictor)}</Tab>)}</TabList>
-      <TabPanels>
-        {quantiles.map((each) => (
-          <TabPanel key={each.predictor} className="mt-4" tabIndex={-1}>
-            <QuantilesOf quantiles={each} />
-          </TabPanel>
-        ))}
-      </TabPanels>
-    </TabGroup>
+    <Tabs label="Predictor" names={quantiles.map(({ predictor }) => capitalised(predictor))}>
+      {(index) => <QuantilesOf quantiles={quantiles[index]} />}
+    </Tabs>
   );
 }
 
@@ -157,7 +150,7 @@ function QuantilesOf({ quantiles: { predictor, q, q_by_itself: alone, factor } }
   );
 }
 
-const BEFORE_AFTER = [{ name: "before", colour: stageColour("before") }, { name: "after", colour: stageColour("after") }];
+const BEFORE_AFTER = [{ name: "before", colour: stepColour("before") }, { name: "after", colour: stepColour("after") }];
 const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
 
 function Histograms({ histograms }: { histograms: Histogram[] }) {
@@ -171,8 +164,8 @@ function Histograms({ histograms }: { histograms: Histogram[] }) {
 
 function barsOf({ before, after }: Histogram) {
   return [
-    { name: "before", colour: stageColour("before"), counts: before, filled: true },
-    { name: "after", colour: stageColour("after"), counts: after },
+    { name: "before", colour: stepColour("before"), counts: before, filled: true },
+    { name: "after", colour: stepColour("after"), counts: after },
   ];
 }
 
@@ -182,7 +175,7 @@ function Deviations({ histogram }: { histogram: Histogram }) {
   const gaussian = (z: number) => (scale * Math.exp((-z * z) / 2)) / Math.sqrt(2 * Math.PI);
   const zs = Array.from({ length: 121 }, (_, at) => edges[0] + ((edges[edges.length - 1] - edges[0]) * at) / 120);
   return (
-    <HistogramChart label="Histogram of errors over sigma before and after calibration, with the unit Gaussian" edges={edges} bars={barsOf(histogram)} x="Error / sigma" y="Bins of planets" top={gaussian(0)}>
+    <HistogramChart label="Histogram of errors over sigma before and after calibration, with the unit Gaussian" edges={edges} bars={barsOf(histogram)} x="Error / sigma" y="Count" top={gaussian(0)}>
       {(plot) => <path d={linePath(zs.map(plot.x), zs.map((z) => plot.y(gaussian(z))))} fill="none" stroke="var(--ink)" strokeDasharray="5 4" strokeWidth={1.4} />}
     </HistogramChart>
   );
@@ -192,11 +185,11 @@ function Deviations({ histogram }: { histogram: Histogram }) {
 function Ranks({ histogram }: { histogram: Histogram }) {
   const { edges, after } = histogram;
   const total = sum(after);
-  const share = 1 / after.length;
-  const spread = 1.96 * Math.sqrt(total * share * (1 - share));
-  const level = total * share;
+  const each = 1 / after.length;
+  const spread = 1.96 * Math.sqrt(total * each * (1 - each));
+  const level = total * each;
   return (
-    <HistogramChart label="Histogram of the ranks of truths in predictions before and after calibration, with the even level and its binomial range" edges={edges} bars={barsOf(histogram)} x="Rank of the truth (PIT)" y="Bins of planets" top={level + spread}>
+    <HistogramChart label="Histogram of the ranks of truths in predictions before and after calibration, with the even level and its binomial range" edges={edges} bars={barsOf(histogram)} x="Rank of the truth (PIT)" y="Count" top={level + spread}>
       {(plot) => {
         const ends = [plot.x(edges[0]), plot.x(edges[edges.length - 1])];
         return (

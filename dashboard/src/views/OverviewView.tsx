@@ -27,9 +27,9 @@ export function OverviewView() {
           loaded={overview}
           className={WIDE}
         >
-          {(data) => <DataTable label="Scores of the predictors" columns={SCORES} rows={data.scores} rowKey={(score) => `${score.predictor} ${score.planets}`} />}
+          {(data) => <DataTable label="Scores of the predictors" columns={columnsFor(data.predictor)} rows={data.scores} rowKey={(score) => `${score.predictor} ${score.planets}`} />}
         </Panel>
-        <Panel testid="panel-runtime" title="Runtime" description="What the stages took, and what 1,100 planets would take against the challenge's budget." loaded={overview}>
+        <Panel testid="panel-runtime" title="Runtime" description={`What the stages took, and what ${count(1100)} planets would take against the challenge's budget.`} loaded={overview}>
           {(data) => <Runtime overview={data} />}
         </Panel>
         <Panel testid="panel-rules" title="Rules violated" description="Planets of the submission that break a rule of the physics." loaded={overview}>
@@ -44,18 +44,16 @@ function Submitted({ overview }: { overview: Overview }) {
   const scores = overview.scores.filter(({ predictor }) => predictor === overview.predictor);
   if (!scores.some(({ score }) => score != null)) return <p>No truth is known for any planet of this run, so it has no score.</p>;
   return (
-    <div className="flex flex-wrap gap-x-10 gap-y-4">
+    <div className="grid grid-cols-1 gap-6 sm:grid-cols-2">
       {scores.map(({ planets, score, count: number }) => (
-        <div key={planets}>
+        <div key={planets} className="min-w-0">
           <Metric className="text-4xl font-semibold tracking-tight text-ink">{fixed3(score)}</Metric>
-          <p className="mt-1 text-muted">
+          <p className="mb-3 mt-1 text-muted">
             {planets}, {count(number)} planets{score == null && ": no truth is known"}
           </p>
+          <Bars label={`Scores by predictor, ${planets}`} rows={overview.scores.filter((other) => other.planets === planets && other.score != null).map((other) => ({ name: other.predictor, value: other.score ?? 0, text: fixed3(other.score), colour: predictorColour(other.predictor) }))} />
         </div>
       ))}
-      <p className="self-end text-muted">
-        Predictor <PredictorName name={overview.predictor ?? "unknown"} />
-      </p>
     </div>
   );
 }
@@ -83,8 +81,23 @@ function errorColumn(key: string, label: string, rms: (score: Score) => number |
   };
 }
 
+function columnsFor(submitted: string | null | undefined): Column<Score>[] {
+  return [
+    {
+      key: "predictor",
+      label: "Predictor",
+      value: ({ predictor }) => predictor,
+      cell: ({ predictor }) => (
+        <>
+          <PredictorName name={predictor} /> {predictor === submitted && <span className="ml-1 text-xs font-normal text-muted">submitted</span>}
+        </>
+      ),
+    },
+    ...SCORES,
+  ];
+}
+
 const SCORES: Column<Score>[] = [
-  { key: "predictor", label: "Predictor", cell: ({ predictor }) => <PredictorName name={predictor} />, value: ({ predictor }) => predictor },
   { key: "planets", label: "Planets", cell: ({ planets, count: number }) => `${planets} (${count(number)})`, value: ({ planets }) => planets },
   { key: "score", label: "Score", numeric: true, cell: ({ score }) => <strong>{fixed3(score)}</strong>, value: ({ score }) => score },
   errorColumn("fgs1", "FGS1", (score) => score.fgs1_ppm, (score) => score.fgs1_median_ppm),

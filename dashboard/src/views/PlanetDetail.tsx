@@ -1,4 +1,3 @@
-import { Tab, TabGroup, TabList, TabPanel, TabPanels } from "@tremor/react";
 import { memo, useEffect, useState, type ReactNode } from "react";
 import type { Attribution, Frame, Influence, Planet, PlanetRow, Violation } from "../api";
 import { AttentionChart } from "../charts/AttentionChart";
@@ -9,10 +8,12 @@ import { PeriodogramChart } from "../charts/PeriodogramChart";
 import { AXES, PointingChart } from "../charts/PointingChart";
 import { SpectrumChart } from "../charts/SpectrumChart";
 import { Strips } from "../charts/Strips";
+import { Checkbox } from "../components/Checkbox";
 import { DataTable, type Column } from "../components/DataTable";
 import { Facts, type Fact } from "../components/Facts";
 import { Panel } from "../components/Panel";
 import { Status } from "../components/Status";
+import { Tabs } from "../components/Tabs";
 import { Legend } from "../components/Toggles";
 import { Grid, WIDE } from "../components/View";
 import { useBands } from "../lib/bands";
@@ -53,8 +54,7 @@ const PlanetPanels = memo(function PlanetPanels({ planet }: { planet: Planet }) 
   const violations = planet.violations.data ?? NO_VIOLATIONS;
   return (
     <Grid>
-      <Summary planet={planet} />
-      <Panel testid="panel-spectrum" title="Spectrum" description="Line and shade: prediction with its calibrated sigma. Red marks above the axis: bins that break a rule." loaded={panelState(planet.spectrum)} className={WIDE}>
+      <Panel testid="panel-spectrum" title="Spectrum" description="Line and shade: prediction with its calibrated sigma. Dots: the fit before any prior, means of 8 bins, their bars as if bins were independent. Red marks above the axis: bins that break a rule." loaded={panelState(planet.spectrum)} className={WIDE}>
         {(spectrum) => (
           <>
             <SpectrumChart spectrum={spectrum} violations={violations} submitted={submitted} />
@@ -62,7 +62,11 @@ const PlanetPanels = memo(function PlanetPanels({ planet }: { planet: Planet }) 
           </>
         )}
       </Panel>
-      <Panel testid="panel-light-curves" title="Light curves" description="Dots: white light of each channel. Orange: model; dashed: drift without the transit." loaded={panelState(planet.light_curves)} className={WIDE}>
+      <Summary planet={planet} />
+      <Panel testid="panel-violations" title="Rules of the physics" description="Significance is in sigmas beyond the bound; negative is inside it." loaded={panelState(planet.violations)} className={WIDE}>
+        {(all) => <ViolationsTable violations={all} />}
+      </Panel>
+      <Panel testid="panel-light-curves" title="Light curves" description="Dots: white light of each channel. Solid: model; dashed: drift without the transit." loaded={panelState(planet.light_curves)} className={WIDE}>
         {(curves) => (
           <div className="grid grid-cols-[minmax(0,1fr)] gap-6 md:grid-cols-[repeat(2,minmax(0,1fr))]">
             {curves.map((curve) => <LightCurveChart key={`${curve.channel} ${curve.visit}`} curve={curve} />)}
@@ -71,18 +75,6 @@ const PlanetPanels = memo(function PlanetPanels({ planet }: { planet: Planet }) 
       </Panel>
       <Panel testid="panel-frames" title="Raw frames" description="The end minus the start of one exposure." loaded={panelState(planet.frames)}>
         {(frames) => <Frames frames={frames} />}
-      </Panel>
-      <Panel testid="panel-pointing" title="Pointing" description="Where the star stood on FGS1." loaded={panelState(planet.pointing)} actions={<Legend series={[{ name: "x", colour: AXES.x }, { name: "y", colour: AXES.y }]} />}>
-        {(visits) => visits.map((pointing) => <PointingChart key={pointing.visit} pointing={pointing} />)}
-      </Panel>
-      <Panel testid="panel-attention" title="Attention of the graph" description="Arcs join bins that inform each other, by kind of edge; the last layer, a mean over heads." loaded={panelState(planet.attention)} className={WIDE}>
-        {(attention) => <AttentionChart attention={attention} />}
-      </Panel>
-      <Panel testid="panel-influence" title="Influence of the rules" description="The slope of each rule's loss in the prediction; 1 is the strongest bin of all rules. Numbers at the left: each strip's largest size." loaded={panelState(planet.influence)}>
-        {(influence) => <InfluenceStrips influence={influence} />}
-      </Panel>
-      <Panel testid="panel-attribution" title="What the correction rests on" description="SHAP values of the network's correction in ppm, by output. Numbers at the left: each strip's largest size." loaded={panelState(planet.attribution)}>
-        {(attribution) => <AttributionStrips attribution={attribution} />}
       </Panel>
       <Panel testid="panel-periodograms" title="Periodograms of residuals" description="White noise lies at 1." loaded={panelState(planet.periodograms)}>
         {(periodograms) =>
@@ -94,8 +86,21 @@ const PlanetPanels = memo(function PlanetPanels({ planet }: { planet: Planet }) 
           ))
         }
       </Panel>
-      <Panel testid="panel-violations" title="Rules of the physics" description="Significance is in sigmas beyond the bound; negative is inside it." loaded={panelState(planet.violations)}>
-        {(all) => <ViolationsTable violations={all} />}
+      <Panel testid="panel-pointing" title="Pointing" description="Where the star stood on FGS1." loaded={panelState(planet.pointing)} className={WIDE} actions={<Legend series={[{ name: "x", colour: AXES.x }, { name: "y", colour: AXES.y }]} />}>
+        {(visits) => (
+          <div className="grid grid-cols-[minmax(0,1fr)] gap-6 md:grid-cols-[repeat(auto-fit,minmax(20rem,1fr))]">
+            {visits.map((pointing) => <PointingChart key={pointing.visit} pointing={pointing} />)}
+          </div>
+        )}
+      </Panel>
+      <Panel testid="panel-attention" title="Attention of the graph" description="Arcs join bins that inform each other, by kind of edge; the last layer, a mean over heads." loaded={panelState(planet.attention)} className={WIDE}>
+        {(attention) => <AttentionChart attention={attention} />}
+      </Panel>
+      <Panel testid="panel-influence" title="Influence of the rules" description="The slope of each rule's loss in the prediction; 1 is the strongest bin of all rules. Numbers at the left: each strip's largest size." loaded={panelState(planet.influence)}>
+        {(influence) => <InfluenceStrips influence={influence} />}
+      </Panel>
+      <Panel testid="panel-attribution" title="What the correction rests on" description="SHAP values of the network's correction in ppm, by output. Numbers at the left: each strip's largest size." loaded={panelState(planet.attribution)}>
+        {(attribution) => <AttributionStrips attribution={attribution} />}
       </Panel>
     </Grid>
   );
@@ -128,25 +133,9 @@ function notes(row: PlanetRow): string {
 function Frames({ frames }: { frames: Frame[] }) {
   if (!frames.length) return <p>No frame was kept.</p>;
   return (
-    <TabGroup>
-      <TabList variant="solid">{frames.map(({ channel }) => <Tab key={channel}>{channel}</Tab>)}</TabList>
-      <TabPanels>
-        {frames.map((frame) => (
-          <TabPanel key={frame.channel} className="mt-3" tabIndex={-1}>
-            <DetectorFrame frame={frame} />
-          </TabPanel>
-        ))}
-      </TabPanels>
-    </TabGroup>
-  );
-}
-
-function ScaleSwitch({ common, onChange }: { common: boolean; onChange: (common: boolean) => void }) {
-  return (
-    <label className="inline-flex items-center gap-2 text-xs text-muted">
-      <input type="checkbox" className="form-checkbox rounded border-muted bg-card text-accent" checked={common} onChange={(event) => onChange(event.target.checked)} />
-      One scale for all
-    </label>
+    <Tabs label="Channel" names={frames.map(({ channel }) => channel)}>
+      {(index) => <DetectorFrame frame={frames[index]} />}
+    </Tabs>
   );
 }
 
@@ -155,7 +144,7 @@ function InfluenceStrips({ influence: { by_rule: rules } }: { influence: Influen
   const colours = coloursOf(Object.keys(rules));
   return (
     <>
-      <ScaleSwitch common={common} onChange={setCommon} />
+      <Checkbox label="One scale for all" checked={common} onChange={setCommon} />
       <Strips label="Influence of each rule against wavelength" strips={Object.entries(rules).map(([name, values]) => ({ name, values, colour: colours[name] }))} common={common} format={fixed2} />
     </>
   );
@@ -167,7 +156,7 @@ function AttributionStrips({ attribution: { by_output: outputs, planet_features:
   const others = Object.entries(rest);
   return (
     <>
-      <ScaleSwitch common={common} onChange={setCommon} />
+      <Checkbox label="One scale for all" checked={common} onChange={setCommon} />
       <Strips label="SHAP values in ppm against wavelength, by output" strips={Object.entries(outputs).map(([name, values]) => ({ name, values, colour: colours[name] }))} common={common} format={ppm} />
       {others.length > 0 && (
         <>

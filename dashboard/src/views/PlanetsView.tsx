@@ -1,5 +1,6 @@
 import { useEffect, useId, useMemo, useRef, type RefObject } from "react";
 import { PlanetTable } from "../components/PlanetTable";
+import { Checkbox } from "../components/Checkbox";
 import { Panel } from "../components/Panel";
 import { Select } from "../components/Select";
 import { Legend } from "../components/Toggles";
@@ -22,6 +23,7 @@ export function PlanetsView({ id }: { id?: number }) {
   const { params } = useRoute();
   const list = usePlanetList(rows);
   const known = useMemo(() => knownFigures(rows), [rows]);
+  const someThin = useMemo(() => rows.some(({ detailed }) => !detailed), [rows]);
   const at = list.rows.findIndex((row) => row.id === id);
   const neighbour = (step: number) => (id === undefined ? undefined : list.rows[at < 0 ? 0 : at + step]?.id);
   const [previous, next] = [neighbour(-1), neighbour(1)];
@@ -37,7 +39,7 @@ export function PlanetsView({ id }: { id?: number }) {
         <Panel testid="panel-planets" title="All planets" loaded={loaded} actions={<Legend series={SETS.map((name) => ({ name, colour: setColour(name) }))} />}>
           {() => (
             <>
-              <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} /></div>
+              <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} someThin={someThin} /></div>
               <PlanetTable list={list} figures={known} className="h-[calc(100vh-21rem)] min-h-[24rem]" />
             </>
           )}
@@ -53,7 +55,7 @@ export function PlanetsView({ id }: { id?: number }) {
           <Panel testid="panel-planets" title="Planets" loaded={loaded}>
             {() => (
               <>
-                <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} narrow /></div>
+                <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} someThin={someThin} narrow /></div>
                 <PlanetTable list={list} figures={shown} selected={id} className="h-[calc(100vh-22.5rem)] min-h-[14rem]" />
               </>
             )}
@@ -106,10 +108,11 @@ interface ControlsProps {
   figures: Figure[];
   search: RefObject<HTMLInputElement>;
   total: number;
+  someThin: boolean; // whether this page lacks panels of some planets
   narrow?: boolean;
 }
 
-function Controls({ list, figures, search, total, narrow = false }: ControlsProps) {
+function Controls({ list, figures, search, total, someThin, narrow = false }: ControlsProps) {
   const field = useId();
   const order = `${list.order.falling ? "-" : ""}${list.order.figure?.key ?? BY_ID}`;
   const sortings = [
@@ -127,6 +130,7 @@ function Controls({ list, figures, search, total, narrow = false }: ControlsProp
       </div>
       <Select label="Set" value={list.set} options={[{ value: "", label: "All" }, ...SETS.map((name) => ({ value: name, label: name }))]} onChange={list.setSet} />
       <Select label="Sort" value={order} options={sortings} onChange={(value) => list.setOrder(value.replace(/^-/, ""), value.startsWith("-"))} />
+      {someThin && <Checkbox label="Only those in full" checked={list.onlyDetailed} onChange={list.setOnlyDetailed} />}
       <p role="status" className="text-xs text-muted">{count(list.rows.length)} of {count(total)} planets</p>
     </div>
   );

@@ -2,11 +2,12 @@ import { PeriodogramChart } from "../charts/PeriodogramChart";
 import { Panel } from "../components/Panel";
 import { View } from "../components/View";
 import { channelColour } from "../lib/colours";
+import { count } from "../lib/format";
 import { useLoaded } from "../lib/use-loaded";
 
 export function ResidualsView() {
   const residuals = useLoaded("api/residuals");
-  const planets = residuals.state === "ready" ? ` over ${residuals.data.planets} planets` : "";
+  const planets = residuals.state === "ready" ? ` over ${count(residuals.data.planets)} planets` : "";
   return (
     <View title="Residuals" lead="What the fits leave over, by frequency. White noise lies at 1; a line or a rise to the left is what nothing models.">
       <Panel testid="panel-residuals" title="Periodograms of residuals" description={`Line: median${planets}; shade: from 5% to 95% of them. Dashed verticals: known lines of the pointing's jitter.`} loaded={residuals}>

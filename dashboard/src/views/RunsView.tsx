@@ -25,7 +25,7 @@ function Heatmap({ runs }: { runs: RunScore[] }) {
   const newest = [...runs].sort((a, b) => b.finished.localeCompare(a.finished));
   return (
     <>
-      <div role="region" aria-label="Scores of runs" tabIndex={0} className="overflow-x-auto">
+      <div role="region" aria-label="Scores of runs, table" tabIndex={0} className="overflow-x-auto">
         <table className="w-full border-separate border-spacing-1 text-sm">
           <thead>
             <tr className="text-left text-xs text-muted">
