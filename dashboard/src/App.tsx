@@ -1,4 +1,5 @@
 import { useEffect, useRef, type ReactNode } from "react";
+import { Boundary } from "./components/Boundary";
 import { Status } from "./components/Status";
 import { View } from "./components/View";
 import { BandsContext } from "./lib/bands";
@@ -32,7 +33,11 @@ export function App() {
   const bands = useLoaded("api/bands");
   const current = VIEWS.find(({ path }) => path === view);
   const main = useRef<HTMLElement>(null);
+  const here = useRef<HTMLAnchorElement>(null);
   const shown = useRef(view);
+  useEffect(() => {
+    here.current?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [view]);
   useEffect(() => {
     if (shown.current === view) return;
     shown.current = view;
@@ -52,6 +57,7 @@ export function App() {
               {VIEWS.map(({ path, name }) => (
                 <li key={path}>
                   <a
+                    ref={path === view ? here : undefined}
                     href={`#/${path}`}
                     aria-current={path === view ? "page" : undefined}
                     className={`block whitespace-nowrap border-b-2 px-2.5 py-2.5 -outline-offset-2 hover:no-underline ${path === view ? "border-accent font-semibold text-accent" : "border-transparent text-muted hover:text-ink"}`}
@@ -65,7 +71,7 @@ export function App() {
         </div>
       </header>
       <main ref={main} id="main" tabIndex={-1} className="mx-auto max-w-[92rem] px-4 py-6 sm:px-6">
-        {bands.state !== "loading" && (current ? current.draw(id) : <NoView />)}
+        <Boundary data={view}>{bands.state !== "loading" && (current ? current.draw(id) : <NoView />)}</Boundary>
       </main>
     </BandsContext.Provider>
   );
@@ -86,7 +92,7 @@ function Brand() {
       <div className="flex min-w-0 items-center gap-3">
         <TransitMark />
         <p className="min-w-0 truncate">
-          <span className="font-semibold text-ink">SpectraMind</span> <span className="text-muted">{run}</span>
+          <span className="hidden font-semibold text-ink sm:inline">SpectraMind </span><span className="font-semibold text-ink sm:font-normal sm:text-muted">{run}</span>
         </p>
         {overview.state === "ready" && overview.data.simulated && <Status text="simulated" />}
       </div>

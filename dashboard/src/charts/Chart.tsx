@@ -82,13 +82,8 @@ export function nearest(values: number[], scale: Scale, pixel: number): number {
   return bisectCenter(values, scale.invert(pixel));
 }
 
-/** A horizontal line at a value that has a meaning, with its name. */
-export function Reference({ plot, at, text }: { plot: Plot; at: number; text?: string }) {
+/** A horizontal line at a value that has a meaning. */
+export function Reference({ plot, at }: { plot: Plot; at: number }) {
   const y = plot.y(at);
-  return (
-    <g>
-      <line x1={plot.margin.left} x2={plot.width - plot.margin.right} y1={y} y2={y} stroke="var(--ink)" strokeDasharray="5 4" strokeWidth={1} />
-      {text && <text x={plot.width - plot.margin.right - 4} y={y - 5} textAnchor="end">{text}</text>}
-    </g>
-  );
+  return <line x1={plot.margin.left} x2={plot.width - plot.margin.right} y1={y} y2={y} stroke="var(--ink)" strokeDasharray="5 4" strokeWidth={1} />;
 }

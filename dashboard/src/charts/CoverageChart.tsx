@@ -14,7 +14,7 @@ const ROW = 36;
 export function CoverageChart({ groups, target }: { groups: Coverage[]; target: number }) {
   const [ref, width] = useWidth<HTMLDivElement>();
   const height = groups.length * ROW + 62;
-  const margin = { top: 20, right: 16, bottom: 38, left: 116 };
+  const margin = { top: 20, right: 16, bottom: 38, left: 20 + 6 * Math.max(...groups.map(({ group }) => group.length), 8) };
   const low = Math.min(target, ...groups.flatMap((group) => [group.before_low, group.sigma_low, group.interval_low]));
   const x = scaleLinear([Math.max(0, low - 0.03), 1], [margin.left, width - margin.right]);
   const rowAt = (row: number) => margin.top + ROW * (row + 0.5);

@@ -41,7 +41,7 @@ export function PeriodogramChart({ label, frequency, power, band, lines = [], co
         return (
           <>
             {band && <path d={areaPath(xs, floored(plot, band.low), floored(plot, band.high))} fill={colour} opacity={0.2} />}
-            <Reference plot={plot} at={1} text="white" />
+            <Reference plot={plot} at={1} />
             <path d={linePath(xs, floored(plot, power))} fill="none" stroke={colour} strokeWidth={1.4} />
             {lines.filter(({ frequency_mhz: at }) => at >= domain[0] && at <= domain[1]).map((line, row) => (
               <g key={line.name}>

@@ -1,8 +1,9 @@
 import { Card } from "@tremor/react";
-import { Component, useEffect, useId, useState, type ReactNode } from "react";
+import { useEffect, useId, useState, type ReactNode } from "react";
 import type { Missing } from "../api";
 import type { Loaded } from "../lib/load";
 import { panelSettled } from "../lib/timing";
+import { Boundary, Fault } from "./Boundary";
 import { Command } from "./Command";
 
 interface PanelProps<T> {
@@ -63,40 +64,4 @@ function MissingNote({ missing: { what, command } }: { missing: Missing }) {
       )}
     </div>
   );
-}
-
-function Fault({ message }: { message: string }) {
-  return (
-    <div className="rounded-lg border border-bad bg-sunken p-4" role="alert">
-      <p className="font-medium text-bad">This panel can't be shown.</p>
-      <p className="mt-1 break-words text-ink">{message}</p>
-    </div>
-  );
-}
-
-interface BoundaryProps {
-  data: unknown;
-  onError: () => void;
-  children: ReactNode;
-}
-
-/** Keeps an exception while drawing inside its panel, until other data come. */
-class Boundary extends Component<BoundaryProps, { message?: string; data?: unknown }> {
-  state: { message?: string; data?: unknown } = {};
-
-  static getDerivedStateFromError(error: unknown) {
-    return { message: error instanceof Error ? error.message : String(error) };
-  }
-
-  static getDerivedStateFromProps(props: BoundaryProps, state: { data?: unknown }) {
-    return props.data === state.data ? null : { data: props.data, message: undefined };
-  }
-
-  componentDidCatch() {
-    this.props.onError();
-  }
-
-  render() {
-    return this.state.message === undefined ? this.props.children : <Fault message={`Drawing it failed: ${this.state.message}`} />;
-  }
 }

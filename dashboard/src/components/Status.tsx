@@ -1,12 +1,17 @@
 import { Badge } from "@tremor/react";
 
+const GOOD = "text-good ring-good dark:text-good dark:ring-good";
+const BAD = "text-bad ring-bad dark:text-bad dark:ring-bad";
+const OPEN = "text-warn ring-warn dark:text-warn dark:ring-warn";
+const NEUTRAL = "text-muted ring-line dark:text-muted dark:ring-line";
+
 const TONES: Record<string, string> = {
-  ok: "text-good ring-good bg-card", success: "text-good ring-good bg-card", done: "text-good ring-good bg-card", finished: "text-good ring-good bg-card",
-  violated: "text-bad ring-bad bg-card", failed: "text-bad ring-bad bg-card", error: "text-bad ring-bad bg-card",
-  running: "text-warn ring-warn bg-card", started: "text-warn ring-warn bg-card", simulated: "text-warn ring-warn bg-card",
+  ok: GOOD, success: GOOD, done: GOOD, finished: GOOD,
+  violated: BAD, failed: BAD, error: BAD,
+  running: OPEN, started: OPEN, simulated: OPEN,
 };
 
 /** A word with the colour of what it means. */
 export function Status({ text }: { text: string }) {
-  return <Badge size="xs" className={TONES[text.toLowerCase()] ?? "bg-card text-muted ring-line"}>{text}</Badge>;
+  return <Badge size="xs" className={`bg-card dark:bg-card ${TONES[text.toLowerCase()] ?? NEUTRAL}`}>{text}</Badge>;
 }

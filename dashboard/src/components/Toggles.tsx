@@ -24,7 +24,7 @@ export function Toggles({ label, series, hidden, onToggle }: TogglesProps) {
           type="button"
           aria-pressed={!hidden.has(name)}
           onClick={() => onToggle(name)}
-          className={`inline-flex min-h-7 items-center gap-1.5 rounded-full border px-2.5 text-xs transition-colors hover:border-muted ${hidden.has(name) ? "border-dashed border-line text-muted line-through" : "border-line bg-sunken text-ink"}`}
+          className={`inline-flex min-h-7 items-center gap-1.5 rounded-full border px-2.5 text-xs transition-colors hover:border-muted ${hidden.has(name) ? "border-dashed border-line text-muted" : "border-line bg-sunken text-ink"}`}
         >
           <Swatch colour={hidden.has(name) ? "var(--line)" : colour} dashed={dashed} />
           {text}

@@ -40,7 +40,7 @@ export function PlanetsView({ id }: { id?: number }) {
           {() => (
             <>
               <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} someThin={someThin} /></div>
-              <PlanetTable list={list} figures={known} className="h-[calc(100vh-21rem)] min-h-[24rem]" />
+              <PlanetTable list={list} figures={known} className="h-[calc(100vh-21rem)] max-h-[56rem] min-h-[24rem]" />
             </>
           )}
         </Panel>
@@ -56,7 +56,7 @@ export function PlanetsView({ id }: { id?: number }) {
             {() => (
               <>
                 <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} someThin={someThin} narrow /></div>
-                <PlanetTable list={list} figures={shown} selected={id} className="h-[calc(100vh-22.5rem)] min-h-[14rem]" />
+                <PlanetTable list={list} figures={shown} selected={id} className="h-[calc(100vh-22.5rem)] max-h-[48rem] min-h-[14rem]" />
               </>
             )}
           </Panel>
@@ -79,7 +79,7 @@ export function PlanetsView({ id }: { id?: number }) {
 function Keys() {
   return (
     <span className="hidden md:inline">
-      Keys: <kbd>j</kbd> and <kbd>k</kbd> or the arrows step through the list, <kbd>/</kbd> searches.
+      Keys: <kbd>j</kbd> and <kbd>k</kbd> or the arrows right and left step through the list, <kbd>/</kbd> searches.
     </span>
   );
 }
@@ -136,8 +136,8 @@ function Controls({ list, figures, search, total, someThin, narrow = false }: Co
   );
 }
 
-const FORWARD = ["j", "ArrowRight", "ArrowDown"];
-const BACK = ["k", "ArrowLeft", "ArrowUp"];
+const FORWARD = ["j", "ArrowRight"];
+const BACK = ["k", "ArrowLeft"];
 
 /** Keys work wherever they have no other meaning: not in fields, tabs and what scrolls. */
 function useKeys(previous: number | undefined, next: number | undefined, search: RefObject<HTMLInputElement>): void {

@@ -30,18 +30,18 @@ function Heatmap({ runs }: { runs: RunScore[] }) {
           <thead>
             <tr className="text-left text-xs text-muted">
               <th scope="col" className="px-2 font-medium">Configuration, run</th>
+              {kinds.map((kind) => <th key={kind} scope="col" className="min-w-[6rem] px-2 text-center font-medium">{kind}</th>)}
               <th scope="col" className="px-2 font-medium">Finished (UTC)</th>
               <th scope="col" className="px-2 text-right font-medium">Seed</th>
-              {kinds.map((kind) => <th key={kind} scope="col" className="min-w-[6rem] px-2 text-center font-medium">{kind}</th>)}
             </tr>
           </thead>
           <tbody>
             {newest.map(({ run, cfg_hash: hash, finished, score, seed }) => (
               <tr key={`${run} ${hash} ${finished}`}>
                 <th scope="row" className="whitespace-nowrap px-2 py-1 text-left font-medium"><code>{hash}</code> {run}</th>
+                {kinds.map((kind) => <Cell key={kind} value={score[kind]} low={low} high={high} />)}
                 <td className="whitespace-nowrap px-2 text-muted">{moment(finished)}</td>
                 <td className="px-2 text-right text-muted">{seed ?? "–"}</td>
-                {kinds.map((kind) => <Cell key={kind} value={score[kind]} low={low} high={high} />)}
               </tr>
             ))}
           </tbody>
