@@ -8,6 +8,7 @@ import { planetAsked } from "../lib/timing";
 import { SortButton } from "./DataTable";
 
 const ROW = 32;
+const HEAD = 36;
 const SPARE = 8;
 const CELL = "whitespace-nowrap px-3 text-right";
 
@@ -21,7 +22,7 @@ interface PlanetTableProps {
 /** The planets, of which only the rows in sight are drawn. */
 export function PlanetTable({ list: { rows, order, setOrder }, figures, selected, className }: PlanetTableProps) {
   const box = useRef<HTMLDivElement>(null);
-  const [view, setView] = useState({ top: 0, height: 600 });
+  const [view, setView] = useState({ top: 0, height: 1000 });
   const { params } = useRoute();
   const first = Math.max(0, Math.floor(view.top / ROW) - SPARE);
   const last = Math.min(rows.length, Math.ceil((view.top + view.height) / ROW) + SPARE);
@@ -31,9 +32,8 @@ export function PlanetTable({ list: { rows, order, setOrder }, figures, selected
   useLayoutEffect(() => {
     const element = box.current;
     if (!element || at < 0) return;
-    const head = ROW + 4;
-    if (at * ROW < element.scrollTop) element.scrollTop = at * ROW;
-    else if ((at + 1) * ROW + head > element.scrollTop + element.clientHeight) element.scrollTop = (at + 1) * ROW + head - element.clientHeight;
+    const below = at * ROW - element.scrollTop;
+    if (below < 0 || below + HEAD + ROW > element.clientHeight) element.scrollTop = at * ROW + HEAD - element.clientHeight / 2;
   }, [at]);
 
   function sorting(key: string): boolean | undefined {
@@ -46,12 +46,12 @@ export function PlanetTable({ list: { rows, order, setOrder }, figures, selected
       role="region"
       aria-label="Planets, table"
       tabIndex={0}
-      className={`overflow-auto rounded-md border border-line ${className}`}
+      className={`relative overflow-auto rounded-md border border-line ${className}`}
       onScroll={({ currentTarget }) => setView({ top: currentTarget.scrollTop, height: currentTarget.clientHeight })}
     >
       <table className="w-full text-sm" aria-rowcount={rows.length + 1}>
         <thead className="sticky top-0 z-10 bg-sunken text-xs text-muted">
-          <tr style={{ height: ROW + 4 }} aria-rowindex={1}>
+          <tr style={{ height: HEAD }} aria-rowindex={1}>
             <th scope="col" aria-sort={ariaSort(BY_ID)} className="px-3 text-left font-medium">
               <SortButton label="Planet" falling={sorting(BY_ID)} onSort={(falling) => setOrder(BY_ID, falling)} />
             </th>

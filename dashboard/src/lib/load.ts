@@ -55,8 +55,8 @@ async function answer(path: string): Promise<Loaded<unknown>> {
     const body = script ? await decoded(script.textContent ?? "") : await fetched(path);
     return fromPanel(body);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return { state: "error", message: script ? `The page's copy of ${path} can't be read: ${why}` : `${path} can't be had: ${why}` };
+    if (script) return { state: "error", message: `The page's copy of ${path} is damaged.` };
+    return { state: "error", message: `${path} can't be had: ${error instanceof Error ? error.message : String(error)}` };
   }
 }
 

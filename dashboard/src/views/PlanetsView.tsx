@@ -56,7 +56,7 @@ export function PlanetsView({ id }: { id?: number }) {
             {() => (
               <>
                 <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} someThin={someThin} narrow /></div>
-                <PlanetTable list={list} figures={shown} selected={id} className="h-[calc(100vh-22.5rem)] max-h-[48rem] min-h-[14rem]" />
+                <PlanetTable list={list} figures={shown} selected={id} className="h-[calc(100vh-25rem)] max-h-[48rem] min-h-[14rem]" />
               </>
             )}
           </Panel>
