@@ -1292,6 +1292,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'spectramind_nb.page.open_run': ('page.html#open_run', 'spectramind_nb/page.py'),
                                      'spectramind_nb.page.packed': ('page.html#packed', 'spectramind_nb/page.py'),
                                      'spectramind_nb.page.quiet': ('page.html#quiet', 'spectramind_nb/page.py'),
+                                     'spectramind_nb.page.schema': ('page.html#schema', 'spectramind_nb/page.py'),
                                      'spectramind_nb.page.template': ('page.html#template', 'spectramind_nb/page.py'),
                                      'spectramind_nb.page.worst_and_random': ('page.html#worst_and_random', 'spectramind_nb/page.py'),
                                      'spectramind_nb.page.write_page': ('page.html#write_page', 'spectramind_nb/page.py')},

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['WHOLE', 'PLACE', 'LOOPBACK', 'PlanetId', 'ANSWERS', 'open_run', 'worst_and_random', 'answers', 'template', 'packed',
-           'quiet', 'write_page', 'make_app', 'app_of', 'Problem', 'add_answer', 'docs_page']
+           'quiet', 'write_page', 'make_app', 'app_of', 'Problem', 'schema', 'add_answer', 'docs_page']
 
 # %% ../nbs/08f_page.ipynb #b342e45a
 import base64
 import gzip
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
@@ -39,17 +40,7 @@ from spectramind_nb.answers import (
 )
 from .lib.calls import short
 from .lib.contracts import ContractError, atomic_path
-from spectramind_nb.panels import (
-    bands,
-    calibration,
-    embedding,
-    log,
-    overlays,
-    overview,
-    planet_of,
-    residuals,
-    run_scores,
-)
+from .panels import bands, calibration, embedding, log, overlays, overview, planet_of, residuals, run_scores
 from .run_reading import Run, panel, planet_rows
 
 # %% ../nbs/08f_page.ipynb #472e365f
@@ -201,6 +192,11 @@ ANSWERS: dict[str, tuple[Any, str]] = {
     "runs": (Panel[list[RunScore]], "Scores of all runs beside this one"),
     "log": (Panel[list[Event]], "Commands that were called"),
 }
+
+
+def schema() -> str:
+    """What the server answers, as the page's types are made from (`npm run types` in dashboard/)."""
+    return json.dumps(app_of(Run(Path("run")), "").openapi(), indent=1)
 
 
 def add_answer(app: FastAPI, run: Run, name: str, kind: Any, summary: str) -> None:

@@ -1,5 +1,5 @@
 import { Metric } from "@tremor/react";
-import type { Overview, Score, StageTime } from "../api";
+import type { Overview, Panel as PanelOf, Score, StageTime } from "../api";
 import { Bars } from "../charts/Bars";
 import { DataTable, type Column } from "../components/DataTable";
 import { Facts, type Fact } from "../components/Facts";
@@ -7,15 +7,18 @@ import { Panel } from "../components/Panel";
 import { Grid, View, WIDE } from "../components/View";
 import { predictorColour } from "../lib/colours";
 import { count, duration, fixed1, fixed2, fixed3, moment, percent, ppm, spaced, withUnit } from "../lib/format";
+import { panelState, type Loaded } from "../lib/load";
 import { useLoaded } from "../lib/use-loaded";
 
 export function OverviewView() {
   const overview = useLoaded("api/overview");
+  const submitted = overview.state === "ready" ? overview.data.predictor : undefined;
+  const scores = part(overview, (data) => data.scores);
   return (
     <View title="Overview" lead="How good the spectra are, what they cost, and what made them.">
       <Grid>
-        <Panel testid="panel-score" title="Score of what is submitted" description="The challenge's score: Gaussian log-likelihood above a flat reference, 1 at best." loaded={overview}>
-          {(data) => <Submitted overview={data} />}
+        <Panel testid="panel-score" title="Score of what is submitted" description="The challenge's score: Gaussian log-likelihood above a flat reference, 1 at best." loaded={scores}>
+          {(data) => <Submitted scores={data} submitted={submitted} />}
         </Panel>
         <Panel testid="panel-run" title="This run" loaded={overview}>
           {(data) => <Facts facts={runFacts(data)} />}
@@ -24,24 +27,34 @@ export function OverviewView() {
           testid="panel-scores"
           title="Predictors side by side"
           description="Errors in ppm are root mean squares over planets, with the median in brackets. z is the standard deviation of error over sigma; coverage is the share of truths within the 68% and 90% intervals."
-          loaded={overview}
+          loaded={scores}
           className={WIDE}
         >
-          {(data) => <DataTable label="Scores of the predictors" columns={columnsFor(data.predictor)} rows={data.scores} rowKey={(score) => `${score.predictor} ${score.planets}`} />}
+          {(data) => <DataTable label="Scores of the predictors" columns={columnsFor(submitted)} rows={data} rowKey={(score) => `${score.predictor} ${score.planets}`} />}
         </Panel>
-        <Panel testid="panel-runtime" title="Runtime" description={`What the stages took, and what ${count(1100)} planets would take against the challenge's budget.`} loaded={overview}>
-          {(data) => <Runtime overview={data} />}
+        <Panel testid="panel-runtime" title="Runtime" description={`What the stages took, and what ${count(1100)} planets would take against the challenge's budget.`} loaded={part(overview, (data) => data.stages)}>
+          {(data) => (
+            <>
+              {overview.state === "ready" && <Budget overview={overview.data} />}
+              <Runtime stages={data} />
+            </>
+          )}
         </Panel>
-        <Panel testid="panel-rules" title="Rules violated" description="Planets of the submission that break a rule of the physics." loaded={overview}>
-          {(data) => <Rules broken={data.rules_violated} />}
+        <Panel testid="panel-rules" title="Rules violated" description="Planets of the submission that break a rule of the physics." loaded={part(overview, (data) => data.rules_violated)}>
+          {(data) => <Rules broken={data} />}
         </Panel>
       </Grid>
     </View>
   );
 }
 
-function Submitted({ overview }: { overview: Overview }) {
-  const scores = overview.scores.filter(({ predictor }) => predictor === overview.predictor);
+/** A panel within the overview, which is missing by itself or with it. */
+function part<T>(overview: Loaded<Overview>, pick: (data: Overview) => PanelOf<T>): Loaded<T> {
+  return overview.state === "ready" ? panelState(pick(overview.data)) : overview;
+}
+
+function Submitted({ scores: every, submitted }: { scores: Score[]; submitted: string | null | undefined }) {
+  const scores = every.filter(({ predictor }) => predictor === submitted);
   if (!scores.some(({ score }) => score != null)) return <p>No truth is known for any planet of this run, so it has no score.</p>;
   return (
     <div className="grid grid-cols-1 gap-6 sm:grid-cols-2">
@@ -51,7 +64,7 @@ function Submitted({ overview }: { overview: Overview }) {
           <p className="mb-3 mt-1 text-muted">
             {planets}, {count(number)} planets{score == null && ": no truth is known"}
           </p>
-          <Bars label={`Scores by predictor, ${planets}`} rows={overview.scores.filter((other) => other.planets === planets && other.score != null).map((other) => ({ name: other.predictor, value: other.score ?? 0, text: fixed3(other.score), colour: predictorColour(other.predictor) }))} />
+          <Bars label={`Scores by predictor, ${planets}`} rows={every.filter((other) => other.planets === planets && other.score != null).map((other) => ({ name: other.predictor, value: other.score ?? 0, text: fixed3(other.score), colour: predictorColour(other.predictor) }))} />
         </div>
       ))}
     </div>
@@ -124,11 +137,9 @@ function runFacts(overview: Overview): Fact[] {
   ];
 }
 
-function Runtime({ overview }: { overview: Overview }) {
-  const { stages, projected_hours: projected, budget_hours: budget } = overview;
+function Runtime({ stages }: { stages: StageTime[] }) {
   return (
     <>
-      {projected != null && <Budget projected={projected} budget={budget} perPlanet={overview.seconds_per_planet} />}
       <h3 className="mb-1 mt-5 text-xs font-semibold text-ink">By stage</h3>
       <Bars label="Seconds by stage" rows={stages.map((stage) => ({ name: spaced(stage.stage), value: stage.seconds, text: duration(stage.seconds) }))} />
       <p className="mt-2 text-xs text-muted">{stageNote(stages)}</p>
@@ -143,7 +154,8 @@ function stageNote(stages: StageTime[]): string {
   return [`In all ${duration(total)}`, peak > 0 && `at most ${withUnit(fixed1(peak), "GB")} of memory`, last && `finished ${moment(last)} UTC`].filter(Boolean).join("; ");
 }
 
-function Budget({ projected, budget, perPlanet }: { projected: number; budget: number; perPlanet?: number | null }) {
+function Budget({ overview: { projected_hours: projected, budget_hours: budget, seconds_per_planet: perPlanet } }: { overview: Overview }) {
+  if (projected == null) return null;
   const share = Math.min(1, projected / budget);
   return (
     <div>
