@@ -62,7 +62,7 @@ export function Reading({ head, rows }: { head: string; rows: [name: string, val
     <>
       <p className="mb-0.5 font-medium">{head}</p>
       {rows.map(([name, value, colour]) => (
-        <p key={name} className="flex justify-between gap-3">
+        <p key={`${name} ${value}`} className="flex justify-between gap-3">
           <span className="inline-flex items-center gap-1.5 text-muted">
             {colour && <span aria-hidden className="inline-block h-2 w-2 rounded-full" style={{ background: colour }} />}
             {name}

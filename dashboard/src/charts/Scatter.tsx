@@ -1,10 +1,10 @@
+import { scaleLinear } from "d3-scale";
 import { useEffect, useRef, useState, type PointerEvent, type ReactNode } from "react";
+import { tick as plain } from "../lib/format";
 import { useTheme } from "../lib/theme";
 import { useWidth } from "../lib/use-width";
 import { XAxis, YAxis } from "./axes";
 import { padded, type Axis } from "./Chart";
-import { scaleLinear } from "d3-scale";
-import { tick as plain } from "../lib/format";
 import { Tooltip } from "./Frame";
 
 export interface Point {
@@ -96,13 +96,16 @@ function draw(context: CanvasRenderingContext2D, points: Point[], width: number,
   const style = getComputedStyle(canvas);
   const solid = (colour: string) => (colour.startsWith("var(") ? style.getPropertyValue(colour.slice(4, -1)).trim() : colour);
   const palette = new Map<string, string>();
-  context.globalAlpha = 0.8;
+  context.globalAlpha = 0.85;
+  context.lineWidth = 0.5;
+  context.strokeStyle = solid("var(--muted)"); // an edge for colours close to the background's
   for (const { x, y, colour } of points) {
     if (!palette.has(colour)) palette.set(colour, solid(colour));
     context.fillStyle = palette.get(colour) ?? colour;
     context.beginPath();
     context.arc(x, y, 3.2, 0, 2 * Math.PI);
     context.fill();
+    context.stroke();
   }
   const chosen = points.find(({ id }) => id === marked);
   if (!chosen) return;
