@@ -16,6 +16,7 @@ import { planetAsked } from "../lib/timing";
 import { PlanetDetail } from "./PlanetDetail";
 
 const SETS = ["out of fold", "test"];
+const AFTER_DRAWING_MS = 80;
 
 /** All planets; with one chosen, the list stands beside it. */
 export function PlanetsView({ id }: { id?: number }) {
@@ -30,7 +31,10 @@ export function PlanetsView({ id }: { id?: number }) {
   const search = useRef<HTMLInputElement>(null);
   useKeys(previous, next, search);
   useEffect(() => {
-    for (const near of [next, previous]) if (near !== undefined) void load(`api/planets/${near}`);
+    const ahead = setTimeout(() => {
+      for (const near of [next, previous]) if (near !== undefined) void load(`api/planets/${near}`);
+    }, AFTER_DRAWING_MS);
+    return () => clearTimeout(ahead);
   }, [next, previous]);
 
   if (id === undefined) {
