@@ -9,6 +9,7 @@ __all__ = ['GROUPS', 'FILE', 'groups_of', 'output_rows', 'Corrections', 'pieces_
 # %% ../nbs/06f_attributions.ipynb #eedaba27
 import copy
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,9 @@ def explain_planet(
     """SHAP values in ppm of one planet's inputs against those of B other planets: of nodes (O, 283, N), of the planet
     (O, F), its outputs (O,), and the mean of the outputs that the others' inputs would give (O,).
     """
-    import shap
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what its plots will use
+        import shap
 
     sign = torch.where(torch.arange(pieces) % 2 == 1, -1.0, 1.0).repeat(len(others.planet))
     model = Corrections(network, own, sign / len(others.planet)).eval()

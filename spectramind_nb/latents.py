@@ -310,11 +310,13 @@ def look_at(
     return (join_latents(parts) if parts else None), pd.concat(quality, join="inner", ignore_index=True)
 
 
-def some_to_explain(planets: np.ndarray, training: np.ndarray, count: int, seed: int = 0) -> list[int]:
-    """At most `count` of planets (P,), drawn by the seed, test planets before training planets."""
+def some_to_explain(planets: np.ndarray, training: np.ndarray, which: int | Sequence[int], seed: int = 0) -> list[int]:
+    """Those given, or, of planets (P,), at most so many: drawn by the seed, test planets before training planets."""
+    if not isinstance(which, int):
+        return [int(planet) for planet in which]
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(planets[mask]) for mask in (~training, training)]
-    return sorted(int(planet) for planet in np.concatenate(drawn)[:count])
+    return sorted(int(planet) for planet in np.concatenate(drawn)[:which])
 
 # %% ../nbs/08a_latents.ipynb #5cc058b1
 Say = Callable[[str], None]
@@ -394,11 +396,7 @@ def look_closely(
     if weights is not None and found is not None:
         write_attention(folder, planets, edges_of(weights.network), found.attention)
         if heavy:
-            some = (
-                some_to_explain(planets, training, shap_planets, seed)
-                if isinstance(shap_planets, int)
-                else shap_planets
-            )
+            some = some_to_explain(planets, training, shap_planets, seed)
             say(f"explaining {len(some)} planets")
             clock = time.perf_counter()
             if (told := _explain(weights, found, training, some, seed, note)) is not None:
