@@ -104,12 +104,14 @@ def explain_planet(
     sign = torch.where(torch.arange(pieces) % 2 == 1, -1.0, 1.0).repeat(len(others.planet))
     model = Corrections(network, own, sign / len(others.planet)).eval()
     ends, starts = zip(*(pieces_of(own[k], others[k], pieces) for k in range(2)), strict=True)
-    state = np.random.get_state()  # noqa: NPY002, shap draws from the one that all share
+    state, threads = np.random.get_state(), torch.get_num_threads()  # noqa: NPY002, shap draws from what all share
+    torch.set_num_threads(1)  # such small matrices are slower on several
     try:
         explainer = shap.GradientExplainer(model, [*starts], batch_size=1)
         nodes, planet = explainer.shap_values([*ends], nsamples=draws, rseed=seed)
     finally:
         np.random.set_state(state)  # noqa: NPY002
+        torch.set_num_threads(threads)
     with torch.no_grad():
         value, base = model.each(own.nodes, own.planet)[0], model.each(others.nodes, others.planet).mean(0)
     found = [np.moveaxis(x[0].sum(axis=0), -1, 0) for x in (nodes, planet)]

@@ -103,7 +103,7 @@ def leading(points: np.ndarray, count: int = 2) -> np.ndarray:  # (P, count)
     """Coordinates of points (P, K) in their leading principal components, each with its largest entry positive."""
     u, s, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
     found = np.zeros((len(points), count))
-    found[:, : len(s)] = (u * s)[:, :count]
+    found[:, : min(count, len(s))] = (u * s)[:, :count]
     return found * np.where(found[np.abs(found).argmax(axis=0), np.arange(count)] < 0, -1.0, 1.0)
 
 # %% ../nbs/08a_latents.ipynb #5f773e01
@@ -124,7 +124,8 @@ def tsne_map(latent: np.ndarray, seed: int = 0) -> np.ndarray:  # float32, (P, 2
     from sklearn.manifold import TSNE
 
     points = comparable(latent)
-    start = leading(points)
+    points = leading(points, min(points.shape[1], 50))  # as is usual: more columns take long
+    start = points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
     near = min(30.0, (len(points) - 1) / 3)
     form = TSNE(perplexity=near, init=1e-4 * start / start[:, 0].std(), random_state=seed, n_jobs=1)
     return np.asarray(form.fit_transform(points), np.float32)
