@@ -9,6 +9,7 @@ __all__ = ['GROUPS', 'FILE', 'groups_of', 'output_rows', 'Corrections', 'pieces_
 # %% ../nbs/06f_attributions.ipynb #eedaba27
 import copy
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,17 +97,21 @@ def explain_planet(
     """SHAP values in ppm of one planet's inputs against those of B other planets: of nodes (O, 283, N), of the planet
     (O, F), its outputs (O,), and the mean of the outputs that the others' inputs would give (O,).
     """
-    import shap
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what its plots will use
+        import shap
 
     sign = torch.where(torch.arange(pieces) % 2 == 1, -1.0, 1.0).repeat(len(others.planet))
     model = Corrections(network, own, sign / len(others.planet)).eval()
     ends, starts = zip(*(pieces_of(own[k], others[k], pieces) for k in range(2)), strict=True)
-    state = np.random.get_state()  # noqa: NPY002, shap draws from the one that all share
+    state, threads = np.random.get_state(), torch.get_num_threads()  # noqa: NPY002, shap draws from what all share
+    torch.set_num_threads(1)  # such small matrices are slower on several
     try:
         explainer = shap.GradientExplainer(model, [*starts], batch_size=1)
         nodes, planet = explainer.shap_values([*ends], nsamples=draws, rseed=seed)
     finally:
         np.random.set_state(state)  # noqa: NPY002
+        torch.set_num_threads(threads)
     with torch.no_grad():
         value, base = model.each(own.nodes, own.planet)[0], model.each(others.nodes, others.planet).mean(0)
     found = [np.moveaxis(x[0].sum(axis=0), -1, 0) for x in (nodes, planet)]

@@ -103,7 +103,7 @@ def leading(points: np.ndarray, count: int = 2) -> np.ndarray:  # (P, count)
     """Coordinates of points (P, K) in their leading principal components, each with its largest entry positive."""
     u, s, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
     found = np.zeros((len(points), count))
-    found[:, : len(s)] = (u * s)[:, :count]
+    found[:, : min(count, len(s))] = (u * s)[:, :count]
     return found * np.where(found[np.abs(found).argmax(axis=0), np.arange(count)] < 0, -1.0, 1.0)
 
 # %% ../nbs/08a_latents.ipynb #5f773e01
@@ -124,7 +124,8 @@ def tsne_map(latent: np.ndarray, seed: int = 0) -> np.ndarray:  # float32, (P, 2
     from sklearn.manifold import TSNE
 
     points = comparable(latent)
-    start = leading(points)
+    points = leading(points, min(points.shape[1], 50))  # as is usual: more columns take long
+    start = points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
     near = min(30.0, (len(points) - 1) / 3)
     form = TSNE(perplexity=near, init=1e-4 * start / start[:, 0].std(), random_state=seed, n_jobs=1)
     return np.asarray(form.fit_transform(points), np.float32)
@@ -310,11 +311,13 @@ def look_at(
     return (join_latents(parts) if parts else None), pd.concat(quality, join="inner", ignore_index=True)
 
 
-def some_to_explain(planets: np.ndarray, training: np.ndarray, count: int, seed: int = 0) -> list[int]:
-    """At most `count` of planets (P,), drawn by the seed, test planets before training planets."""
+def some_to_explain(planets: np.ndarray, training: np.ndarray, which: int | Sequence[int], seed: int = 0) -> list[int]:
+    """Those given, or, of planets (P,), at most so many: drawn by the seed, test planets before training planets."""
+    if not isinstance(which, int):
+        return [int(planet) for planet in which]
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(planets[mask]) for mask in (~training, training)]
-    return sorted(int(planet) for planet in np.concatenate(drawn)[:count])
+    return sorted(int(planet) for planet in np.concatenate(drawn)[:which])
 
 # %% ../nbs/08a_latents.ipynb #5cc058b1
 Say = Callable[[str], None]
@@ -394,11 +397,7 @@ def look_closely(
     if weights is not None and found is not None:
         write_attention(folder, planets, edges_of(weights.network), found.attention)
         if heavy:
-            some = (
-                some_to_explain(planets, training, shap_planets, seed)
-                if isinstance(shap_planets, int)
-                else shap_planets
-            )
+            some = some_to_explain(planets, training, shap_planets, seed)
             say(f"explaining {len(some)} planets")
             clock = time.perf_counter()
             if (told := _explain(weights, found, training, some, seed, note)) is not None:

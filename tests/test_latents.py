@@ -219,4 +219,5 @@ def test_test_planets_are_explained_first() -> None:
     assert set(some_to_explain(planets, training, 3)) <= {6, 7, 8, 9}
     assert {6, 7, 8, 9} < set(some_to_explain(planets, training, 7))
     assert len(some_to_explain(planets, training, 99)) == 10
+    assert some_to_explain(planets, training, [7, 2]) == [7, 2]
     assert some_to_explain(planets, training, 5, 1) == some_to_explain(planets, training, 5, 1)
