@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHANCE', 'NEIGHBOURS', 'STAGE', 'whitened_power', 'log_bins', 'binned', 'frequencies_mhz', 'residual_power',
-           'found_lines', 'predicted_planets', 'pointing_power', 'write_residual_spectra', 'audit_out_of_fold',
-           'diagnose_run', 'explore']
+           'found_lines', 'predicted_planets', 'pointing', 'pointing_lines', 'shortest_visit', 'write_residual_spectra',
+           'audit_out_of_fold', 'diagnose_run', 'explore']
 
 # %% ../nbs/08_diagnostics.ipynb #f0636224
 import json
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.signal import periodogram
 from scipy.stats import gamma
-from .latents import look_closely
 
 from .features import read_plan
 from .figures import plot_residual_spectrum
+from .latents import look_closely
 from .lib.contracts import read_npz, run_folder, write_npz
 from .lib.picture import Picture
 from .rule_table import equilibrium_kelvin
@@ -54,11 +54,11 @@ def frequencies_mhz(steps: int, step_h: float) -> np.ndarray:  # (steps // 2,)
 
 
 def residual_power(
-    time_h: np.ndarray, residual: np.ndarray, visit: np.ndarray, bins: int
+    time_h: np.ndarray, residual: np.ndarray, visit: np.ndarray, bins: int, most: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:  # mHz, (F,); (F,)
-    """Power of residuals (T,) by frequency, mean over visits: 1 is white."""
+    """Power of residuals (T,) by frequency, mean over visits, of which no more than `most` steps: 1 is white."""
     visits = [np.flatnonzero(visit == own) for own in np.unique(visit)]
-    steps = min(map(len, visits))
+    steps = min([*map(len, visits), *([most] if most else [])])
     power = np.mean([whitened_power(np.nan_to_num(residual[own[:steps]])) for own in visits], axis=0)
     frequency = frequencies_mhz(steps, float(np.median(np.diff(time_h[visits[0]]))))
     bin_of = log_bins(frequency, bins)
@@ -92,15 +92,29 @@ def predicted_planets(run_dir: str | Path) -> list[int]:
     return [*plan["train"], *plan["test"]]
 
 
-def pointing_power(run_dir: str | Path, planet: int) -> tuple[np.ndarray, np.ndarray]:  # mHz, (F,); (2, F)
-    """Power of the star's row and column on FGS1, first visit."""
+def pointing(run_dir: str | Path, planet: int) -> tuple[np.ndarray, float]:  # pixel, (2, T); h
+    """Row and column of the star on FGS1 in the first visit, and the time between two of them."""
     white = read_npz(run_folder(run_dir, "data/features") / f"fgs1_white_{planet}.npz", "fgs1_white")
     here = white["visit"] == white["visit"][0]
-    power = np.array([whitened_power(axis) for axis in np.nan_to_num(white["centroid"][here].T)])
-    step_h = float(np.median(np.diff(white["time"][here])))
-    return frequencies_mhz(int(here.sum()), step_h), power
+    return np.nan_to_num(white["centroid"][here].T), float(np.median(np.diff(white["time"][here])))
 
 
+def pointing_lines(run_dir: str | Path, planets: Sequence[int]) -> dict[str, float]:  # mHz
+    """Lines of the pointing, common to these planets, by name."""
+    every = [pointing(run_dir, planet) for planet in planets]
+    steps, lines = min(place.shape[1] for place, _ in every), dict[str, float]()
+    for axis, name in enumerate(("row", "column")):
+        power = np.array([whitened_power(place[axis, :steps]) for place, _ in every])
+        found = found_lines(power, frequencies_mhz(steps, every[0][1]))
+        lines |= {f"pointing, {name} {mhz:.2f} mHz": mhz for mhz in found}
+    return lines
+
+
+def shortest_visit(fits: Sequence[Mapping[str, np.ndarray]], channel: int) -> int:
+    """Steps of a channel that every visit of these fits has."""
+    return min(int(np.unique(fit["visit"][fit["channel"] == channel], return_counts=True)[1].min()) for fit in fits)
+
+# %% ../nbs/08_diagnostics.ipynb #98da83f0
 def write_residual_spectra(
     run_dir: str | Path, folder: Path, bins: int, lines_mhz: Sequence[float]
 ) -> dict[str, float]:
@@ -108,18 +122,14 @@ def write_residual_spectra(
     planets, arrays = predicted_planets(run_dir), dict[str, np.ndarray]()
     fits = [read_fit(run_dir, planet) for planet in planets]
     for channel, name in enumerate(("fgs1", "airs")):
-        found = []
+        steps, found = shortest_visit(fits, channel), []
         for fit in fits:
             here = fit["channel"] == channel
             residual = (fit["white_flux"] - fit["white_model"])[here]
-            found.append(residual_power(fit["time"][here], residual, fit["visit"][here], bins))
+            found.append(residual_power(fit["time"][here], residual, fit["visit"][here], bins, steps))
         arrays[f"{name}_frequency_mhz"] = found[0][0]
         arrays[f"{name}_power"] = np.array([power for _, power in found], np.float32)
-    shaken = [pointing_power(run_dir, planet) for planet in planets]
-    lines = {f"{mhz:g} mHz": float(mhz) for mhz in lines_mhz}
-    for axis, name in enumerate(("row", "column")):
-        power = np.array([each[axis] for _, each in shaken])
-        lines |= {f"pointing, {name}": mhz for mhz in found_lines(power, shaken[0][0])}
+    lines = {f"{mhz:g} mHz": float(mhz) for mhz in lines_mhz} | pointing_lines(run_dir, planets)
     told = {"planet": np.array(planets, np.int64), "lines": np.array(json.dumps(lines))}
     write_npz(folder / "residual_spectra.npz", "residual_spectra", **arrays, **told)
     return lines

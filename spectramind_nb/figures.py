@@ -57,11 +57,8 @@ def plot_pulls(ax: Axes, edges: np.ndarray, before: np.ndarray, after: np.ndarra
         ax.plot(grid, norm.pdf(grid), "k", lw=0.8)
         ax.set(xlabel="(truth - mu) / sigma", ylabel="density")
     else:
-        band = [
-            np.full(len(width), binom.ppf(level, total, 1 / len(width)) * len(width) / total)
-            for level in (0.025, 0.975)
-        ]
-        ax.stairs(band[1], edges, baseline=band[0], fill=True, color="0.9")
+        low, high = (binom.ppf(level, total, width) / total / width for level in (0.025, 0.975))
+        ax.stairs(high, edges, baseline=low, fill=True, color="0.9")
         ax.set(xlabel="probability integral transform", ylabel="density", ylim=(0, None))
     ax.legend(fontsize=8)
     return ax

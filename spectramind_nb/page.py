@@ -40,7 +40,17 @@ from spectramind_nb.answers import (
 )
 from .lib.calls import short
 from .lib.contracts import ContractError, atomic_path
-from .panels import bands, calibration, embedding, log, overlays, overview, planet_of, residuals, run_scores
+from spectramind_nb.panels import (
+    bands,
+    calibration,
+    embedding,
+    log,
+    overlays,
+    overview,
+    planet_of,
+    residuals,
+    run_scores,
+)
 from .run_reading import Run, panel, planet_rows
 
 # %% ../nbs/08f_page.ipynb #472e365f
