@@ -271,6 +271,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'spectramind_nb/diagnostics.py'),
                                             'spectramind_nb.diagnostics.shortest_visit': ( 'diagnostics.html#shortest_visit',
                                                                                            'spectramind_nb/diagnostics.py'),
+                                            'spectramind_nb.diagnostics.to_explain': ( 'diagnostics.html#to_explain',
+                                                                                       'spectramind_nb/diagnostics.py'),
                                             'spectramind_nb.diagnostics.whitened_power': ( 'diagnostics.html#whitened_power',
                                                                                            'spectramind_nb/diagnostics.py'),
                                             'spectramind_nb.diagnostics.write_residual_spectra': ( 'diagnostics.html#write_residual_spectra',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHANCE', 'NEIGHBOURS', 'STAGE', 'whitened_power', 'log_bins', 'binned', 'frequencies_mhz', 'residual_power',
            'found_lines', 'predicted_planets', 'pointing', 'pointing_lines', 'shortest_visit', 'write_residual_spectra',
-           'audit_out_of_fold', 'diagnose_run', 'explore']
+           'audit_out_of_fold', 'to_explain', 'diagnose_run', 'explore']
 
 # %% ../nbs/08_diagnostics.ipynb #f0636224
 import json
@@ -19,8 +19,9 @@ from scipy.stats import gamma
 
 from .features import read_plan
 from .figures import plot_residual_spectrum
-from .latents import look_closely
+from .latents import look_closely, some_to_explain
 from .lib.contracts import read_npz, run_folder, write_npz
+from .lib.metric import BIN_WEIGHTS, bin_scores, reference_of
 from .lib.picture import Picture
 from .rule_table import equilibrium_kelvin
 from .symbolic import audit_into
@@ -145,6 +146,19 @@ def audit_out_of_fold(run_dir: str | Path, folder: Path) -> dict[str, int]:
     told = audit_into(folder, found.planet, found.mu[name], found.sigma[name], kelvin)
     return {rule: int(each["violated"]) for rule, each in told.items()}
 
+# %% ../nbs/08_diagnostics.ipynb #256d0e9e
+def to_explain(run_dir: str | Path, count: int, seed: int) -> list[int]:
+    """At most `count` planets of a run that SHAP values are for."""
+    plan, found = read_plan(run_dir, STAGE)[0], read_out_of_fold(run_dir)
+    worst: list[int] = []
+    if found is not None:
+        name = read_learned(run_dir).chosen
+        each = bin_scores(found.truth, found.mu[name], found.sigma[name], reference_of(found.truth))
+        order = np.argsort(np.average(each, axis=1, weights=BIN_WEIGHTS))
+        worst = found.planet[order[: -(-count // 2)]].tolist()
+    rest = np.array([planet for planet in (*plan["train"], *plan["test"]) if planet not in worst], np.int64)
+    return worst + some_to_explain(rest, np.isin(rest, plan["train"]), count - len(worst), seed)
+
 # %% ../nbs/08_diagnostics.ipynb #3cc9b02b
 def diagnose_run(
     run_dir: str | Path, skip_heavy_diag: bool, shap: Mapping[str, Any], fft: Mapping[str, Any], seed: int
@@ -154,7 +168,8 @@ def diagnose_run(
     folder.mkdir(parents=True, exist_ok=True)
     lines = write_residual_spectra(run_dir, folder, int(fft["bins"]), fft["lines_mhz"])
     broken = audit_out_of_fold(run_dir, folder)
-    looked = look_closely(run_dir, folder, not skip_heavy_diag, int(shap["planets"]), seed)
+    explained = to_explain(run_dir, int(shap["planets"]), seed)
+    looked = look_closely(run_dir, folder, not skip_heavy_diag, explained, seed)
     return {"lines (mHz)": lines, "planets breaking a rule": broken, **looked}
 
 # %% ../nbs/08_diagnostics.ipynb #b73e8646

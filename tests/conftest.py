@@ -4,14 +4,31 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: small matrices are slower on several threads
 
+import shutil
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
+from notebooks import NBS
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import simulate_dataset
 
 settings.register_profile("small", max_examples=20, deadline=None, database=None, derandomize=True)
 settings.load_profile("small")
+
+
+SLOW = ("test_chapters.py", "test_dashboard.py", "test_library_chapters.py")  # begun first, or one worker ends alone
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+
+
+@pytest.fixture(scope="session")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The book away from the checkout, so that its runs are left nowhere."""
+    return Path(shutil.copytree(NBS, tmp_path_factory.mktemp("book") / "nbs"))
 
 
 @pytest.fixture(scope="session")

@@ -29,15 +29,17 @@ def _remember(call: Call, run: Path) -> None:
 def prepare(
     run: Of = Path("runs/demo"),
     light: Annotated[bool, typer.Option("--light", help="Without UMAP, t-SNE and SHAP.")] = False,
+    shap: Annotated[int | None, typer.Option("--shap", min=1, help="Planets with SHAP values: a second each.")] = None,
 ) -> None:
     """Make, or mend, whatever the dashboard shows: stages that are done are skipped."""
-    with recorded("diagnose", what="prepare", run=run, light=light) as call:
+    with recorded("diagnose", what="prepare", run=run, light=light, shap=shap) as call:
         from spectramind_nb.lib.chain import run_chain
         from spectramind_nb.lib.progress import make_show
         from spectramind_nb.lib.stages import rerun_settings
 
         _remember(call, run)
-        cfg, last = rerun_settings(run, {"diag.skip_heavy_diag": light})
+        wanted = {"diag.skip_heavy_diag": light} | ({"diag.shap.planets": shap} if shap else {})
+        cfg, last = rerun_settings(run, wanted)
         show = make_show()
         try:
             outcomes = run_chain(cfg, run, last=max(last, "08_diagnostics"), show=show)

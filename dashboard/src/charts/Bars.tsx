@@ -13,7 +13,7 @@ export function Bars({ label, rows }: BarsProps) {
       <tbody>
         {rows.map(({ name, value, text, colour = "var(--accent)" }) => (
           <tr key={name}>
-            <th scope="row" className="w-px max-w-[10rem] whitespace-nowrap pr-3 text-left text-xs font-normal text-muted">{name}</th>
+            <th scope="row" className="w-px max-w-[9rem] pr-3 sm:max-w-none sm:whitespace-nowrap text-left text-xs font-normal text-muted">{name}</th>
             <td className="relative h-5 min-w-[4rem]">
               <span aria-hidden className="absolute inset-y-0.5 rounded-sm" style={{ left: share(Math.min(value, 0) - low), width: share(Math.abs(value)), background: colour }} />
             </td>

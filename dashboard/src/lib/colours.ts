@@ -1,7 +1,7 @@
 /** One palette for all charts; each colour is a CSS variable that has a value in both themes. */
 
 const PREDICTORS: Record<string, string> = { transit: "var(--transit)", gaussian: "var(--gaussian)", neural: "var(--neural)" };
-const MOLECULES: Record<string, string> = { H2O: "var(--h2o)", CO2: "var(--co2)", CH4: "var(--ch4)" };
+const MOLECULES: Record<string, string> = { H2O: "var(--h2o)", CO2: "var(--co2)", CH4: "var(--ch4)", CO: "var(--co)", HCN: "var(--hcn)", O3: "var(--o3)" };
 const STEPS: Record<string, string> = { before: "var(--s6)", sigma: "var(--s1)", after: "var(--s1)", interval: "var(--s3)" };
 const SETS: Record<string, string> = { "out of fold": "var(--s5)", test: "var(--s2)" };
 const CHANNELS: Record<string, string> = { FGS1: "var(--s1)", AIRS: "var(--s2)" };
@@ -17,7 +17,7 @@ export const channelColour = (name: string): string => CHANNELS[name] ?? "var(--
 
 /** A colour per name: its molecule's where it speaks of one ("H2O band"), else one of the series in the order given. */
 export function coloursOf(names: string[]): Record<string, string> {
-  const moleculeIn = (name: string) => Object.keys(MOLECULES).find((molecule) => name.includes(molecule));
+  const moleculeIn = (name: string) => Object.keys(MOLECULES).find((molecule) => name.split(/[ :]/).includes(molecule));
   const others = names.filter((name) => !moleculeIn(name));
   return Object.fromEntries(names.map((name) => [name, MOLECULES[moleculeIn(name) ?? ""] ?? SERIES[others.indexOf(name) % SERIES.length]]));
 }

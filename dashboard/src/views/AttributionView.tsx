@@ -19,7 +19,7 @@ export function AttributionView() {
   return (
     <View title="Attribution" lead="Where the network looks, and where the rules of physics push.">
       <Grid>
-        <Panel testid="panel-overlays" title="SHAP and rules against wavelength" description={`Solid: mean |SHAP| of the network's correction, by output. Dashed: mean |influence| of a rule, on the axis at the right.${planets}`} loaded={overlays} className={WIDE}>
+        <Panel testid="panel-overlays" title="SHAP and rules against wavelength" description={`Solid: mean |SHAP| of the network's correction, by output. Dashed: mean |influence| of a rule, on the axis at the right. The scale is AIRS's; FGS1 may stand above it.${planets}`} loaded={overlays} className={WIDE}>
           {(data) => <Overlaid overlays={data} />}
         </Panel>
         <Panel testid="panel-features" title="Groups of inputs" description="Mean |SHAP| in ppm of everything the network is told." loaded={overlays} className={WIDE}>
@@ -39,7 +39,7 @@ function Overlaid({ overlays: { shap, influence } }: { overlays: Overlays }) {
   const [hidden, toggle] = useHidden(outputs.slice(3));
   const [rule, setRule] = useState(rules[0] ?? NO_RULE);
   const shown = outputs.filter((name) => !hidden.has(name));
-  const top = padded([0, ...shown.flatMap((name) => shap[name])])[1];
+  const top = padded([0, ...shown.flatMap((name) => shap[name].slice(1))])[1]; // FGS1, one wide bin, would dwarf the others
   const push = influence[rule] as number[] | undefined;
   const strongest = push && (Math.max(...push) || 1);
   return (

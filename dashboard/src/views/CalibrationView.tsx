@@ -21,7 +21,7 @@ export function CalibrationView() {
   return (
     <View title="Calibration" lead="Whether error bars hold what they promise, before and after they are scaled.">
       <Grid>
-        <Panel testid="panel-temperatures" title="Temperatures" description="Factors on sigma, each with its 95% interval, judged on planets that had no say in them." loaded={calibration} className={WIDE}>
+        <Panel testid="panel-temperatures" title="Temperatures" description="Factors on sigma, each with its 90% interval, learned from planets that were predicted out of fold." loaded={calibration} className={WIDE}>
           {(data) => <Facts facts={temperatures(data)} />}
         </Panel>
         <Panel testid="panel-coverage" title="Coverage by group" description="Bars are binomial 95% bounds." loaded={calibration}>

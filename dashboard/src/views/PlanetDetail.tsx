@@ -142,10 +142,12 @@ function Frames({ frames }: { frames: Frame[] }) {
 function InfluenceStrips({ influence: { by_rule: rules } }: { influence: Influence }) {
   const [common, setCommon] = useState(false);
   const colours = coloursOf(Object.keys(rules));
+  const pushing = Object.entries(rules).filter(([, values]) => values.some((value) => value !== 0));
+  if (!pushing.length) return <p>This spectrum keeps every rule, so none of them pushes it.</p>;
   return (
     <>
       <Checkbox label="One scale for all" checked={common} onChange={setCommon} />
-      <Strips label="Influence of each rule against wavelength" strips={Object.entries(rules).map(([name, values]) => ({ name, values, colour: colours[name] }))} common={common} format={fixed2} />
+      <Strips label="Influence of each rule against wavelength" strips={pushing.map(([name, values]) => ({ name, values, colour: colours[name] }))} common={common} format={fixed2} />
     </>
   );
 }
