@@ -113,6 +113,7 @@ def in_browser(page: Path, chromium: str) -> dict[str, float]:
         painted = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         viewed = tab.evaluate("performance.getEntriesByName('first-view')[0].startTime")
         tab.goto(page.resolve().as_uri() + "#/planets")
+        tab.locator("[data-testid=panel-planets] tbody a").first.click()
         tab.wait_for_selector("[data-testid=panel-spectrum][data-state=ready]")
         for _ in range(WARM + CHANGES):
             seen = tab.evaluate("performance.getEntriesByName('planet-change').length")

@@ -35,7 +35,7 @@ class Bands(BaseModel):
     """What holds for every run: wavelengths, and which bins molecules mark."""
 
     wavelength_um: list[float]  # (283,), the first is FGS1's
-    molecules: dict[str, list[tuple[int, int]]]  # first and last bin of each stretch
+    molecules: dict[str, list[list[int]]]  # first and last bin of each stretch
 
 
 class Score(BaseModel):
@@ -220,7 +220,7 @@ class Embedding(BaseModel):
 
     of: str
     planet: list[int]
-    maps: dict[str, list[tuple[float, float]]]  # UMAP, t-SNE
+    maps: dict[str, list[list[float]]]  # UMAP, t-SNE
 
 
 class Overlays(BaseModel):
@@ -298,7 +298,7 @@ class Calibrated(BaseModel):
     alpha: float
     planets: int
     tau: dict[str, float]
-    tau_interval: dict[str, tuple[float, float]]
+    tau_interval: dict[str, list[float]]  # lowest, highest
     widening: float
     quantiles: list[Quantiles]
     coverage: list[Coverage]

@@ -9,7 +9,7 @@ __all__ = ['T', 'PREDICT', 'DIAGNOSE', 'Absent', 'read_cached', 'stamp_of', 'Run
 
 # %% ../nbs/08d_run_reading.ipynb #896e1e19
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from .answers import Missing, Panel, PlanetRow
 from .corel import normal_quantile
 from .lib.calls import short
-from .lib.contracts import UserError, read_csv, read_npz
+from .lib.contracts import ContractError, UserError, read_csv, read_npz
 from .lib.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, error_parts, reference_of
 from .lib.raw import RawFolder
 from .prediction import Prediction, calibrated, read_prediction, read_truth
@@ -91,10 +91,13 @@ class Run:
         path = self.path(stage, name)
         return read_cached(read_npz, stamp_of(path), path, schema)
 
-    def csv(self, stage: str, name: str) -> pd.DataFrame:
-        """An artifact in CSV. Raises `Absent` or `ContractError`."""
+    def csv(self, stage: str, name: str, columns: Iterable[str]) -> pd.DataFrame:
+        """An artifact in CSV, which has these columns. Raises `Absent` or `ContractError`."""
         path = self.path(stage, name)
-        return read_cached(read_csv, stamp_of(path), path)
+        table = read_cached(read_csv, stamp_of(path), path)
+        if lost := [column for column in columns if column not in table]:
+            raise ContractError(path, lost[0], "column is missing", self.prepare)
+        return table
 
     @property
     def config(self) -> Any:

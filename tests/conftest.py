@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
 from notebooks import NBS
+
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import simulate_dataset
 

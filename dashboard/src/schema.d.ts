@@ -217,10 +217,7 @@ export interface components {
             wavelength_um: number[];
             /** Molecules */
             molecules: {
-                [key: string]: [
-                    number,
-                    number
-                ][];
+                [key: string]: number[][];
             };
         };
         /**
@@ -238,10 +235,7 @@ export interface components {
             };
             /** Tau Interval */
             tau_interval: {
-                [key: string]: [
-                    number,
-                    number
-                ];
+                [key: string]: number[];
             };
             /** Widening */
             widening: number;
@@ -293,10 +287,7 @@ export interface components {
             planet: number[];
             /** Maps */
             maps: {
-                [key: string]: [
-                    number,
-                    number
-                ][];
+                [key: string]: number[][];
             };
         };
         /**

@@ -130,6 +130,6 @@ function nearestTo(embedding: Embedding, map: string, marked: number | undefined
   const points = embedding.maps[map] ?? [];
   const here = marked === undefined ? undefined : points[embedding.planet.indexOf(marked)];
   if (!here) return [];
-  const distance = ([x, y]: [number, number]) => Math.hypot(x - here[0], y - here[1]);
+  const distance = ([x, y]: number[]) => Math.hypot(x - here[0], y - here[1]);
   return embedding.planet.map((id, at) => ({ id, far: distance(points[at]) })).filter(({ id }) => id !== marked).sort((a, b) => a.far - b.far).slice(0, 8).map(({ id }) => id);
 }
