@@ -96,7 +96,7 @@ class Run:
         path = self.path(stage, name)
         table = read_cached(read_csv, stamp_of(path), path)
         if lost := [column for column in columns if column not in table]:
-            raise ContractError(path, lost[0], "column is missing", self.prepare)
+            raise ContractError(path, lost[0], "column is missing", "run the stage that writes it again")
         return table
 
     @property
