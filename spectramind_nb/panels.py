@@ -11,6 +11,7 @@ __all__ = ['CLOSE', 'PLANETS', 'STAR_UNITS', 'MOST_STEPS', 'MOST_EDGES', 'PPM', 
 # %% ../nbs/08e_panels.ipynb #cbfec41a
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,13 +154,16 @@ PPM = 1e6
 
 
 def ppm(values: np.ndarray) -> list[Any]:
-    """(Rp/Rs)^2 as plain numbers in ppm."""
-    return numbers(PPM * values, 6)
+    """(Rp/Rs)^2 as plain numbers in ppm, to a tenth; None where not finite."""
+    return [None if not np.isfinite(value) else round(value, 1) for value in (PPM * values).tolist()]
 
 
-def spectrum(run: Run, found: Known, row: int) -> Spectrum:
-    """A planet's spectrum; its fit too, where there is one."""
-    fit = panel(run, lambda: transit_fit(run, int(found.planet[row]))).data
+def spectrum(run: Run, found: Known, row: int, short_form: bool = False) -> Spectrum:
+    """A planet's spectrum, with its fit where there is one; in short, what is submitted and the truth alone."""
+    if short_form:
+        name = found.chosen
+        found = replace(found, mu={name: found.mu[name]}, sigma={name: found.sigma[name]})
+    fit = None if short_form else panel(run, lambda: transit_fit(run, int(found.planet[row]))).data
     depth, error = np.full((2, len(BIN_WEIGHTS)), np.nan)
     if fit is not None:
         depth, error = fit["depth"], np.sqrt(fit["noise_variance"] + (fit["nuisance"] ** 2).sum(axis=1))
@@ -329,7 +333,7 @@ def star(run: Run, planet: int) -> dict[str, float]:
 
 
 def planet_of(run: Run, planet: int, row: PlanetRow, left_out: Missing | None = None) -> Planet:
-    """All that is known of a planet; with `left_out`, that in place of all but its spectrum."""
+    """All that is known of a planet; with `left_out`, that in place of all but its spectrum in short."""
     found = known(run)
     test = bool(found.test[found.row_of(planet)])
     builds: dict[str, Callable[[], Any]] = {
@@ -346,7 +350,7 @@ def planet_of(run: Run, planet: int, row: PlanetRow, left_out: Missing | None = 
     return Planet(
         row=row,
         star=star(run, planet),
-        spectrum=panel(run, lambda: spectrum(run, found, found.row_of(planet))),
+        spectrum=panel(run, lambda: spectrum(run, found, found.row_of(planet), left_out is not None)),
         **panels,
     )
 
