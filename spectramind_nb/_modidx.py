@@ -283,6 +283,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'spectramind_nb/error_bars.py'),
                                            'spectramind_nb.error_bars.SigmaFactors': ( 'error_bars.html#sigmafactors',
                                                                                        'spectramind_nb/error_bars.py'),
+                                           'spectramind_nb.error_bars.counted': ('error_bars.html#counted', 'spectramind_nb/error_bars.py'),
                                            'spectramind_nb.error_bars.fit_factors': ( 'error_bars.html#fit_factors',
                                                                                       'spectramind_nb/error_bars.py'),
                                            'spectramind_nb.error_bars.learn_factors': ( 'error_bars.html#learn_factors',

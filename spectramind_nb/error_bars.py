@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MOST_STD', 'SLOPE_PENALTIES', 'Rows', 'Fits', 'Predicted', 'Measure', 'SigmaFactors', 'parts_of',
-           'standardised', 'log_factors', 'variance_of', 'sigma_of', 'planet_scores', 'fit_factors', 'measures_of',
-           'learn_factors', 'take']
+           'standardised', 'counted', 'log_factors', 'variance_of', 'sigma_of', 'planet_scores', 'fit_factors',
+           'measures_of', 'learn_factors', 'take']
 
 # %% ../nbs/06d_error_bars.ipynb #74b143e1
 from collections.abc import Mapping
@@ -90,12 +90,20 @@ def standardised(quality: pd.DataFrame, measures: Mapping[str, Measure]) -> np.n
     scaled = (values - [m.mean for m in measures.values()]) / [m.std for m in measures.values()]
     return np.clip(np.nan_to_num(scaled, nan=0.0), -MOST_STD, MOST_STD)
 
+# %% ../nbs/06d_error_bars.ipynb #5be4274c
+def counted(logs: np.ndarray, unknown: np.ndarray) -> np.ndarray:  # (P, 3)
+    """Shares of the logarithms of factors (P, 3) that count, by probabilities (P,) that no training spectrum is of the
+    planets' kinds.
+    """
+    return np.where(logs < 0, 1 - np.clip(unknown, 0, 1)[:, None], 1.0)
+
 
 def log_factors(predicted: Predicted, factors: SigmaFactors) -> np.ndarray:  # (P, 3)
-    """Logarithms of each planet's factors."""
+    """Logarithms of each planet's factors, as far as they count."""
     slopes = np.array([[getattr(measure, part) for part in PARTS] for measure in factors.quality.values()])
     average = np.log([getattr(factors, part) for part in PARTS])
-    return average + standardised(predicted.quality, factors.quality) @ slopes.reshape(-1, len(PARTS))
+    logs = average + standardised(predicted.quality, factors.quality) @ slopes.reshape(-1, len(PARTS))
+    return counted(logs, predicted.unknown) * logs
 
 
 def variance_of(predicted: Predicted, logs: np.ndarray) -> np.ndarray:  # (P, 283)
@@ -140,8 +148,9 @@ def fit_factors(
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         coefficients = flat.reshape(-1, len(PARTS))
-        scores, slopes = planet_scores(truth, predicted, q @ coefficients, reference)
-        gradient = 2 * penalty * coefficients - q.T @ slopes / len(truth)
+        share = counted(logs := q @ coefficients, predicted.unknown)
+        scores, slopes = planet_scores(truth, predicted, share * logs, reference)
+        gradient = 2 * penalty * coefficients - q.T @ (share * slopes) / len(truth)
         return float((penalty * coefficients**2).sum() - scores.mean()), gradient.ravel()
 
     bounds = [(-3.0, 3.0)] * len(PARTS) + [(-1.0, 1.0)] * (len(PARTS) * len(measures))

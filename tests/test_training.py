@@ -17,6 +17,7 @@ from spectramind_nb.error_bars import (
     parts_of,
     planet_scores,
     sigma_of,
+    take,
     variance_of,
 )
 from spectramind_nb.lib.contracts import ContractError, run_folder
@@ -271,6 +272,21 @@ def test_few_planets_hold_the_factors_near_one() -> None:
     truth, predicted = miscalibrated(12, PLANTED)
     free, bound = (learn_factors(truth, predicted, DEFAULT_REFERENCE, strength) for strength in (0.0, 100.0))
     assert np.abs(log_factors(predicted, bound)).max() < 0.1 < np.abs(log_factors(predicted, free)).max()
+
+
+def test_factors_narrow_only_error_bars_of_planets_that_are_known() -> None:
+    planted = SigmaFactors(fgs1=0.6, airs_mean=1.0, airs_shape=2.2)
+    truth, predicted = miscalibrated(600, planted)
+    unknown = np.linspace(0, 1, 600)
+    logs = log_factors(replace(predicted, unknown=unknown), planted)
+    assert np.allclose(logs[:, 0], (1 - unknown) * np.log(0.6)) and np.allclose(logs[:, 2], np.log(2.2))
+    strange = np.arange(600) % 2 == 1
+    narrow, narrower = (sigma_of(replace(predicted, unknown=1.0 * strange), SigmaFactors(f, f, f)) for f in (0.9, 0.8))
+    assert np.array_equal(narrow[strange], narrower[strange]) and (narrow[~strange] > narrower[~strange]).all()
+    found = learn_factors(truth, replace(predicted, unknown=1.0 * strange), reference_of(truth), 0.02)
+    of_known = learn_factors(truth[~strange], take(predicted, ~strange), reference_of(truth), 0.02)
+    assert found.fgs1 == pytest.approx(of_known.fgs1, rel=0.02) and found.fgs1 < 0.7
+    assert found.airs_shape == pytest.approx(planted.airs_shape, rel=0.05)
 
 
 def test_derivatives_of_the_score_are_its_differences() -> None:
