@@ -37,7 +37,7 @@ class Bands(BaseModel):
     wavelength_um: list[float]  # (283,), the first is FGS1's
     molecules: dict[str, list[list[int]]]  # first and last bin of each stretch
 
-
+# %% ../nbs/08c_answers.ipynb #0e8175fe
 class Score(BaseModel):
     """One predictor on one set of planets; errors are RMS or median over planets, z is that of error / sigma."""
 
@@ -87,7 +87,7 @@ class Overview(BaseModel):
     budget_hours: float = 9.0
     rules_violated: Panel[dict[str, int]]  # planets of the submission, by rule
 
-
+# %% ../nbs/08c_answers.ipynb #1ddc6b56
 class PlanetRow(BaseModel):
     """A planet in one line; errors are of the predictor that is submitted."""
 
@@ -134,7 +134,7 @@ class LightCurve(BaseModel):
     drift: list[float]  # the model without its transit
     residual_ppm: list[float]
 
-
+# %% ../nbs/08c_answers.ipynb #8aa3c95f
 class Pointing(BaseModel):
     """Where the star stood on FGS1."""
 
@@ -156,7 +156,7 @@ class Frame(BaseModel):
     time_h: float
     extraction: list[int]  # first and last row of the spectrum; empty where there is none
 
-
+# %% ../nbs/08c_answers.ipynb #c0e0f683
 class Violation(BaseModel):
     """What the auditor says of one rule."""
 
@@ -198,7 +198,7 @@ class Periodogram(BaseModel):
     frequency_mhz: list[float]
     power: list[float]
 
-
+# %% ../nbs/08c_answers.ipynb #2ba60ff9
 class Planet(BaseModel):
     """All that is known of a planet."""
 
@@ -238,7 +238,7 @@ class JitterLine(BaseModel):
     name: str
     frequency_mhz: float
 
-
+# %% ../nbs/08c_answers.ipynb #1d34fbf0
 class ResidualSpectrum(BaseModel):
     """Power of the residuals of all planets, 1 is white."""
 
@@ -282,7 +282,7 @@ class Coverage(BaseModel):
     interval_low: float
     interval_high: float
 
-
+# %% ../nbs/08c_answers.ipynb #db9bc100
 class Histogram(BaseModel):
     """Counts of pulls z, or of their probability integral transform."""
 
@@ -314,7 +314,7 @@ class RunScore(BaseModel):
     score: dict[str, float]  # "neural, test", ...
     seed: int | None = None
 
-
+# %% ../nbs/08c_answers.ipynb #03043f46
 class Event(BaseModel):
     """A line of the commands' log."""
 

@@ -74,7 +74,7 @@ def open_run(run_dir: str | Path) -> Run:
         raise ContractError(run_dir, "folder", "is no run: it holds no stage and no config.yaml", fix)
     return Run(folder)
 
-
+# %% ../nbs/08f_page.ipynb #c42be3fa
 def worst_and_random(rows: Sequence[PlanetRow], most: int, seed: int = 0) -> set[int]:
     """Planets to be shown in detail: half of them the worst by score, or the strangest where no score is known, and as
     many drawn by chance from the rest.
@@ -131,7 +131,7 @@ def packed(path: str, answer: BaseModel) -> str:
 def quiet(label: str, done: int, total: int) -> None:
     """Tell nothing."""
 
-
+# %% ../nbs/08f_page.ipynb #a6c32341
 def write_page(
     run_dir: str | Path, html: str | Path, detailed: int = 60, tell: Callable[[str, int, int], object] = quiet
 ) -> Path:
@@ -151,7 +151,7 @@ def make_app(run_dir: str | Path, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     """The dashboard of a run as a web application that answers to these names. Raises `ContractError`."""
     return app_of(open_run(run_dir), template(), hosts)
 
-
+# %% ../nbs/08f_page.ipynb #3f9f1ec7
 def app_of(run: Run, page: str, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     """The same of an opened run, and the page that it serves."""
     app = FastAPI(title=f"SpectraMind V50: {run.folder.name}", version=__version__, docs_url=None, redoc_url=None)
@@ -182,7 +182,7 @@ def app_of(run: Run, page: str, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         add_answer(app, run, name, kind, summary)
     return app
 
-
+# %% ../nbs/08f_page.ipynb #8c0b2510
 class Problem(BaseModel):
     """Why there is no answer."""
 
@@ -191,7 +191,7 @@ class Problem(BaseModel):
 
 PlanetId = Annotated[int, PathParameter(ge=0, lt=2**53, description="planet_id of the challenge")]
 
-# %% ../nbs/08f_page.ipynb #3f9f1ec7
+# %% ../nbs/08f_page.ipynb #8d3b6c4b
 ANSWERS: dict[str, tuple[Any, str]] = {
     "overview": (Panel[Overview], "The run at a glance"),
     "planets": (Panel[list[PlanetRow]], "Every planet in one line"),
@@ -218,7 +218,7 @@ def add_answer(app: FastAPI, run: Run, name: str, kind: Any, summary: str) -> No
     get.__name__ = f"get_{name}"
     app.get(f"/api/{name}", response_model=kind, summary=summary)(get)
 
-
+# %% ../nbs/08f_page.ipynb #77a5fa96
 def docs_page(schema: dict[str, Any]) -> str:
     """The questions that a server answers, as a plain page that needs nothing from elsewhere."""
     rows = [

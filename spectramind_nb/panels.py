@@ -50,6 +50,8 @@ from spectramind_nb.answers import (
     StageTime,
     Violation,
 )
+
+# %% ../nbs/08e_panels.ipynb #d69152ff
 from .graph import MARKED, molecule_strengths
 from .lib.calls import short
 from .lib.config import cfg_hash
@@ -99,7 +101,7 @@ def scores(run: Run) -> list[Score]:
     every = {name: summary(found.truth, mu, found.sigma[name], reference) for name, mu in found.mu.items()}
     return [Score(predictor=name, planets="out of fold", **row) for name, row in every.items()]  # type: ignore[arg-type]
 
-
+# %% ../nbs/08e_panels.ipynb #1ff0b44a
 def stage_times(run: Run) -> list[StageTime]:
     """Durations of the finished stages. Raises `Absent`."""
     manifests = find_manifests(run.folder)
@@ -177,12 +179,12 @@ def spectrum(run: Run, found: Known, row: int, short_form: bool = False) -> Spec
         truth_ppm=ppm(truth) if np.isfinite(truth).all() else None,
     )
 
-
+# %% ../nbs/08e_panels.ipynb #f89e6f87
 def transit_fit(run: Run, planet: int) -> dict[str, np.ndarray]:
     """A planet's fit. Raises `Absent` or `ContractError`."""
     return run.npz("02_transit", f"fits/transit_{planet}.npz", "transit")
 
-# %% ../nbs/08e_panels.ipynb #f89e6f87
+# %% ../nbs/08e_panels.ipynb #04612d02
 def in_groups(values: np.ndarray, size: int) -> np.ndarray:
     """Means of `size` neighbours along the first axis; what is left over at the end is dropped."""
     count = len(values) // size
@@ -205,7 +207,7 @@ def light_curves(run: Run, planet: int) -> list[LightCurve]:
             curves.append(LightCurve(channel=name, visit=int(visit), **shown))  # type: ignore[arg-type]
     return curves
 
-
+# %% ../nbs/08e_panels.ipynb #655e5db8
 def pointing(run: Run, planet: int) -> list[Pointing]:
     """Centroid and jitter on FGS1, visit by visit."""
     white = run.npz("01_features", f"features/fgs1_white_{planet}.npz", "fgs1_white")
@@ -219,7 +221,7 @@ def pointing(run: Run, planet: int) -> list[Pointing]:
         found.append(Pointing(visit=int(visit), time_h=numbers(time, 5), **shown))
     return found
 
-# %% ../nbs/08e_panels.ipynb #04612d02
+# %% ../nbs/08e_panels.ipynb #a21a1ede
 def frames(run: Run, planet: int, test: bool) -> list[Frame]:
     """The first exposure of each channel, from the raw files."""
     raw, found = run.raw, []
@@ -245,7 +247,7 @@ def frames(run: Run, planet: int, test: bool) -> list[Frame]:
 def _first_pair(path: Path, channel: str) -> np.ndarray:  # (2, rows, columns)
     return read_signal(path, CHANNELS[channel], most=1)[0]
 
-
+# %% ../nbs/08e_panels.ipynb #e1b4b339
 def violations(run: Run, planet: int) -> list[Violation]:
     """What the auditor says of each rule. Raises `Absent`."""
     records = audits(run)
@@ -259,7 +261,7 @@ def violations(run: Run, planet: int) -> list[Violation]:
         found.append(Violation(rule=rule, status=each["status"], bins=bins, **keep))
     return found
 
-# %% ../nbs/08e_panels.ipynb #655e5db8
+# %% ../nbs/08e_panels.ipynb #2bb653d8
 def influence(run: Run, planet: int) -> Influence:
     """Where the rules push a planet's spectrum. Raises `Absent`."""
     for stage in (PREDICT, DIAGNOSE):
@@ -279,7 +281,7 @@ def row_in(arrays: Mapping[str, np.ndarray], planet: int, what: str, run: Run) -
         raise Absent(f"this planet is not among those with {what}", run.prepare)
     return int(found[0])
 
-
+# %% ../nbs/08e_panels.ipynb #015277c5
 def periodograms(run: Run, planet: int) -> list[Periodogram]:
     """Power of a planet's residuals. Raises `Absent`."""
     arrays = run.npz(DIAGNOSE, "residual_spectra.npz", "residual_spectra")
@@ -381,7 +383,7 @@ def overlays(run: Run) -> Overlays:
         features=dict(zip(json.loads(str(arrays["groups"])), numbers(features, 4), strict=True)),
     )
 
-
+# %% ../nbs/08e_panels.ipynb #54a6a408
 def residuals(run: Run) -> Residuals:
     """Power of what the fits leave, over planets. Raises `Absent`."""
     arrays = run.npz(DIAGNOSE, "residual_spectra.npz", "residual_spectra")
@@ -393,10 +395,10 @@ def residuals(run: Run) -> Residuals:
     lines = [JitterLine(name=name, frequency_mhz=mhz) for name, mhz in json.loads(str(arrays["lines"])).items()]
     return Residuals(channels=channels, lines=lines, planets=len(arrays["planet"]))
 
-# %% ../nbs/08e_panels.ipynb #54a6a408
+# %% ../nbs/08e_panels.ipynb #937ffa4a
 QUANTILES, COUNTS = ("q", "q_by_itself", "factor"), ("quantity", "from", "to", "before", "after")
 
-
+# %% ../nbs/08e_panels.ipynb #619fd97a
 def calibration(run: Run) -> Calibrated:
     """How true the error bars are. Raises `Absent`."""
     stage = "07_uncertainty"
@@ -428,7 +430,7 @@ def calibration(run: Run) -> Calibrated:
         histograms=histograms,
     )
 
-# %% ../nbs/08e_panels.ipynb #937ffa4a
+# %% ../nbs/08e_panels.ipynb #be03fd4b
 def run_scores(run: Run) -> list[RunScore]:
     """Scores of all runs beside this one, oldest first. Raises `Absent`."""
     found = []
@@ -454,7 +456,7 @@ def _run_score(run: Run) -> RunScore:
         seed=manifest["seed"],
     )
 
-
+# %% ../nbs/08e_panels.ipynb #481d17d0
 def log(run: Run) -> list[Event]:
     """The commands that were called on the runs of this folder, latest first. Raises `Absent`."""
     path = run.folder.parent / "events.jsonl"
