@@ -43,10 +43,8 @@ def log_bins(frequency: np.ndarray, bins: int) -> np.ndarray:
 
 
 def binned(values: np.ndarray, bin_of: np.ndarray) -> np.ndarray:
-    """Means of values (..., F) by bin."""
-    count = np.bincount(bin_of)
-    out = [np.bincount(bin_of, row) / count for row in values.reshape(-1, len(bin_of))]
-    return np.reshape(out, (*values.shape[:-1], len(count)))
+    """Means of values (F,) by bin."""
+    return np.bincount(bin_of, values) / np.bincount(bin_of)
 
 
 def frequencies_mhz(steps: int, step_h: float) -> np.ndarray:  # (steps // 2,)

@@ -370,8 +370,8 @@ def embedding(run: Run) -> Embedding:
 def overlays(run: Run) -> Overlays:
     """SHAP and the rules' influence, mean over planets. Raises `Absent`."""
     arrays = run.npz(DIAGNOSE, "attributions.npz", "attributions")
-    pushes = [run.npz(DIAGNOSE, "influence.npz", "influence")]
-    names, every = json.loads(str(pushes[0]["rules"])), np.abs(pushes[0]["influence"]).mean(axis=1)
+    pushes = run.npz(DIAGNOSE, "influence.npz", "influence")
+    names, every = json.loads(str(pushes["rules"])), np.abs(pushes["influence"]).mean(axis=1)
     most = every.max() or 1.0
     outputs = json.loads(str(arrays["outputs"]))
     mean = np.abs(arrays["shap"]).mean(axis=1)

@@ -223,7 +223,7 @@ def known(run: Run) -> Known:
     return read_cached(_known, stamp_of(*files), run)
 
 # %% ../nbs/08d_run_reading.ipynb #69f71ed4
-def planet_figures(found: Known, alpha: float = 0.1) -> pd.DataFrame:
+def planet_figures(found: Known) -> pd.DataFrame:
     """Columns of `PlanetRow` that follow from predictions, a row a planet; nan where no truth is known."""
     mu, sigma, truth = found.mu[found.chosen], found.sigma[found.chosen], found.truth
     mean, z = mu[:, 1:].mean(axis=1), (truth - mu) / sigma
@@ -270,7 +270,7 @@ def _teff(run: Run, found: Known, split: str) -> pd.DataFrame:
 
 def _distances(run: Run) -> pd.DataFrame:
     arrays = run.npz(DIAGNOSE, "latents.npz", "latents")
-    names = [name for name in ("latent_distance", "residual_distance") if name in arrays]
+    names = ("latent_distance", "residual_distance")
     return pd.DataFrame({name: arrays[name] for name in names}, index=arrays["planet"])
 
 
