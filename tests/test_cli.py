@@ -25,7 +25,7 @@ from spectramind_nb.lib.provenance import event_faults, read_events
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with one notebook and a raw folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SPECTRAMIND_DEBUG", raising=False)
+    monkeypatch.setenv("SPECTRAMIND_DEBUG", "")  # --debug sets it: put back afterwards
     write_stage(tmp_path / "nbs", "01_features")
     write_raw(tmp_path / "mine")
     monkeypatch.setattr(stages, "notebooks_folder", lambda: tmp_path / "nbs")

@@ -22,7 +22,11 @@ import typer
 
 from .. import __version__
 from .calls import Call, hear_interrupts, recorded, short, shown
+from .cli_checks import checks
+from .cli_config import config
 from .cli_diagnose import diagnose
+from .cli_experiments import experiments
+from .cli_kaggle import kaggle
 from .report import summary_lines
 
 # %% ../../nbs/lib/cli.ipynb #15cc9f27
@@ -331,7 +335,10 @@ def calibrate_corel(
 # %% ../../nbs/lib/cli.ipynb #85130acc
 submit = typer.Typer(no_args_is_help=True, help="What is handed in.")
 app.add_typer(submit, name="submit")
-app.add_typer(diagnose, name="diagnose")
+for name, group in (("diagnose", diagnose), ("config", config), ("kaggle", kaggle)):
+    app.add_typer(group, name=name)
+for group in (checks, experiments):
+    app.registered_commands.extend(group.registered_commands)
 
 
 @submit.command("bundle", epilog="Example: spectramind submit bundle --submission submission.csv --out-zip bundle.zip")

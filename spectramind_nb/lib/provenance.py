@@ -169,6 +169,7 @@ COMMANDS: tuple[str, ...] = (
     "ablate",
 )
 COMMANDS += ("run", "calibrate", "simulate", "bank", "fit", "inject", "score", "validate", "audit")
+COMMANDS += ("config", "bench", "reproduce", "acceptance", "expect", "kaggle")
 
 EVENT_FIELDS: dict[str, Any] = {
     "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
