@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['PHASES', 'LEAST', 'Tell', 'Material', 'material_of', 'some_planets', 'own_planets', 'drawn_pairs', 'fresh_weights',
-           'adapt']
+           'redesigned', 'identity', 'adapt']
 
 # %% ../nbs/06e_adaptation.ipynb #92ad6019
 import copy
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,6 +107,28 @@ def fresh_weights(material: Material, prior: SpectralPrior, options: NetworkOpti
     return Weights(network_of(options, scaling), scaling, prior)
 
 
+def redesigned(weights: Weights, changes: Mapping[str, Any], seed: int = 0) -> Weights:
+    """Weights in a network that differs in some of its `NetworkOptions`: every tensor that fits is taken over, the
+    others begin anew; where the decoders hear something else than before, they begin silent.
+    """
+    torch.manual_seed(seed)
+    network = network_of(replace(weights.network.options, **changes), weights.scaling)
+    own, before = network.state_dict(), weights.network.state_dict()
+    fits = {name for name, value in own.items() if name in before and before[name].shape == value.shape}
+    if not all(name in fits for name in own if name.startswith("fusion.mix")):
+        fits = {name for name in fits if not name.startswith(("mu.", "sigma.", "flow.", "quantile."))}
+    network.load_state_dict({name: before[name] if name in fits else value for name, value in own.items()})
+    return replace(weights, network=network.eval())
+
+
+def identity(material: Material, weights: Weights, phase: str) -> str:
+    """A name for what is learned, from what, in which phase."""
+    told = hashlib.sha256(phase.encode())
+    for array in (material.truth, material.start.depth, *weights.network.state_dict().values()):
+        told.update(np.ascontiguousarray(array).tobytes())
+    return f"{phase}-{told.hexdigest()[:12]}"
+
+
 def adapt(
     material: Material,
     weights: Weights,
@@ -114,9 +138,10 @@ def adapt(
     tell: Tell | None = None,
     device: str = "cpu",
     rules: RuleLoss | None = None,
+    checkpoints: Path | None = None,
 ) -> Weights:
-    """Weights that have learned from these planets, phase by phase; `rules` count where it is supervised. Raises
-    `UserError` for too few planets, or an unknown phase.
+    """Weights that have learned from these planets, phase by phase; `rules` count where it is supervised. What was cut
+    goes on from its file in the folder `checkpoints`. Raises `UserError` for too few planets, or an unknown phase.
     """
     count = len(material.truth)
     if count < LEAST:
@@ -132,10 +157,12 @@ def adapt(
     first, untaught = mean_loss(supervised, judge, place), copy.deepcopy(network.state_dict())
 
     def learn(name: str, source: Callable[[int], Learning], size: int, how: TrainOptions) -> None:
+        torch.manual_seed(options.seed)  # an objective may have layers of its own
         objective = OBJECTIVES[name](network) if name in OBJECTIVES else supervised
         before, state = mean_loss(objective, judge, place), copy.deepcopy(network.state_dict())
         said = None if tell is None else lambda progress, seconds: tell(name, progress, seconds)
-        found = train_network(network, source, size, judge, how, tell=said, device=device, objective=objective)
+        kept = None if checkpoints is None else checkpoints / f"{identity(material, weights, name)}.pt"
+        found = train_network(network, source, size, judge, how, kept, said, device, objective)
         if not min(found.held_out) < before:
             network.load_state_dict(state)
 

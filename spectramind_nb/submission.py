@@ -51,9 +51,11 @@ def fill_failed(prediction: Prediction, planets: Sequence[int], reference: Refer
     return Prediction(np.array(planets, np.int64), prediction.chosen, mu, sigma, unknown, failed)
 
 # %% ../nbs/09_submission.ipynb #0d4989fe
-def predict_fits(fits: Fits, learned_in: str | Path) -> Prediction:
-    """Predict planets from their fits with what the run `learned_in` has learned, before calibration."""
-    learned, each = read_learned(learned_in), predict_each(learned_in, fits)
+def predict_fits(fits: Fits, learned_in: str | Path, batch: int = 64) -> Prediction:
+    """Predict planets from their fits with what the run `learned_in` has learned, before calibration; the network takes
+    `batch` planets at once.
+    """
+    learned, each = read_learned(learned_in), predict_each(learned_in, fits, batch)
     plain = parts_of(fits, fits.depth, fits.covariance)
     every = {"transit": plain, **each}
     sigma = {name: sigma_of(one, learned.factors.get(name, SigmaFactors())) for name, one in every.items()}
@@ -113,7 +115,7 @@ def bundle(submission: str | Path, out_zip: str | Path) -> Path:
 STAGE = "09_submission"
 
 
-def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str) -> dict[str, Any]:
+def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_predict: int = 64) -> dict[str, Any]:
     """The stage: predict the run's test planets, write and check the submission; the report that it also writes."""
     raw, start = RawFolder(Path(raw_dir)), time.perf_counter()
     planets = read_plan(run_dir)[0]["test"]
@@ -127,7 +129,7 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str) -> dict[
     good = read_plan(run_dir, STAGE)[0]["test"]
     fits = read_fits(run_dir, good)
     path = run_folder(run_dir, "outputs") / "submission.csv"
-    filled = fill_failed(predict_fits(fits, run_dir), planets, population(run_dir))
+    filled = fill_failed(predict_fits(fits, run_dir, batch_predict), planets, population(run_dir))
     prediction = write_prediction(path, filled, run_dir, spelling)
     check_planets(path, read_submission(path), planets)
     kelvin = pd.Series(equilibrium_kelvin(fits.stars), fits.planet, float).reindex(planets).to_numpy()

@@ -330,7 +330,7 @@ def _run(
             )
     prepare_raw(cfg, run_dir, show)
     with atomic_path(run_dir / "config.yaml") as temporary:
-        temporary.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
     outcomes = []
     for index in range(first, stop):
         stage = stages[index]
