@@ -124,10 +124,10 @@ def start_of(prior: SpectralPrior, fits: Fits) -> Start:
     return Start(fits.depth, variance, common, combined, np.asarray(scale, float), place)
 
 
-def predict_neural(weights: Weights, fits: Fits) -> Predicted:
-    """Correct the closed form's answers to these fits with a network."""
+def predict_neural(weights: Weights, fits: Fits, batch: int = 64) -> Predicted:
+    """Correct the closed form's answers to these fits with a network, `batch` planets at once."""
     start = start_of(weights.prior, fits)
-    found = improved(start.combined, answer(weights.network, inputs_of(start, weights.scaling)))
+    found = improved(start.combined, answer(weights.network, inputs_of(start, weights.scaling), batch))
     parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
     return Predicted(fits.planet, found.mean, *parts, found.unknown, fits.quality)
 
@@ -310,12 +310,12 @@ def factors_of(record: Mapping[str, Any]) -> SigmaFactors:
     return SigmaFactors(**{**record, "quality": quality})
 
 # %% ../nbs/06_training.ipynb #dbd288e8
-def predict_each(run_dir: str | Path, fits: Fits) -> dict[str, Predicted]:
-    """Predictions by every predictor that a run has learned. Raises `ContractError`."""
+def predict_each(run_dir: str | Path, fits: Fits, batch: int = 64) -> dict[str, Predicted]:
+    """Predictions by every predictor that a run has learned, the network's in batches. Raises `ContractError`."""
     folder = run_folder(run_dir, "outputs/checkpoints")
     found = {"gaussian": predict_gaussian(read_prior(folder / LEARNED[0]), fits)}
     if "neural" in read_learned(run_dir).factors:
-        found["neural"] = predict_neural(read_network(folder / LEARNED[2]), fits)
+        found["neural"] = predict_neural(read_network(folder / LEARNED[2]), fits, batch)
     return found
 
 # %% ../nbs/06_training.ipynb #f86f2c8a
