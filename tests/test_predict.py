@@ -417,8 +417,6 @@ def test_a_planet_that_spoils_its_batch_fails_alone(run: Path, tmp_path: Path, m
     found, failures = predict_planets.predict_some([good, bad], tmp_path, run, 64)
     assert [one.planet.tolist() for one in found] == [[good]]
     assert [one.planet for one in failures] == [bad] and "no number. Fix: look at" in failures[0].problem
-        (bad, "its prediction is no number. Fix: look at its light curves")
-    ]
 
 
 def test_a_few_megabytes_of_a_run_predict_the_same(run: Path, weights: Path, tmp_path: Path) -> None:
