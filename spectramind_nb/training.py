@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import FigureBase
 
-from .adaptation import Tell, adapt, fresh_weights, material_of, own_planets, some_planets
+from .adaptation import Tell, adapt, fresh_weights, material_of, own_planets, some_planets, usable_device
 from .curriculum import TrainOptions
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
@@ -193,7 +193,8 @@ def taught(
     if tell is not None:
         one = own_planets(some_planets(material, np.arange(len(truth)) == 0), weights.scaling).inputs
         print(f"memory            about {training_memory(weights.network, one, options.batch) / 1e9:.1f} GB")
-    return adapt(material, weights, options, teaching.phases, teaching.pairs, tell, rules=teaching.rules)
+    how = (teaching.phases, teaching.pairs, tell, usable_device(), teaching.rules)
+    return adapt(material, weights, options, *how)
 
 
 def neural_predictions(
