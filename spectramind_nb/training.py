@@ -23,7 +23,7 @@ from matplotlib.figure import FigureBase
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .adaptation import Tell, adapt, fresh_weights, material_of, own_planets, redesigned, some_planets
+from .adaptation import Tell, adapt, fresh_weights, material_of, own_planets, redesigned, some_planets, usable_device
 from .curriculum import TrainOptions
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
@@ -230,7 +230,7 @@ def taught(
         one = own_planets(some_planets(material, np.arange(len(truth)) == 0), weights.scaling).inputs
         print(f"memory            about {training_memory(weights.network, one, options.batch) / 1e9:.1f} GB")
     phases, pairs, rules = teaching.phases, teaching.pairs, teaching.rules
-    return adapt(material, weights, options, phases, pairs, tell, rules=rules, checkpoints=checkpoints)
+    return adapt(material, weights, options, phases, pairs, tell, usable_device(), rules, checkpoints)
 
 
 def neural_predictions(

@@ -101,7 +101,7 @@ def recorded(cmd: str, **args: Any) -> Iterator[Call]:
         raise typer.Exit(code) from None
     if call.failed:
         lines = failed_lines(call.failed)
-        call.log("warn", "\n".join(lines))
+        call.log("warn", "\n".join(failed_lines(call.failed, len(call.failed))))
         print(*lines, sep="\n", file=sys.stderr)
         raise typer.Exit(3)
     call.log("ok")
