@@ -73,13 +73,10 @@ def run_checks(checks: Mapping[str, Callable[[], Check]], tell: Callable[[Check]
     for name, check in checks.items():
         try:
             seen = check()
-        except UserError as error:
-            problem, _, fix = str(error).partition(". Fix: ")
-            seen = Check(name, "FAIL", problem, fix)
         except Exception as error:  # what it is, is the answer
-            seen = Check(
-                name, "FAIL", f"{type(error).__name__}: {error}", "install the package again, in a new environment"
-            )
+            problem, _, fix = str(error).partition(". Fix: ")
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            seen = Check(name, "FAIL", f"{kind}{problem}", fix or "install the package again, in a new environment")
         found.append(seen)
         tell(seen)
     return found

@@ -180,11 +180,11 @@ def cuda() -> Check:
     )
 
 # %% ../../nbs/lib/selftest_deep.ipynb #6a364e5c
-TINY = ("simulate.planets=10", "simulate.test_planets=2", "diag.skip_heavy_diag=true")
+TINY = ("simulate.planets=13", "simulate.test_planets=1", "diag.skip_heavy_diag=true")
 
 
 def tiny_chain() -> Check:
-    """All stages on 10 + 2 tiny planets, to a submission that is valid."""
+    """All stages on 13 + 1 tiny planets (a prior takes 10 beside each fold), to a submission that is valid."""
     cfg = compose(TINY, "example")
     with tempfile.TemporaryDirectory(prefix="spectramind-selftest-") as scratch:
         outcomes = run_chain(cfg, Path(scratch) / "run", show=OneLine())
