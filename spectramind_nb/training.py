@@ -23,7 +23,16 @@ from matplotlib.figure import FigureBase
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .adaptation import Tell, adapt, fresh_weights, material_of, own_planets, redesigned, some_planets, usable_device
+from spectramind_nb.adaptation import (
+    Tell,
+    adapt,
+    fresh_weights,
+    material_of,
+    own_planets,
+    redesigned,
+    some_planets,
+    usable_device,
+)
 from .curriculum import TrainOptions
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan

@@ -35,6 +35,7 @@ class Call:
     resume: str = ""  # the command that goes on after a failure
     facts: dict[str, Any] = field(default_factory=dict)  # run_id, cfg_hash, seed, artifacts
     failed: Mapping[int, str] = field(default_factory=dict)  # planets that failed alone, and why
+    differs: str = ""  # what should be the same as in another run and isn't
     started: float = field(default_factory=time.time)
 
     def log(self, status: str, text: str = "") -> None:
@@ -104,6 +105,9 @@ def recorded(cmd: str, **args: Any) -> Iterator[Call]:
         call.log("warn", "\n".join(failed_lines(call.failed, len(call.failed))))
         print(*lines, sep="\n", file=sys.stderr)
         raise typer.Exit(3)
+    if call.differs:
+        call.log("warn", call.differs)
+        raise typer.Exit(4)
     call.log("ok")
 
 # %% ../../nbs/lib/calls.ipynb #b07932a5

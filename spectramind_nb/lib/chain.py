@@ -36,6 +36,7 @@ from spectramind_nb.lib.provenance import (
     utc_now,
     write_json,
     write_summary,
+    write_timing,
 )
 from .raw import simulated_by
 from spectramind_nb.lib.stages import (
@@ -368,12 +369,9 @@ def run_chain(
         raise ConfigError("--to", f"{last} comes before {first}", "name a later stage")
     with run_lock(run_dir):
         outcomes = _run(cfg, run_dir, stages, start, stop, force, show or Show())
-        write_summary(
-            run_dir,
-            cfg_hash(cfg),
-            int(cfg.seed),
-            [manifest for stage in stages[:stop] if (manifest := read_manifest(stage))],
-        )
+        done = [manifest for stage in stages[:stop] if (manifest := read_manifest(stage))]
+        write_summary(run_dir, cfg_hash(cfg), int(cfg.seed), done)
+        write_timing(run_dir, done)
     return outcomes
 
 # %% ../../nbs/lib/chain.ipynb #e0a15e61
