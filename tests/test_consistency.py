@@ -1,13 +1,18 @@
 """The consistency checker finds what it is there to find, and names file, line and fix."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from spectramind_nb.lib import config, contracts, provenance
 
@@ -121,3 +126,59 @@ def test_partial_commands_are_no_faults() -> None:
     assert [*checker.commands_in("(cd x && empty/bin/spectramind run a=1) | tee b  # spectramind c")] == [
         ["run", "a=1"]
     ]
+
+
+FACTS = ConfigParser(delimiters=["="], interpolation=None)
+FACTS.read(ROOT / "settings.ini", encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/workflows").glob("*.yaml")), ids=lambda path: path.stem)
+def test_workflows_parse_and_use_pythons_that_we_support(path: Path) -> None:
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    supported = SpecifierSet(f">={FACTS['DEFAULT']['min_python']},<={FACTS['DEFAULT']['max_python']}")
+    for job in jobs.values():
+        assert {*([job["needs"]] if "needs" in job else [])} <= {*jobs}
+        assert job["steps"] and all(("uses" in step) != ("run" in step) for step in job["steps"])
+        chosen = [step["with"]["python-version"] for step in job["steps"] if "setup-python" in step.get("uses", "")]
+        assert all(supported.contains(version) for version in chosen if "matrix" not in version)
+
+
+def test_the_pull_request_goes_through_the_specifications_sequence() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/test.yaml").read_text(encoding="utf-8"))["jobs"]
+    assert {"selftest", "gates", "smoke", "consistency"} <= {*jobs}
+    assert [name for name, job in jobs.items() if job.get("needs") != "selftest"] == ["selftest"]
+    left = str(jobs["smoke"]["steps"][-1]["with"]["path"])
+    assert "outputs/" in left and "events.jsonl" in left and "notebook.ipynb" in left
+
+
+def test_the_image_is_built_from_files_that_are_there() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    assert {word for word, _ in steps} <= {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}
+    wanted = {name for word, rest in steps if word == "COPY" for name in rest.split()[:-1]}
+    sent = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert wanted and all((ROOT / name).exists() and f"!{name.split('/')[0]}" in sent for name in wanted)
+    package = {
+        "setup.py",
+        "settings.ini",
+        "pyproject.toml",
+        "MANIFEST.in",
+        "README.md",
+        "LICENSE",
+        "nbs",
+        "spectramind_nb",
+    }
+    assert package <= wanted
+    users = [rest for word, rest in steps if word == "USER"]
+    assert users and users[-1] != "root" and json.loads(steps[-2][1]) == ["spectramind"]
+
+
+def test_kaggles_versions_are_versions_that_we_support() -> None:
+    text = (ROOT / "docker/kaggle-constraints.txt").read_text(encoding="utf-8")
+    held = {one.name: one for one in map(Requirement, (line for line in text.splitlines() if line[0] != "#"))}
+    ours = {one.name: one for one in map(Requirement, FACTS["DEFAULT"]["requirements"].split("\n")[1:])}
+    for name in held.keys() & ours.keys():
+        (kept,) = held[name].specifier
+        versions = [kept.version.replace("*", str(patch)) for patch in range(10)]
+        assert any(ours[name].specifier.contains(version) for version in versions), name
+    assert held.keys() - ours.keys() == {"omegaconf"}  # hydra's

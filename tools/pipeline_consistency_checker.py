@@ -313,7 +313,11 @@ def check_docs(root: Path) -> Iterator[Fault]:
     for path in documents(root):
         lines = prose(path)
         shell = [(number, text, False) for number, text in blocks(lines)]
-        shell += [(k, text, True) for k, line in lines for text in re.findall(r"`(spectramind [a-z-].*?)\s*(?:\.\.\.|…|`)", line)]
+        shell += [
+            (k, text, True)
+            for k, line in lines
+            for text in re.findall(r"`(spectramind [a-z-].*?)\s*(?:\.\.\.|…|`)", line)
+        ]
         for number, text, partial in shell:
             for words in commands_in(text) if text.lstrip().startswith(("spectramind", "pip ", "python ")) else ():
                 if fault := command_fault(words, partial):
