@@ -34,7 +34,7 @@ class Call:
     runs: Path = Path("runs")  # the folder of run folders, where the logs are
     resume: str = ""  # the command that goes on after a failure
     facts: dict[str, Any] = field(default_factory=dict)  # run_id, cfg_hash, seed, artifacts
-    failed: Mapping[int, str] = field(default_factory=dict)  # planets that failed alone, and why
+    failed: Mapping[Any, str] = field(default_factory=dict)  # planets, or names, that failed alone, and why
     differs: str = ""  # what should be the same as in another run and isn't
     started: float = field(default_factory=time.time)
 
@@ -80,10 +80,11 @@ def explain(error: BaseException, call: Call) -> tuple[int, list[str]]:
     return 1, [f"error: {type(error).__name__}: {error}", f"  the traceback is in {log} (or: --debug)", *resume]
 
 # %% ../../nbs/lib/calls.ipynb #1b0b9b93
-def failed_lines(failed: Mapping[int, str], most: int = 10) -> list[str]:
-    """What is said of planets that failed alone."""
-    lines = [f"left out: planet {planet}: {problem}" for planet, problem in list(failed.items())[:most]]
-    return lines + ([f"left out: {len(failed) - most} planets more"] if len(failed) > most else [])
+def failed_lines(failed: Mapping[Any, str], most: int = 10) -> list[str]:
+    """What is said of planets, or of what else has a name, that failed alone."""
+    names = [name if isinstance(name, str) else f"planet {name}" for name in failed]
+    lines = [f"left out: {name}: {problem}" for name, problem in zip(names, failed.values(), strict=True)][:most]
+    return lines + ([f"left out: {len(failed) - most} more"] if len(failed) > most else [])
 
 # %% ../../nbs/lib/calls.ipynb #1fda9fc3
 @contextmanager
