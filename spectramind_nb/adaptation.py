@@ -129,7 +129,7 @@ def redesigned(weights: Weights, changes: Mapping[str, Any], seed: int = 0) -> W
     network.load_state_dict({name: before[name] if name in fits else value for name, value in own.items()})
     return replace(weights, network=network.eval())
 
-
+# %% ../nbs/06e_adaptation.ipynb #0da445dd
 def identity(material: Material, weights: Weights, phase: str) -> str:
     """A name for what is learned, from what, in which phase."""
     told = hashlib.sha256(phase.encode())

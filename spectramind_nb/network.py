@@ -189,7 +189,7 @@ class NetworkOptions:
     sigma_min: float = 1e-6  # (Rp/Rs)^2
     engine: str = "auto"  # of scan and attention
 
-
+# %% ../nbs/04b_network.ipynb #0c661113
 def options_of(model: Mapping[str, Mapping[str, Any]]) -> NetworkOptions:
     """Sizes and kinds as the configuration's section `model` has them."""
     guide, airs, fusion, head = (model[name] for name in ("fgs1_mamba", "airs_gnn", "fusion", "head_sigma"))

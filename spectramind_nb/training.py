@@ -217,7 +217,7 @@ def teaching_of(
     )
     return Teaching(how.start, list(how.phases), how.pairs, options, NetworkOptions(**asked), changes, rules)
 
-
+# %% ../nbs/06_training.ipynb #2a22f737
 def taught(
     run_dir: str | Path,
     weights: Weights,

@@ -120,7 +120,8 @@ def api_page(module: Path, chapter: Path) -> str:
     name = ".".join(module.with_suffix("").parts)
     head = f"# {name}\n\nFrom [{title(chapter)}]({way(Path('api') / name, place(chapter))}).\n"
     parts = (
-        f"## {node.name}\n\n```python\n{skeleton(node, text.splitlines())}\n```\n" for node in definitions(ast.parse(text))
+        f"## {node.name}\n\n```python\n{skeleton(node, text.splitlines())}\n```\n"
+        for node in definitions(ast.parse(text))
     )
     return "\n".join([head, *parts])
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'GROUPS', 'LAYERS', 'CHOICES', 'REPEATED', 'SECTIONS', 'ConfigError', 'nearest', 'profiles', 'Override',
-           'own_key', 'parse_override', 'parse_value', 'same_kind', 'flat', 'nearest_key', 'checked', 'read_layer',
-           'compose', 'section_name', 'section', 'cfg_hash']
+           'own_key', 'split_override', 'parse_override', 'parse_value', 'same_kind', 'flat', 'nearest_key', 'checked',
+           'read_layer', 'compose', 'section_name', 'section', 'cfg_hash']
 
 # %% ../../nbs/lib/config.ipynb #c98eb87b
 import difflib
@@ -80,12 +80,18 @@ def own_key(text: str) -> str:
     return re.sub(r"(^|\.)lambda_", r"\1λ_", text)
 
 
-def parse_override(override: str) -> Override:
-    """Take an override apart. Raises `ConfigError` where it has no such form."""
+def split_override(override: str) -> tuple[str, str, str]:
+    """Sign, key and text of the value ("" with "~"). Raises `ConfigError` where it has no such form."""
     found = re.fullmatch(r"(\+{0,2}|~)([^\s=+~@:]+)(?:=(.*))?", override, flags=re.DOTALL)
     if not found or (found[3] is None) != (found[1] == "~"):
         raise ConfigError(override, "is no override", "write key=value, +key=value or ~key")
-    return Override(found[1][:1], own_key(found[2]), None if found[3] is None else parse_value(found[2], found[3]))
+    return found[1][:1], own_key(found[2]), found[3] or ""
+
+
+def parse_override(override: str) -> Override:
+    """Take an override apart. Raises `ConfigError`."""
+    sign, key, text = split_override(override)
+    return Override(sign, key, None if sign == "~" else parse_value(key, text))
 
 # %% ../../nbs/lib/config.ipynb #0367a95c
 def parse_value(key: str, text: str) -> Any:
