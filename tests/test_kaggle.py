@@ -7,12 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from spectramind_nb.lib import cli, kaggle_pack
 from spectramind_nb.lib.contracts import read_submission
@@ -24,9 +25,9 @@ KAGGLE = Path(__file__).parents[1] / "kaggle"
 KERNELS = sorted(KAGGLE.glob("*/kernel-metadata.json"))
 # Another interpreter, with the versions of Kaggle's image; by default the one that runs the tests.
 PYTHON = os.environ.get("SPECTRAMIND_KAGGLE_PYTHON", sys.executable)
-NOT_THERE = re.compile(
-    r"_*(spectramind|hydra|antlr4|torch_geometric|xxhash|zuko|exoplanet|taurex|acepython|nbdev|fastcore)"
-)
+LEFT_OUT = "spectramind|hydra|antlr4|torch_geometric|xxhash|zuko|exoplanet|taurex|acepython|nbdev|fastcore"
+DROPPED = ("PYTHONPATH", "PIP_FIND_LINKS", "KAGGLE_IS_COMPETITION_RERUN")
+BARE = {key: value for key, value in os.environ.items() if key not in DROPPED}
 REFUSE = """
 import socket
 plain = socket.socket.connect
@@ -38,12 +39,12 @@ socket.socket.connect = connect
 """
 
 
-def invoke(*words: str) -> object:
+def invoke(*words: str) -> Result:
     return CliRunner().invoke(cli.app, ["kaggle", "pack", *words], prog_name="spectramind")
 
 
 def asked(code: str, python: str = PYTHON) -> str:
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run([python, "-c", code], env=BARE, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def away(root: Path) -> Path:
     farm = root / "image"
     farm.mkdir()
     for path in Path(asked("import sysconfig; print(sysconfig.get_paths()['purelib'])")).iterdir():
-        if path.suffix != ".pth" and not NOT_THERE.match(path.name):
+        if path.suffix != ".pth" and not re.match(f"_*({LEFT_OUT})", path.name):
             (farm / path.name).symlink_to(path)
     (site / "image.pth").write_text(f"{farm}\n")
     (site / "sitecustomize.py").write_text(REFUSE)
@@ -79,11 +80,8 @@ def away(root: Path) -> Path:
 
 def execute(away: Path, root: Path, name: str, rerun: bool = False, **parameters: object) -> Path:
     """Execute a notebook as Kaggle would; the executed one."""
-    dropped = ("PYTHONPATH", "PIP_FIND_LINKS", "KAGGLE_IS_COMPETITION_RERUN")
-    env = {key: value for key, value in os.environ.items() if key not in dropped}
-    env |= {"PATH": f"{away / 'bin'}:{env['PATH']}", "HOME": str(root)} | (
-        {"KAGGLE_IS_COMPETITION_RERUN": "1"} if rerun else {}
-    )
+    env = BARE | {"PATH": f"{away / 'bin'}:{BARE['PATH']}", "HOME": str(root)}
+    env |= {"KAGGLE_IS_COMPETITION_RERUN": "1"} if rerun else {}
     working, out = root / "working", root / f"{name}.ipynb"
     shutil.rmtree(working, ignore_errors=True)
     working.mkdir()
@@ -104,7 +102,7 @@ def fitted(away: Path, root: Path) -> Path:
 
 
 def test_fit_leaves_a_small_run_that_knows_its_training_planets(fitted: Path, away: Path) -> None:
-    code = "import spectramind_nb, hydra, zuko, exoplanet_core, torch_geometric as t; print(spectramind_nb.__file__, t.__file__)"
+    code = "import hydra, zuko, exoplanet_core, torch_geometric, spectramind_nb as s; print(zuko.__file__, s.__file__)"
     assert all(str(away) in place for place in asked(code, str(away / "bin/python")).split())
     assert sum(path.stat().st_size for path in fitted.rglob("*") if path.is_file()) < 10e6
     plan = json.loads((fitted / "00_calibration/artifacts/plan.json").read_text())
@@ -132,9 +130,8 @@ def test_a_look_without_time_still_leaves_a_valid_submission(away: Path, fitted:
     book = execute(away, root, "submit", commit_hours=0)
     found = read_submission(root / "working/submission.csv")
     assert len(found.mu) == 3 and np.all(found.mu == population(fitted).mean)
-    said = "".join(
-        output.get("text", "") for cell in nbformat.read(book, 4).cells for output in cell.get("outputs", [])
-    )
+    outputs = [output for cell in nbformat.read(book, 4).cells for output in cell.get("outputs", [])]
+    said = "".join(output.get("text", "") for output in outputs)
     assert "a look: 0 h" in said and "was not reached in time" in said and "OK " in said
 
 
@@ -151,9 +148,8 @@ def test_every_file_of_the_data_set_has_its_checksum(root: Path) -> None:
 
 def test_a_wheel_made_of_an_installation_is_the_one_it_was_installed_from(away: Path, fitted: Path, root: Path) -> None:
     code = "from pathlib import Path; from spectramind_nb.lib.kaggle_pack import own_wheel; print(own_wheel(Path('.')))"
-    done = subprocess.run([away / "bin/python", "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    import zipfile
-
+    done = subprocess.run([away / "bin/python", "-c", code], cwd=root, env=BARE, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     made, (sent,) = root / done.stdout.strip(), (root / "input/spectramind-v50").glob("spectramind_nb-*.whl")
     contents = [{i.filename: i.CRC for i in zipfile.ZipFile(path).infolist()} for path in (made, sent)]
     record = next(name for name in contents[0] if name.endswith("RECORD"))
