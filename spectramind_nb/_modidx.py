@@ -1673,6 +1673,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'spectramind_nb/predict_planets.py'),
                                                 'spectramind_nb.predict_planets.shipped_run': ( 'predict.html#shipped_run',
                                                                                                 'spectramind_nb/predict_planets.py'),
+                                                'spectramind_nb.predict_planets.told': ( 'predict.html#told',
+                                                                                         'spectramind_nb/predict_planets.py'),
                                                 'spectramind_nb.predict_planets.way_of': ( 'predict.html#way_of',
                                                                                            'spectramind_nb/predict_planets.py'),
                                                 'spectramind_nb.predict_planets.work_all': ( 'predict.html#work_all',
