@@ -4,27 +4,39 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'LEARNED', 'read_fits', 'labelled_planets', 'combine_fits', 'predict_gaussian', 'join', 'start_of',
-           'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'Teaching', 'taught',
-           'neural_predictions', 'rule_words', 'rules_of', 'train_network_on', 'plot_spectrum', 'Learned',
-           'read_learned', 'factors_of', 'predict_each', 'OutOfFold', 'write_out_of_fold', 'read_out_of_fold',
-           'write_json', 'copy_whole', 'take_over', 'train_run', 'explore']
+           'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'Teaching', 'teaching_of',
+           'taught', 'neural_predictions', 'rule_words', 'rules_of', 'train_network_on', 'unfinished', 'plot_spectrum',
+           'Learned', 'read_learned', 'factors_of', 'predict_each', 'OutOfFold', 'write_out_of_fold',
+           'read_out_of_fold', 'write_json', 'copy_whole', 'take_over', 'train_run', 'explore']
 
 # %% ../nbs/06_training.ipynb #763ac0c6
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import FigureBase
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from .adaptation import Tell, adapt, fresh_weights, material_of, own_planets, some_planets
+from spectramind_nb.adaptation import (
+    Tell,
+    adapt,
+    fresh_weights,
+    material_of,
+    own_planets,
+    redesigned,
+    some_planets,
+    usable_device,
+)
 from .curriculum import TrainOptions
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
+from .lib.config import ConfigError, compose
 from spectramind_nb.lib.contracts import (
     ContractError,
     UserError,
@@ -50,12 +62,13 @@ from spectramind_nb.lib.spectral_prior import (
     write_prior,
 )
 from spectramind_nb.network import (
-    MODELS,
+    NetworkOptions,
     Start,
     Weights,
     answer,
     improved,
     inputs_of,
+    options_of,
     place_of,
     read_network,
     training_memory,
@@ -124,10 +137,10 @@ def start_of(prior: SpectralPrior, fits: Fits) -> Start:
     return Start(fits.depth, variance, common, combined, np.asarray(scale, float), place)
 
 
-def predict_neural(weights: Weights, fits: Fits) -> Predicted:
-    """Correct the closed form's answers to these fits with a network."""
+def predict_neural(weights: Weights, fits: Fits, batch: int = 64) -> Predicted:
+    """Correct the closed form's answers to these fits with a network, which takes `batch` planets at once."""
     start = start_of(weights.prior, fits)
-    found = improved(start.combined, answer(weights.network, inputs_of(start, weights.scaling)))
+    found = improved(start.combined, answer(weights.network, inputs_of(start, weights.scaling), batch))
     parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
     return Predicted(fits.planet, found.mean, *parts, found.unknown, fits.quality)
 
@@ -166,34 +179,67 @@ def cross_fitted_sigma(
 # %% ../nbs/06_training.ipynb #8c8c00d9
 @dataclass(frozen=True)
 class Teaching:
-    """How a run's network learns: the configuration's section `training` has the same names, but for the rules."""
+    """How a run's network learns."""
 
-    train: str = "shipped"  # shipped | finetune | fresh
+    start: str = "shipped"  # shipped | finetune | fresh
     phases: Sequence[str] = ("supervised",)
-    epochs: int = 4
     pairs: int = 4000  # an epoch
-    lr: float = 3e-4
-    seed: int = 0
-    model: str = "laptop"  # of fresh: laptop | full | spec
-    batch: int = 64
+    options: TrainOptions = field(default_factory=TrainOptions)
+    design: NetworkOptions = field(default_factory=NetworkOptions)  # of fresh
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of finetune: where another design than its own is asked
     rules: RuleLoss | None = None  # what counts beside the likelihood, see chapter 05
 
 
+def teaching_of(
+    train: Mapping[str, Any], model: Mapping[str, Any], seed: int = 0, rules: RuleLoss | None = None
+) -> Teaching:
+    """From the configuration's sections, or parts of them. Raises `UserError`."""
+    usual = compose()
+    try:
+        how: Any = OmegaConf.merge(usual.train, train)
+        design: Any = OmegaConf.merge(usual.model, model)
+    except OmegaConfBaseException as error:
+        problem = str(error).splitlines()[0]
+        raise ConfigError("train, model", problem, "take keys that spectramind config show has") from error
+    plain, asked = asdict(options_of(usual.model)), asdict(options_of(design))
+    changes = {name: value for name, value in asked.items() if value != plain[name]}
+    if changes and how.start == "shipped":
+        fix = "train=finetune (what fits is taken over) or train=fresh"
+        raise UserError(f"model: the network that is shipped has its own {', '.join(changes)}. Fix: {fix}")
+    options = TrainOptions(
+        *(how.epochs, how.batch, how.grad_accum, how.optim.lr, how.optim.wd),
+        warmup_steps=how.sched.warmup_steps,
+        aux_weight=TrainOptions.aux_weight * design.decoder_mu.aux_loss,
+        patience=how.patience,
+        ckpt_every=how.ckpt_every_epochs,
+        amp=how.amp,
+        seed=seed,
+    )
+    return Teaching(how.start, list(how.phases), how.pairs, options, NetworkOptions(**asked), changes, rules)
+
+# %% ../nbs/06_training.ipynb #2a22f737
 def taught(
-    run_dir: str | Path, weights: Weights, fits: Fits, truth: np.ndarray, teaching: Teaching, tell: Tell | None = None
+    run_dir: str | Path,
+    weights: Weights,
+    fits: Fits,
+    truth: np.ndarray,
+    teaching: Teaching,
+    tell: Tell | None = None,
+    checkpoints: Path | None = None,
 ) -> Weights:
     """Weights that have learned from these planets of a run."""
-    prior = weights.prior if teaching.train == "finetune" else learn_prior(truth, fits.stars)
+    prior = weights.prior if teaching.start == "finetune" else learn_prior(truth, fits.stars)
     material = material_of(run_dir, fits.planet.tolist(), start_of(prior, fits), truth)
-    if teaching.train == "fresh":
-        if teaching.model not in MODELS:
-            raise UserError(f"model: {teaching.model} is unknown. Fix: one of {', '.join(MODELS)}")
-        weights = fresh_weights(material, prior, MODELS[teaching.model], teaching.seed)
-    options = TrainOptions(teaching.epochs, teaching.batch, lr=teaching.lr, seed=teaching.seed)
+    options = teaching.options
+    if teaching.start == "fresh":
+        weights = fresh_weights(material, prior, teaching.design, options.seed)
+    elif teaching.changes:
+        weights = redesigned(weights, teaching.changes, options.seed)
     if tell is not None:
         one = own_planets(some_planets(material, np.arange(len(truth)) == 0), weights.scaling).inputs
         print(f"memory            about {training_memory(weights.network, one, options.batch) / 1e9:.1f} GB")
-    return adapt(material, weights, options, teaching.phases, teaching.pairs, tell, rules=teaching.rules)
+    phases, pairs, rules = teaching.phases, teaching.pairs, teaching.rules
+    return adapt(material, weights, options, phases, pairs, tell, usable_device(), rules, checkpoints)
 
 
 def neural_predictions(
@@ -203,13 +249,13 @@ def neural_predictions(
     `UserError` for an unknown way of training, and for weights that know the run's planets already.
     """
     known = {*json.loads(weights.about.get("planets", "[]"))} & {*fits.planet.tolist()}
-    if known and teaching.train != "fresh":
+    if known and teaching.start != "fresh":
         fix = "take weights that have not, such as laptop, and train=finetune"
         raise UserError(f"the network has learned from {len(known)} planets of this very run. Fix: {fix}")
-    if teaching.train == "shipped":
+    if teaching.start == "shipped":
         return weights, predict_neural(weights, fits)
-    if teaching.train not in ("finetune", "fresh"):
-        raise UserError(f"train: {teaching.train} is unknown. Fix: one of shipped, finetune, fresh")
+    if teaching.start not in ("finetune", "fresh"):
+        raise UserError(f"train.start: {teaching.start} is unknown. Fix: one of shipped, finetune, fresh")
     parts = []
     for fold in progress(np.unique(folds), label="folds"):
         test = folds == fold
@@ -238,18 +284,27 @@ def rules_of(section: Mapping[str, Any]) -> RuleLoss:
 def train_network_on(
     run_dir: str | Path, raw: RawFolder, network: str, teaching: Teaching, out: str | Path, tell: Tell | None = None
 ) -> Path:
-    """Teach a network all labelled planets of a run that has come to 02_transit; write the file `out`. Raises
-    `UserError`.
+    """Teach a network all labelled planets of a run that has come to 02_transit; write the file `out`. What was cut
+    goes on from the folder beside it, which is gone at the end. Raises `UserError`.
     """
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
         raise ContractError(raw.root / "train.csv", "labels", "no planet of this run has one", "give a run that has")
     before = read_network(network_file(network))
-    weights = taught(run_dir, before, read_fits(run_dir, planets), truth, teaching, tell)
-    known = {*planets, *json.loads(before.about.get("planets", "[]"))} if teaching.train == "finetune" else {*planets}
-    told = {"planets": json.dumps(sorted(known)), "before": network, "how": teaching.train}
+    checkpoints = Path(out).with_suffix(".checkpoints")
+    weights = taught(run_dir, before, read_fits(run_dir, planets), truth, teaching, tell, checkpoints)
+    known = {*planets, *json.loads(before.about.get("planets", "[]"))} if teaching.start == "finetune" else {*planets}
+    told = {"planets": json.dumps(sorted(known)), "before": network, "how": teaching.start}
     told["rules"] = json.dumps(teaching.rules.weights if teaching.rules is not None else {})
-    return write_network(out, replace(weights, about={**weights.about, **told, "phases": ", ".join(teaching.phases)}))
+    told["phases"] = ", ".join(teaching.phases)
+    path = write_network(out, replace(weights, about={**weights.about, **told}))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return path
+
+
+def unfinished(path: str | Path) -> bool:
+    """Whether a file holds weights that have learned without labels only."""
+    return Path(path).is_file() and "supervised" not in read_network(path).about.get("phases", "supervised")
 
 # %% ../nbs/06_training.ipynb #41eecda3
 def plot_spectrum(
@@ -310,12 +365,12 @@ def factors_of(record: Mapping[str, Any]) -> SigmaFactors:
     return SigmaFactors(**{**record, "quality": quality})
 
 # %% ../nbs/06_training.ipynb #dbd288e8
-def predict_each(run_dir: str | Path, fits: Fits) -> dict[str, Predicted]:
+def predict_each(run_dir: str | Path, fits: Fits, batch: int = 64) -> dict[str, Predicted]:
     """Predictions by every predictor that a run has learned. Raises `ContractError`."""
     folder = run_folder(run_dir, "outputs/checkpoints")
     found = {"gaussian": predict_gaussian(read_prior(folder / LEARNED[0]), fits)}
     if "neural" in read_learned(run_dir).factors:
-        found["neural"] = predict_neural(read_network(folder / LEARNED[2]), fits)
+        found["neural"] = predict_neural(read_network(folder / LEARNED[2]), fits, batch)
     return found
 
 # %% ../nbs/06_training.ipynb #f86f2c8a
@@ -429,7 +484,7 @@ def train_run(
     factors = {name: asdict(learn_factors(truth, one, reference, λ_factors)) for name, one in predicted.items()}
     if chosen not in factors:
         raise UserError(f"predictor: {chosen} is none of {', '.join(factors)}. Fix: choose one, or give a network")
-    told = network if teaching.train == "shipped" else f"{network}, {teaching.train}"
+    told = network if teaching.start == "shipped" else f"{network}, {teaching.start}"
     write_json(artifacts / LEARNED[1], {"chosen": chosen, "factors": factors, "weights": told})
     return figures
 

@@ -53,13 +53,13 @@ def choices(word: str) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    from spectramind_nb.lib.config import parse_override
+    from spectramind_nb.lib.config import split_override
 
-    override = parse_override(word)
+    sign, key, values = split_override(word)
     try:
-        parsed = OverridesParser.create().parse_override(f"key={override.text}")
+        parsed = OverridesParser.create().parse_override(f"key={values}")
         if parsed.is_sweep_override():
-            return [f"{override.sign}{override.key}={text}" for text in parsed.sweep_string_iterator()]
+            return [f"{sign}{key}={text}" for text in parsed.sweep_string_iterator()]
     except HydraException:
         pass  # a text of another alphabet, or one that compose will refuse
     return [word]
