@@ -6,11 +6,6 @@
 ARG BASE=python:3.12-slim-bookworm
 FROM ${BASE}
 
-# gcc: exoplanet-core, taurex and others come as sources for some platforms; libgomp: numba's and torch's threads
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc g++ git libgomp1 \
-    && rm -rf /var/lib/apt/lists/*
-
 WORKDIR /src
 COPY docker/kaggle-constraints.txt docker/
 # Torch comes with gigabytes of CUDA, unless --build-arg TORCH_INDEX=... names PyTorch's index of CPU builds.

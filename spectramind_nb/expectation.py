@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'LEVEL', 'TEST_PLANETS', 'scores_of', 'Judged', 'judge', 'judge_run', 'leaderboards', 'interval',
-           'Expectation', 'expectation', 'expectation_lines', 'Difference', 'difference', 'aligned']
+           'Expectation', 'expectation', 'expectation_lines', 'Difference', 'difference']
 
 # %% ../nbs/09b_expectation.ipynb #6435d695
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,15 +173,3 @@ def difference(ours: Judged, base: Judged, draws: int = 2000, seed: int = 0) -> 
     gain, rng = ours.scores["all"][mine] - base.scores["all"][theirs], np.random.default_rng(seed)
     means = np.array([gain[rng.integers(len(gain), size=len(gain))].mean() for _ in range(draws)])
     return Difference(len(both), float(gain.mean()), interval(means, len(gain)))
-
-
-def aligned(rows: list[Mapping[str, str]]) -> list[str]:
-    """Rows of text as a table under their names, the first column to the left, a line each."""
-    table = [list(rows[0]), *([*row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    signs = "<" + ">" * (len(widths) - 1)
-    lines = [
-        "  ".join(format(text, f"{sign}{width}") for text, sign, width in zip(row, signs, widths, strict=True)).rstrip()
-        for row in table
-    ]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

@@ -5,8 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from configparser import ConfigParser
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -66,8 +66,15 @@ spectramind run transit.clip=3 | tee log
 """
 
 
+def forget() -> None:
+    """Forget what was read of a configuration that is another now."""
+    for function in (*vars(config).values(), checker.setting_fault):
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
 @pytest.fixture
-def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the project with one fault of each kind in it."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
@@ -83,7 +90,7 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     configs = tmp_path / "spectramind_nb/configs"
     monkeypatch.setattr(config, "CONFIGS", configs)
-    monkeypatch.setattr(config, "_known", lru_cache(config._known.__wrapped__))  # its answers are the checkout's
+    forget()
     change("nbs/02_transit.ipynb", '"clip_sigma = ', '"knob = 3\\n", "clip_sigma = ')
     change("spectramind_nb/configs/config_v50.yaml", "\nfeatures:\n", "\nfeatures:\n  newest: 1\n")
     change("spectramind_nb/configs/config_v50.yaml", "\nchain:\n", "\nchain:\n  patience_s: 1\n")
@@ -102,7 +109,8 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     readme.write_text(readme.read_text(encoding="utf-8") + MORE, encoding="utf-8")
     change("nbs/03b_graph.ipynb", '"source": [\n    "# ', '"source": [\n    "`spectramind grph --x`\\n",\n    "# ')
     change(".github/workflows/test.yaml", "bash .ci/gates", "bash .ci/gates nonsense && spectramind selfdestruct")
-    return tmp_path
+    yield tmp_path
+    forget()
 
 
 def test_each_planted_fault_is_found_with_its_place_and_its_mending(spoiled: Path) -> None:

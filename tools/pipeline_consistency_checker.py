@@ -173,10 +173,10 @@ def check_settings(root: Path) -> Iterator[Fault]:
     home = root / "spectramind_nb/configs/config_v50.yaml"
     common = dict.fromkeys(stages.COMMON, "") | {"workers": 1, "seed": 1, "planets": []}
     told = set[str]()
-    for profile in config.profiles():
+    for cfg in (compose(profile=profile) for profile in config.profiles()):
         for stage in stages.find_stages(Path("run"), root / "nbs"):
             try:
-                stages.stage_parameters(stage, compose(profile=profile), common)
+                stages.stage_parameters(stage, cfg, common)
             except ConfigError as error:
                 if str(error) not in told:
                     told.add(str(error))

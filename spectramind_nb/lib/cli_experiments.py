@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .calls import Call, explain, recorded, short
+from .report import aligned
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -206,17 +207,15 @@ def run_variants(planned: Sequence[Variant], run: Path, call: Call) -> Iterator[
 # %% ../../nbs/lib/cli_experiments.ipynb #a6a2918f
 def ablation_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The table at an ablation's end."""
-    from spectramind_nb.expectation import aligned
 
-    def text(row: Mapping[str, Any]) -> dict[str, str]:
-        edges = f"{row['low']:+.4f} to {row['high']:+.4f}" if "low" in row else ""
-        gain, seconds = (
-            f"{row[name]:{form}}" if name in row else "" for name, form in (("difference", "+.4f"), ("seconds", ".0f"))
-        )
-        score = f"{row['score']:.4f}" if "score" in row else "failed"
-        return {"variant": row["variant"], "score": score, "difference": gain, "90% interval": edges, "s": seconds}
+    def cells(row: Mapping[str, Any]) -> list[str]:
+        if "score" not in row:
+            return [row["variant"], "failed", "", "", "", ""]
+        gain = [f"{row['difference']:+.4f}", f"{row['low']:+.4f} to {row['high']:+.4f}"] if "low" in row else ["", ""]
+        return [row["variant"], row["predictor"], f"{row['score']:.4f}", *gain, f"{row['seconds']:.0f}"]
 
-    return aligned([text(row) for row in rows])
+    head = ["variant", "submits", "score", "difference", "90% interval", "s"]
+    return aligned([head, *map(cells, rows)], left=2)
 
 
 @experiments.command(
