@@ -9,6 +9,7 @@ import sys
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +108,9 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("run", "--profile", "dem"), "did you mean 'demo'"),
         (("run", "--raw", "mine", "--from", "05"), "known are 01_features"),
         (("run", "--raw", "mine", "--run-dir", "nbs/01_features.ipynb/x"), "can't be written"),
-        (("predict", "--raw", "nowhere", "--run", "runs/a", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
+        (("predict",), "runs/demo: folder: is missing. Fix: spectramind run makes one"),
+        (("predict", "--raw", "nowhere", "--run", "mine", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
+        (("predict", "--run", "mine"), "mine/raw: folder: is missing. Fix: --raw"),
         (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
         (("bank", "--out", "."), "exists. Fix: choose another file"),
         (("bank", "--out", "bank.npz", "--opacities", "."), "has no k-table of CH4, CO, CO2, H2O"),
@@ -205,8 +208,8 @@ def test_audit_says_which_planet_and_names_its_files(home: Path) -> None:
 
 
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-    fake_module(monkeypatch, "submission", predict=lambda *words, **named: seen.append((words, named)) or {})
+    seen: list[Any] = []
+    fake_module(monkeypatch, "predict_planets", predict=lambda *words, **named: seen.append((words, named)) or {})
     fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
     simulate = lambda out, *words: seen.append((out, words[:6]))  # noqa: E731
     fake_module(monkeypatch, "lib.simulator", simulate_dataset=simulate)
@@ -215,7 +218,12 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         spectramind("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7").exit_code
         == 0
     )
-    assert seen.pop() == ((Path("mine"), Path("runs/a"), Path("o.csv")), {"planets": [7], "workers": 2})
+    words, named = seen.pop()
+    assert words == (Path("mine"), Path("runs/a"), Path("o.csv"), [7], 2) and callable(named.pop("tell"))
+    assert named == {"budget_hours": None, "work_dir": None, "keep": False}
+    (home / "runs/a/config.yaml").write_text("data: {raw: mine}")
+    assert spectramind("predict", "--run", "runs/a").exit_code == 0
+    assert seen.pop()[0][:3] == (Path("mine"), Path("runs/a"), Path("outputs/submission.csv"))
     assert json.loads(spectramind("score", "--submission", "a.csv", "--truth", "b.csv").stdout) == {
         "score": 0.5,
         "files": 3,
@@ -225,7 +233,10 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         == 0
     )
     assert seen.pop() == (Path("o"), (3, 2, 5, "demo", True, 2))
-    assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict", "score", "simulate"]
+    assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict"] * 2 + [
+        "score",
+        "simulate",
+    ]
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:

@@ -16,6 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
+from spectramind_nb import predict_planets
 from spectramind_nb.calibration import Keep, Options, calibrate_run
 from spectramind_nb.corel import gaussian_factors
 from spectramind_nb.features import Photometry, Steps, extract_run, group_folds, read_plan
@@ -36,8 +37,9 @@ from spectramind_nb.lib.planets import Workers
 from spectramind_nb.lib.provenance import sha256
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets
+from spectramind_nb.predict_planets import copy_learned, fill_failed, predict, predict_fits
 from spectramind_nb.prediction import memory_of, read_prediction, recalibrate, why_stale, write_prediction
-from spectramind_nb.submission import bundle, fill_failed, predict, predict_fits, submit_run
+from spectramind_nb.submission import bundle, submit_run
 from spectramind_nb.symbolic import LOG, MAPS, summed_up
 from spectramind_nb.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
 from spectramind_nb.transit import FitOptions, fit_run, read_fit
@@ -294,7 +296,7 @@ for name in BLOCKED:
         continue
     raise SystemExit(f"{{name}} was not blocked")
 from pathlib import Path
-from spectramind_nb.submission import predict
+from spectramind_nb.predict_planets import predict
 predict(*map(Path, {paths!r}))
 """
 SIMULATION = ("spectramind_nb.lib.simulator", "taurex", "acepython", "batman")
@@ -311,7 +313,10 @@ def test_predict_without_what_only_simulation_and_display_need(
     ours, chains = read_submission(out), read_submission(run_folder(run, "outputs") / "submission.csv")
     assert np.array_equal(ours.planet_id, chains.planet_id)
     assert np.allclose(ours.mu, chains.mu, rtol=1e-5) and np.allclose(ours.sigma, chains.sigma, rtol=1e-5)
-    assert sorted(path.name for path in out.parent.iterdir()) == ["out.csv", "out.prediction.npz"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out.csv", "out.prediction.npz", "runtime.csv"]
+    times = pd.read_csv(out.with_name("runtime.csv")).set_index("step")
+    assert [*times.index] == ["features", "fit", "predict", "write", "all"] and (times["seconds_per_planet"] > 0).all()
+    assert times.loc["all", "hours_1100_planets_4_cores"] == pytest.approx(times.iloc[:-1, -1].sum(), abs=1e-4)
 
 
 def test_one_planet_is_predicted_as_among_all(run: Path, unlabelled: RawFolder, tmp_path: Path) -> None:
@@ -347,11 +352,79 @@ def test_a_late_failure_keeps_the_old_submission(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    monkeypatch.setattr("spectramind_nb.submission.calibrate_run", lambda *_: None)
-    monkeypatch.setattr("spectramind_nb.submission.extract_run", lambda *_: None)
-    monkeypatch.setattr(
-        "spectramind_nb.submission.fit_run", lambda scratch, *_: shutil.copytree(run, scratch, dirs_exist_ok=True)
-    )
     with pytest.raises(ContractError, match=r"out\.csv: file: can't be written \(No space left on device\)\. Fix:"):
         predict(unlabelled.root, run, out, [planet])
-    assert out.read_text() == "an older submission" and [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    assert out.read_text() == "an older submission"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.work"]
+
+
+def test_a_prediction_that_was_cut_goes_on(
+    run: Path, unlabelled: RawFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = unlabelled.planets_on_disk("test")
+    raw, out, begun = tmp_path / "raw", tmp_path / "out.csv", []
+    shutil.copytree(unlabelled.root, raw, copy_function=os.link)
+    extract = predict_planets.extract_planet
+
+    def cut(who: tuple[str, int], *words: Any) -> Any:
+        if begun and who[1] not in begun and len(begun) < 2:
+            begun.append(who[1])
+            raise KeyboardInterrupt
+        begun.append(who[1])
+        return extract(who, *words)
+
+    monkeypatch.setattr(predict_planets, "extract_planet", cut)
+    with pytest.raises(KeyboardInterrupt):
+        predict(raw, run, out, workers=1)
+    assert begun == [first, second] and not out.exists()
+    assert predict(raw, run, out, workers=1, keep=True) == {} and begun == [first, second, second]
+    bytes_, whole = out.read_bytes(), read_submission(run_folder(run, "outputs") / "submission.csv")
+    assert np.allclose(read_submission(out).mu, whole.mu, rtol=1e-5)
+    assert predict(raw, run, out, keep=True) == {} and len(begun) == 3 and out.read_bytes() == bytes_
+    (path,) = (raw / "test" / str(first)).glob("FGS1_signal_0.parquet")
+    path.unlink()
+    path.write_bytes(b"no parquet")
+    assert "FGS1_signal_0.parquet" in predict(raw, run, out)[first]
+    found = read_submission(out)
+    reference = predict_planets.population(run)
+    assert np.all(found.sigma[0] == reference.std) and np.array_equal(found.mu[1], read_submission(out).mu[1])
+    assert len(begun) == 3 and out.with_suffix(".work").is_dir(), "what is done stays for the day the file is mended"
+
+
+def test_when_time_runs_out_every_planet_has_a_row(run: Path, unlabelled: RawFolder, tmp_path: Path) -> None:
+    out, planets = tmp_path / "outputs/out.csv", unlabelled.planets_on_disk("test")
+    words = ("predict", "--raw", str(unlabelled.root), "--run", str(run), "--out-csv", str(out), "--budget-hours", "0")
+    result = CliRunner().invoke(cli.app, [*words], prog_name="spectramind")
+    assert result.exit_code == 3, result.output
+    log = (run.parent / "v50_debug_log.md").read_text()
+    assert all(f"left out: planet {planet}: was not reached in time. Fix:" in log for planet in planets)
+    found, reference = read_submission(out), predict_planets.population(run)
+    assert found.planet_id.tolist() == planets and np.all(found.mu == reference.mean)
+    assert np.all(found.sigma == reference.std)
+
+
+def test_a_planet_that_spoils_its_batch_fails_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = read_plan(run)[0]["test"]
+    shutil.copytree(run / "02_transit", tmp_path / "02_transit")
+    plain = predict_planets.predict_fits
+
+    def spoilt(fits: Any, *words: Any) -> Any:
+        found = plain(fits, *words)
+        found.mu["neural"][fits.planet == bad] = np.nan
+        return found
+
+    monkeypatch.setattr(predict_planets, "predict_fits", spoilt)
+    found, failures = predict_planets.predict_some([good, bad], tmp_path, run, 64)
+    assert [one.planet.tolist() for one in found] == [[good]]
+    assert [one.planet for one in failures] == [bad] and "no number. Fix: look at" in failures[0].problem
+
+
+def test_a_few_megabytes_of_a_run_predict_the_same(run: Path, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"plan\.json: file: is missing.*Fix:"):
+        copy_learned(tmp_path / "nothing", tmp_path / "copy")
+    copy_learned(run, tmp_path / "copy")
+    assert sum(path.stat().st_size for path in (tmp_path / "copy").rglob("*") if path.is_file()) < 5e6
+    fits = read_fits(run, read_plan(run)[0]["test"])
+    runs = (run, tmp_path / "copy")
+    both = [write_prediction(tmp_path / "a.csv", predict_fits(fits, one), one, "challenge") for one in runs]
+    assert all(np.array_equal(both[0].sigma[name], both[1].sigma[name]) for name in both[0].sigma)
