@@ -44,7 +44,7 @@ def _how(run: Path, files: list[str] | None) -> Any:
     saved = (run / "config.yaml").is_file() and not files
     return (rerun_settings(run, {})[0] if saved else compose(files=files or [])).submission
 
-
+# %% ../../nbs/lib/cli_predict.ipynb #894c3dad
 @predictions.command(epilog="Example: spectramind predict --raw data/mine --run runs/demo --out-csv submission.csv")
 def predict(
     out_csv: Annotated[Path, typer.Option("--out-csv", help="The submission to write.")] = SUBMISSION,
@@ -71,17 +71,15 @@ def predict(
     words = {"planets": planets, "budget_hours": budget_hours, "work": work, "keep": keep, "config": files}
     with recorded("predict", raw=raw, run=run, out_csv=out_csv, **words) as call:
         from spectramind_nb.lib.contracts import ContractError
-
         from spectramind_nb.lib.stages import raw_of
 
         call.runs, call.facts = run.resolve().parent, {"run_id": run.resolve().name, "artifacts": [out_csv]}
         ensure_run(call, run, "07_uncertainty")
         if not run.is_dir():
             raise ContractError(run, "folder", "is missing", "spectramind run makes one, or --run names one")
-        found, how = raw or raw_of(run), _how(run, files)
-        if not found.is_dir():
-            raise ContractError(found, "folder", "is missing", "--raw names a folder that is there")
-        chosen = planet_ids(planets)
+        if raw and not raw.is_dir():
+            raise ContractError(raw, "folder", "is missing", "--raw names a folder that is there")
+        found, chosen, how = raw or raw_of(run), planet_ids(planets), _how(run, files)
         given = {"--out-csv": short(out_csv), "--run": short(run), "--raw": short(found), "--planets": planets}
         given |= {"--budget-hours": str(budget_hours or ""), "--work": short(work) if work else ""}
         named = [word for name, value in given.items() if value for word in (name, value)]
@@ -90,19 +88,8 @@ def predict(
         from spectramind_nb.predict_planets import predict as predict_spectra
 
         with shown(call, short(out_csv)) as show:
-            call.failed = predict_spectra(
-                found,
-                run,
-                out_csv,
-                chosen,
-                workers,
-                how.spelling,
-                how.batch_predict,
-                budget_hours=budget_hours,
-                work_dir=work,
-                keep=keep,
-                tell=show.inner,
-            )
+            what = (found, run, out_csv, chosen, workers, how.spelling, how.batch_predict)
+            call.failed = predict_spectra(*what, budget_hours, work, keep, show.inner)
         print(f"submission        {short(out_csv)}")
         print(f"times             {short(out_csv.with_name('runtime.csv'))}")
 
