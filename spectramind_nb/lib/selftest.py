@@ -82,7 +82,8 @@ def run_checks(checks: Mapping[str, Callable[[], Check]], tell: Callable[[Check]
     return found
 
 # %% ../../nbs/lib/selftest.ipynb #31c1716f
-DISTRIBUTION, AGAIN = "spectramind_nb", "install the package again: pip install --force-reinstall spectramind_nb"
+DISTRIBUTION = "spectramind_nb"
+AGAIN = "install the package again: pip install --force-reinstall, with the wheel or the checkout it came from"
 
 
 def python_version() -> Check:
