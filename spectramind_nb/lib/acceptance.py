@@ -106,7 +106,7 @@ def violations(run: Path) -> Seen:
         raise ContractError(path, "file", f"is no audit ({error})", "see the command") from error
     return path, f"{len(records)} planets, {broken} break a rule"
 
-
+# %% ../../nbs/lib/acceptance.ipynb #58b11ff8
 def quantiles(run: Path) -> Seen:
     """COREL's quantiles: a row for each bin and predictor."""
     path = run_folder(run, "outputs/calibration") / "q_i.csv"
@@ -162,7 +162,7 @@ def timing(run: Path) -> Seen:
         raise ContractError(path, "file", f"has no times of all stages ({error})", "see the command") from error
     return path, f"{seconds:.0f} s; 1,100 planets at this pace: {hours:.1f} h"
 
-
+# %% ../../nbs/lib/acceptance.ipynb #b37dff6d
 def bundle(run: Path) -> Seen:
     """The zip that is handed in: a valid submission and a manifest that knows its files."""
     path = _written(run, "submit", run_folder(run, "outputs") / "submission.zip")
@@ -218,7 +218,7 @@ REQUIRED: tuple[Required, ...] = (
     ),
 )
 
-
+# %% ../../nbs/lib/acceptance.ipynb #e45f9965
 @dataclass(frozen=True)
 class Finding:
     """What became of one of the required artifacts."""

@@ -132,7 +132,7 @@ def data_files(data: Path = PACKAGE / "data") -> Check:
     size = sum((data / name).stat().st_size for name in known if (data / name).is_file()) / 1e6
     return judged("data files", faults, f"{', '.join(known)} as shipped ({size:.1f} MB)", AGAIN)
 
-
+# %% ../../nbs/lib/selftest.ipynb #682b76d6
 def package_files() -> Check:
     """Every installed file, against pip's list; in a checkout, its commit."""
     about = distribution(DISTRIBUTION)
@@ -246,7 +246,7 @@ def run_folder_writable(folder: Path = Path("runs")) -> Check:
         folder.rmdir()
     return passed("run folder", f"{folder}/ can be written and locked")
 
-# %% ../../nbs/lib/selftest.ipynb #c11398b1
+# %% ../../nbs/lib/selftest.ipynb #0a2d4df8
 def kernel() -> Check:
     """The kernel that stages run in, and whether it is this interpreter."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
@@ -263,7 +263,7 @@ def kernel() -> Check:
         return Check("kernel", "warn", "python3 is another environment's", fix)
     return passed("kernel", "python3, of this environment")
 
-
+# %% ../../nbs/lib/selftest.ipynb #c11398b1
 def browser() -> Check:
     """A browser that shows the dashboard."""
     names = ("chromium", "chromium-browser", "google-chrome", "firefox")
