@@ -490,6 +490,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'spectramind_nb/lib/acceptance.py'),
                                                'spectramind_nb.lib.acceptance.look_at': ( 'lib/acceptance.html#look_at',
                                                                                           'spectramind_nb/lib/acceptance.py'),
+                                               'spectramind_nb.lib.acceptance.making': ( 'lib/acceptance.html#making',
+                                                                                         'spectramind_nb/lib/acceptance.py'),
                                                'spectramind_nb.lib.acceptance.page': ( 'lib/acceptance.html#page',
                                                                                        'spectramind_nb/lib/acceptance.py'),
                                                'spectramind_nb.lib.acceptance.quantiles': ( 'lib/acceptance.html#quantiles',
