@@ -21,13 +21,15 @@ settings.register_profile("small", max_examples=20, deadline=None, database=None
 settings.load_profile("small")
 
 
-<<<<<<< HEAD
-# begun first, or one worker ends alone
-SLOW = ("test_chapters.py", "test_dashboard.py", "test_dvc.py", "test_library_chapters.py")
-=======
 # Begun first, or one worker ends alone; while one makes the example's run, the other reads chapters that need none.
-SLOW = ("test_chapters.py", "test_library_chapters.py", "test_dashboard.py", "test_reproduce.py")
->>>>>>> w_checks
+SLOW = (
+    "test_chapters.py",
+    "test_library_chapters.py",
+    "test_dashboard.py",
+    "test_reproduce.py",
+    "test_kaggle.py",
+    "test_dvc.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,13 +31,8 @@ from .report import summary_lines
 # %% ../../nbs/lib/cli.ipynb #15cc9f27
 _EPILOG = (
     "Exit codes: 0 done; 1 a stage failed or something unforeseen; 2 something you can mend; "
-<<<<<<< HEAD
-    "3 done but for planets that failed alone, which are named; "
-    "4 done, but what should be the same is not (reproduce); 130 interrupted (the same command resumes)."
-=======
     "3 done but for planets that failed alone, which are named; 4 done, but not the same as before (reproduce); "
     "130 interrupted (the same command resumes)."
->>>>>>> w_checks
 )
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_EPILOG)
 
