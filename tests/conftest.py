@@ -23,12 +23,8 @@ settings.load_profile("small")
 
 # Begun first, or one worker ends alone; while one makes the example's run, the other reads chapters that need none.
 SLOW = (
-    "test_chapters.py",
-    "test_library_chapters.py",
-    "test_dashboard.py",
-    "test_reproduce.py",
-    "test_kaggle.py",
-    "test_dvc.py",
+    *("test_chapters.py", "test_library_chapters.py", "test_dashboard.py", "test_reproduce.py"),
+    *("test_kaggle.py", "test_dvc.py", "test_quick_start.py"),
 )
 
 

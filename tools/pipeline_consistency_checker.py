@@ -200,7 +200,8 @@ def check_named_settings(root: Path) -> Iterator[Fault]:
     dotted = re.compile(rf"(?:{sections})(?:\.[^\W\d]\w*)+")
 
     def unknown(text: str) -> bool:
-        return bool(dotted.fullmatch(text)) and config.own_key(text) not in known and not re.search(rf"\.({FILES})$", text)
+        own = config.own_key(text)
+        return bool(dotted.fullmatch(own)) and own not in known and not re.search(rf"\.({FILES})$", own)
 
     for path in sorted((root / "spectramind_nb/lib").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

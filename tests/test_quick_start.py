@@ -1,0 +1,81 @@
+"""The specification's quick start, word for word; only the demo is smaller, and the lessons are shorter."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from spectramind_nb.lib import chain, cli, config, selftest_deep
+from spectramind_nb.lib.contracts import read_submission
+from spectramind_nb.lib.provenance import read_events
+from spectramind_nb.network import read_network
+
+QUICK_START = """\
+spectramind --version
+spectramind selftest --deep
+spectramind train --phase mae
+spectramind train --phase supervised +loss.λ_sm=0.2 +model.fusion.type=cross-attend
+spectramind predict --out-csv outputs/submission.csv
+spectramind calibrate-temp
+spectramind calibrate-corel
+spectramind submit bundle --submission outputs/submission.csv --out-zip outputs/submission_bundle.zip
+spectramind diagnose dashboard --html outputs/diagnostics/v1.html
+"""
+
+
+def say(line: str) -> Result:
+    result = CliRunner().invoke(cli.app, line.split()[1:], prog_name="spectramind")
+    assert result.exit_code == 0, f"{line}\n{result.output}"
+    return result
+
+
+@pytest.fixture(scope="module")
+def home(example_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the quick start was typed, from nothing."""
+    home, run_chain, shipped = tmp_path_factory.mktemp("home"), chain.run_chain, config.CONFIGS
+    short = Path(shutil.copytree(shipped, home / "configs"))
+    lesson = (short / "train/shipped.yaml").read_text().replace("epochs: 4", "epochs: 1").replace("4000", "64")
+    (short / "train/shipped.yaml").write_text(lesson)
+    taken = shutil.ignore_patterns(".lock")
+
+    def smaller(cfg: Any, run: str | Path, **how: Any) -> Any:
+        """The chain; for the demo's raw frames and fits those of the example."""
+        if not Path(run).exists():
+            shutil.copytree(example_run, run, copy_function=os.link, ignore=taken)
+            return [SimpleNamespace(manifest={"duration_s": 0.0})]
+        return run_chain(cfg, run, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(config, "CONFIGS", short)
+        for module in (chain, selftest_deep):
+            patch.setattr(module, "run_chain", smaller)
+        said = [say(line).stdout for line in QUICK_START.splitlines()]
+    (home / "said.txt").write_text("\n".join(said), encoding="utf-8")
+    return home
+
+
+def test_every_command_leaves_what_it_promises(home: Path) -> None:
+    assert len(read_submission(home / "outputs/submission.csv").mu) == 4
+    with zipfile.ZipFile(home / "outputs/submission_bundle.zip") as archive:
+        assert {"submission.csv", "manifest.json", "runtime.csv"} <= {*archive.namelist()}
+        assert archive.read("submission.csv") == (home / "outputs/submission.csv").read_bytes()
+    assert (home / "outputs/diagnostics/v1.html").stat().st_size > 400_000
+    events = [event["cmd"] for event in read_events(home / "runs/events.jsonl")]
+    words = [line.split()[1] for line in QUICK_START.splitlines()[1:]]
+    assert events == [*words[:-1], "dashboard"]
+
+
+def test_the_second_lesson_begins_where_the_first_ended(home: Path) -> None:
+    said, weights = (home / "said.txt").read_text(encoding="utf-8"), read_network(home / "network.safetensors")
+    assert "runs/demo has not come to 05_symbolic: this is done first" in said
+    begun = [line.split()[-1] for line in said.splitlines() if line.startswith("begins with")]
+    assert begun == ["laptop", "network.safetensors"]
+    assert weights.network.options.fusion == "cross_attend" and weights.about["phases"] == "supervised"
+    assert '"smoothness": 0.2' in weights.about["rules"]
+    assert not list(home.glob("*.checkpoints"))
