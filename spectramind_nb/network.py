@@ -288,16 +288,8 @@ class SpectralNetwork(nn.Module):
         )
         self.no_guide = nn.Parameter(torch.zeros(o.guide_width))
         self.planet, self.kind = nn.Linear(planet_features, o.airs_width), nn.Linear(fixed.shape[1], o.airs_width)
-        self.airs = AirsEncoder(
-            node_features,
-            o.airs_width,
-            o.airs_layers,
-            o.airs_heads,
-            o.airs_dropout,
-            o.without,
-            o.engine,
-            o.edge_features,
-        )
+        airs = (o.airs_width, o.airs_layers, o.airs_heads, o.airs_dropout, o.without, o.engine, o.edge_features)
+        self.airs = AirsEncoder(node_features, *airs)
         self.fusion = Fusion(o.fusion, o.guide_width, o.airs_width, planet_features, o.hidden, o.dropout)
         self.mu = MuDecoder(o.scales, o.hidden, o.airs_width)
         self.sigma = SigmaHead(o.hidden, o.airs_width, o.log_sigma)

@@ -4,39 +4,26 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'LEARNED', 'read_fits', 'labelled_planets', 'combine_fits', 'predict_gaussian', 'join', 'start_of',
-           'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'Teaching', 'teaching_of',
-           'taught', 'neural_predictions', 'rule_words', 'rules_of', 'train_network_on', 'unfinished', 'plot_spectrum',
-           'Learned', 'read_learned', 'factors_of', 'predict_each', 'OutOfFold', 'write_out_of_fold',
-           'read_out_of_fold', 'write_json', 'copy_whole', 'take_over', 'train_run', 'explore']
+           'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'taught',
+           'neural_predictions', 'rule_words', 'rules_of', 'train_network_on', 'unfinished', 'plot_spectrum', 'Learned',
+           'read_learned', 'factors_of', 'predict_each', 'OutOfFold', 'write_out_of_fold', 'read_out_of_fold',
+           'write_json', 'copy_whole', 'take_over', 'train_run', 'explore']
 
 # %% ../nbs/06_training.ipynb #763ac0c6
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import FigureBase
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from spectramind_nb.adaptation import (
-    Tell,
-    adapt,
-    fresh_weights,
-    material_of,
-    own_planets,
-    redesigned,
-    some_planets,
-    usable_device,
-)
-from .curriculum import TrainOptions
+from .adaptation import Teaching, Tell, adapt, beginning, material_of, own_planets, some_planets
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
-from .lib.config import ConfigError, compose
 from spectramind_nb.lib.contracts import (
     ContractError,
     UserError,
@@ -62,13 +49,11 @@ from spectramind_nb.lib.spectral_prior import (
     write_prior,
 )
 from spectramind_nb.network import (
-    NetworkOptions,
     Start,
     Weights,
     answer,
     improved,
     inputs_of,
-    options_of,
     place_of,
     read_network,
     training_memory,
@@ -176,47 +161,6 @@ def cross_fitted_sigma(
         sigma[test] = sigma_of(take(predicted, test), factors)
     return sigma
 
-# %% ../nbs/06_training.ipynb #8c8c00d9
-@dataclass(frozen=True)
-class Teaching:
-    """How a run's network learns."""
-
-    start: str = "shipped"  # shipped | finetune | fresh
-    phases: Sequence[str] = ("supervised",)
-    pairs: int = 4000  # an epoch
-    options: TrainOptions = field(default_factory=TrainOptions)
-    design: NetworkOptions = field(default_factory=NetworkOptions)  # of fresh
-    changes: Mapping[str, Any] = field(default_factory=dict)  # of finetune: where another design than its own is asked
-    rules: RuleLoss | None = None  # what counts beside the likelihood, see chapter 05
-
-
-def teaching_of(
-    train: Mapping[str, Any], model: Mapping[str, Any], seed: int = 0, rules: RuleLoss | None = None
-) -> Teaching:
-    """From the configuration's sections, or parts of them. Raises `UserError`."""
-    usual = compose()
-    try:
-        how: Any = OmegaConf.merge(usual.train, train)
-        design: Any = OmegaConf.merge(usual.model, model)
-    except OmegaConfBaseException as error:
-        problem = str(error).splitlines()[0]
-        raise ConfigError("train, model", problem, "take keys that spectramind config show has") from error
-    plain, asked = asdict(options_of(usual.model)), asdict(options_of(design))
-    changes = {name: value for name, value in asked.items() if value != plain[name]}
-    if changes and how.start == "shipped":
-        fix = "train=finetune (what fits is taken over) or train=fresh"
-        raise UserError(f"model: the network that is shipped has its own {', '.join(changes)}. Fix: {fix}")
-    options = TrainOptions(
-        *(how.epochs, how.batch, how.grad_accum, how.optim.lr, how.optim.wd),
-        warmup_steps=how.sched.warmup_steps,
-        aux_weight=TrainOptions.aux_weight * design.decoder_mu.aux_loss,
-        patience=how.patience,
-        ckpt_every=how.ckpt_every_epochs,
-        amp=how.amp,
-        seed=seed,
-    )
-    return Teaching(how.start, list(how.phases), how.pairs, options, NetworkOptions(**asked), changes, rules)
-
 # %% ../nbs/06_training.ipynb #2a22f737
 def taught(
     run_dir: str | Path,
@@ -230,16 +174,12 @@ def taught(
     """Weights that have learned from these planets of a run."""
     prior = weights.prior if teaching.start == "finetune" else learn_prior(truth, fits.stars)
     material = material_of(run_dir, fits.planet.tolist(), start_of(prior, fits), truth)
-    options = teaching.options
-    if teaching.start == "fresh":
-        weights = fresh_weights(material, prior, teaching.design, options.seed)
-    elif teaching.changes:
-        weights = redesigned(weights, teaching.changes, options.seed)
+    weights, options = beginning(material, weights, prior, teaching), teaching.options
     if tell is not None:
         one = own_planets(some_planets(material, np.arange(len(truth)) == 0), weights.scaling).inputs
         print(f"memory            about {training_memory(weights.network, one, options.batch) / 1e9:.1f} GB")
     phases, pairs, rules = teaching.phases, teaching.pairs, teaching.rules
-    return adapt(material, weights, options, phases, pairs, tell, usable_device(), rules, checkpoints)
+    return adapt(material, weights, options, phases, pairs, tell, rules=rules, checkpoints=checkpoints)
 
 
 def neural_predictions(
@@ -449,12 +389,12 @@ def train_run(
     λ_factors: float,
     network: str = "laptop",
     predictor: str = "auto",
-    teaching: Teaching = Teaching(),
+    teaching: Teaching | None = None,
 ) -> pd.DataFrame:
     """The stage: learn from labels (or take over), write what was learned; the predictors' out-of-fold figures, a row
     each.
     """
-    run_dir, raw = Path(run_dir), RawFolder(Path(raw_dir))
+    run_dir, raw, teaching = Path(run_dir), RawFolder(Path(raw_dir)), teaching or Teaching()
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
         take_over(run_dir, weights_dir, network)

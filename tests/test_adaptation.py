@@ -12,7 +12,16 @@ import torch
 from test_predict import write_fitted_run
 from typer.testing import CliRunner
 
-from spectramind_nb.adaptation import Material, adapt, fresh_weights, own_planets, redesigned, some_planets
+from spectramind_nb.adaptation import (
+    Material,
+    Teaching,
+    adapt,
+    fresh_weights,
+    own_planets,
+    redesigned,
+    some_planets,
+    teaching_of,
+)
 from spectramind_nb.curriculum import Progress, Supervised, TrainOptions, mean_loss
 from spectramind_nb.lib import cli
 from spectramind_nb.lib.config import compose
@@ -21,7 +30,6 @@ from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.network import NetworkOptions, SpectralNetwork, Weights, answer, read_network
 from spectramind_nb.rules import RuleLoss
 from spectramind_nb.training import (
-    Teaching,
     labelled_planets,
     material_of,
     read_fits,
@@ -29,7 +37,6 @@ from spectramind_nb.training import (
     read_learned,
     read_out_of_fold,
     start_of,
-    teaching_of,
     train_run,
 )
 

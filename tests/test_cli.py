@@ -218,10 +218,9 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         spectramind("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7").exit_code
         == 0
     )
-    assert seen.pop() == (
-        (Path("mine"), Path("runs/a"), Path("o.csv"), [7], 2),
-        {"budget_hours": None, "work_dir": None, "keep": False},
-    )
+    words, named = seen.pop()
+    assert words == (Path("mine"), Path("runs/a"), Path("o.csv"), [7], 2) and callable(named.pop("tell"))
+    assert named == {"budget_hours": None, "work_dir": None, "keep": False}
     (home / "runs/a/config.yaml").write_text("data: {raw: mine}")
     assert spectramind("predict", "--run", "runs/a").exit_code == 0
     assert seen.pop()[0][:3] == (Path("mine"), Path("runs/a"), Path("outputs/submission.csv"))

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from spectramind_nb.calibration import Options
-from spectramind_nb.features import group_folds
+from spectramind_nb.features import Recipe, Steps, group_folds
 from spectramind_nb.lib.contracts import ContractError, UserError, read_npz, read_table, run_folder
 from spectramind_nb.lib.provenance import hash_artifacts, utc_now, write_json
 
@@ -65,7 +65,8 @@ def main(features: Path, raw: Path, run: Path) -> None:
     for planet in planets:
         for kind in KINDS:
             shutil.copy(features / f"{kind}_{planet}.npz", there)
-    folds = {"folds": FOLDS, "fold_of_planet": group_folds(chosen["train"], FOLDS, SEED)}
+    recipe = asdict(Recipe(Steps(), Options()))  # how spectramind predict would treat frames of other planets
+    folds = {"folds": FOLDS, "recipe": recipe, "fold_of_planet": group_folds(chosen["train"], FOLDS, SEED)}
     write_json(run_folder(run, "data/splits") / "groupkfold.json", folds)
     write_json(extraction / "timing.json", {"seconds_per_planet": 0.0})
     for artifacts in (calibration, extraction):

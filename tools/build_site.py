@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -79,7 +80,7 @@ def described(cells: list[dict]) -> None:
 
 
 def stage_notebook(page: Path) -> None:
-    """Mend links of a processed notebook, describe its pictures, drop cells that hold nothing; its title as front matter.
+    """Mend a processed notebook's links, describe its pictures, drop empty cells, make its title front matter.
 
     nbdev's own front matter would drop what follows the title in the same cell, and the chapter's number.
     """
@@ -99,7 +100,7 @@ def stage_notebook(page: Path) -> None:
 
 
 def skeleton(node: ast.AST, lines: list[str]) -> str:
-    """A class's or function's source without bodies: signature, docstring, fields with their comments, public methods."""
+    """A class's or function's source without bodies: signature, docstring, fields and their comments, methods."""
     assert isinstance(node, ast.FunctionDef | ast.ClassDef)
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
     has_doc = ast.get_docstring(node) is not None
@@ -119,11 +120,8 @@ def api_page(module: Path, chapter: Path) -> str:
     text = (ROOT / module).read_text(encoding="utf-8")
     name = ".".join(module.with_suffix("").parts)
     head = f"# {name}\n\nFrom [{title(chapter)}]({way(Path('api') / name, place(chapter))}).\n"
-    parts = (
-        f"## {node.name}\n\n```python\n{skeleton(node, text.splitlines())}\n```\n"
-        for node in definitions(ast.parse(text))
-    )
-    return "\n".join([head, *parts])
+    lines, public = text.splitlines(), definitions(ast.parse(text))
+    return "\n".join([head, *(f"## {n.name}\n\n```python\n{skeleton(n, lines)}\n```\n" for n in public)])
 
 
 def title(page: Path) -> str:
@@ -206,13 +204,19 @@ def stage() -> None:
 
 
 def render() -> int:
-    """The site in _docs/, by Quarto or else by smalldocs; the renderer's exit status."""
-    quarto = shutil.which("quarto")
-    smalldocs = [sys.executable, "-m", "smalldocs.cli", "render", "--quiet", "--strict", str(STAGE)]
-    status = subprocess.run([quarto, "render", str(STAGE), "--no-execute"] if quarto else smalldocs).returncode
+    """The site in _docs/, by Quarto or else by smalldocs; the renderer's exit status, 0 where neither is installed."""
+    if quarto := shutil.which("quarto"):
+        command = [quarto, "render", str(STAGE), "--no-execute"]
+    elif find_spec("smalldocs"):
+        command = [sys.executable, "-m", "smalldocs.cli", "render", "--quiet", "--strict", str(STAGE)]
+    else:
+        print(f"not rendered: neither Quarto nor smalldocs is installed. The pages are in {STAGE.name}/")
+        return 0
+    status = subprocess.run(command).returncode
     if status == 0:
         shutil.rmtree(SITE, ignore_errors=True)
         shutil.move(STAGE / "_site", SITE)
+        print(f"{len(list(SITE.rglob('*.html')))} pages in {SITE.name}/")
     return status
 
 

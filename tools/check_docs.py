@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -75,7 +76,7 @@ def anchors(path: Path) -> set[str]:
     tokens = PARSER.parse(prose(path))
     return {
         slug("".join(child.content for child in following.children or []))
-        for token, following in zip(tokens, tokens[1:], strict=False)
+        for token, following in pairwise(tokens)
         if token.type == "heading_open"
     }
 

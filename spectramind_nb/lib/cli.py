@@ -103,13 +103,8 @@ def run(
         "--workers": workers,
     }
     layers = [word for name in files or [] for word in ("-c", name)]
-    with recorded(
-        "run",
-        **{name.strip("-"): value for name, value in named.items()},
-        force=force,
-        config=files,
-        overrides=overrides,
-    ) as call:
+    told = {name.strip("-"): value for name, value in named.items()}
+    with recorded("run", **told, force=force, config=files, overrides=overrides) as call:
         call.runs, call.facts["run_id"] = folder.parent, folder.name
         words = [word for name, value in named.items() if value and value != "demo" for word in (name, str(value))]
         call.resume = shlex.join(
@@ -203,11 +198,11 @@ def train(
     """
     words = {"phase": phase, "network": network, "out": out, "config": files, "overrides": overrides}
     with recorded("train", run=run, raw=raw, **words) as call:
-        from spectramind_nb.adaptation import PHASES
+        from spectramind_nb.adaptation import PHASES, teaching_of
         from spectramind_nb.lib.config import ConfigError, cfg_hash, compose, nearest
         from spectramind_nb.lib.raw import RawFolder
         from spectramind_nb.lib.stages import raw_of
-        from spectramind_nb.training import rule_words, rules_of, teaching_of, train_network_on, unfinished
+        from spectramind_nb.training import rule_words, rules_of, train_network_on, unfinished
 
         phases = phase.replace(",", " ").split()
         if odd := [name for name in phases or [""] if name not in PHASES]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .calls import Call, recorded, short
+from .calls import Call, recorded, short, shown
 
 # %% ../../nbs/lib/cli_predict.ipynb #0beca280
 predictions = typer.Typer(no_args_is_help=True)
@@ -80,9 +80,18 @@ def predict(
         call.resume = shlex.join(["spectramind", "predict", *named])
         from spectramind_nb.predict_planets import predict as predict_spectra
 
-        call.failed = predict_spectra(
-            found, run, out_csv, chosen, workers, budget_hours=budget_hours, work_dir=work, keep=keep
-        )
+        with shown(call, short(out_csv)) as show:
+            call.failed = predict_spectra(
+                found,
+                run,
+                out_csv,
+                chosen,
+                workers,
+                budget_hours=budget_hours,
+                work_dir=work,
+                keep=keep,
+                tell=show.inner,
+            )
         print(f"submission        {short(out_csv)}")
         print(f"times             {short(out_csv.with_name('runtime.csv'))}")
 
