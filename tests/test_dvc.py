@@ -58,11 +58,9 @@ def test_a_clone_reproduces_everything_once(clone: Path) -> None:
 
     again = run(clone, "dvc", "repro")
     assert "Running stage" not in again and again.count("didn't change, skipping") == 7
-    assert "up to date" in run(clone, "dvc", "status")
 
     book = clone / "nbs/05_symbolic.ipynb"
     book.write_text(book.read_text(encoding="utf-8") + "\n", encoding="utf-8")  # a change that changes no result
-    assert "train:" in (status := run(clone, "dvc", "status")) and "calibrate:" not in status
     assert "Running stage 'train'" in run(clone, "dvc", "repro", "--single-item", "train")
     assert seconds == {name: manifest["finished"] for name, manifest in find_manifests(clone / "outputs/run").items()}
 
