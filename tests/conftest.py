@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from notebooks import NBS
+from typer.testing import CliRunner
 
+from spectramind_nb.lib import cli
+from spectramind_nb.lib.chain import run_lock
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import simulate_dataset
 
@@ -18,12 +21,35 @@ settings.register_profile("small", max_examples=20, deadline=None, database=None
 settings.load_profile("small")
 
 
-# begun first, or one worker ends alone
-SLOW = ("test_chapters.py", "test_dashboard.py", "test_dvc.py", "test_library_chapters.py")
+# Begun first, or one worker ends alone; while one makes the example's run, the other reads chapters that need none.
+SLOW = (
+    "test_chapters.py",
+    "test_library_chapters.py",
+    "test_dashboard.py",
+    "test_reproduce.py",
+    "test_kaggle.py",
+    "test_dvc.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+
+
+@pytest.fixture(scope="session")
+def example_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of profile `example`, by the command, with the events beside it: made once, for all workers. Never to
+    be changed: tests work on a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    run = shared / "runs" / "example"
+    with run_lock(shared / "lock", wait=True):
+        if not (run / "run_hash_summary_v50.json").is_file():
+            words = ["run", "--profile", "example", "--run-dir", str(run)]
+            said = CliRunner().invoke(cli.app, words, prog_name="spectramind")
+            assert said.exit_code == 0, said.output
+    return run
 
 
 @pytest.fixture(scope="session")

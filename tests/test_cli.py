@@ -8,16 +8,21 @@ import subprocess
 import sys
 import time
 import types
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from fake_chain import start, write_raw, write_stage
 from typer.testing import CliRunner, Result
 
 import spectramind_nb
 from spectramind_nb.lib import cli, stages
+from spectramind_nb.lib.calls import Call, recorded
+from spectramind_nb.lib.config import compose
 from spectramind_nb.lib.contracts import Submission, write_submission
 from spectramind_nb.lib.provenance import event_faults, read_events
 
@@ -65,7 +70,11 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "calibrate", "simulate", "bank", "predict", "fit", "inject", "score", "validate", "audit"]
+    "command",
+    [
+        *("run", "calibrate", "simulate", "bank", "predict", "fit", "inject", "score", "validate", "audit"),
+        *("selftest", "bench", "reproduce", "acceptance"),
+    ],
 )
 def test_each_command_helps_with_an_example(command: str) -> None:
     result = spectramind(command, "--help")
@@ -108,7 +117,7 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("run", "--profile", "dem"), "did you mean 'demo'"),
         (("run", "--raw", "mine", "--from", "05"), "known are 01_features"),
         (("run", "--raw", "mine", "--run-dir", "nbs/01_features.ipynb/x"), "can't be written"),
-        (("predict",), "runs/demo: folder: is missing. Fix: spectramind run makes one"),
+        (("predict", "--run", "runs/no"), "runs/no: folder: is missing. Fix: spectramind run makes one"),
         (("predict", "--raw", "nowhere", "--run", "mine", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
         (("predict", "--run", "mine"), "mine/raw: folder: is missing. Fix: --raw"),
         (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
@@ -130,6 +139,45 @@ def test_what_a_user_can_mend_is_one_line(words: tuple[str, ...], said: str) -> 
     line = one_line(spectramind(*words))
     assert said in line and "Fix: " in line
     assert not list(Path().glob("runs/*/*/notebook.ipynb")) and not Path("out").exists()
+
+
+def interrupted() -> Iterator[None]:
+    raise KeyboardInterrupt
+    yield
+
+
+ENDS: dict[int, Callable[[Call], object]] = {
+    0: lambda call: None,
+    1: lambda call: 1 / 0,
+    2: lambda call: Path("nowhere.json").read_text(),
+    3: lambda call: call.__setattr__("failed", {7: "is dark"}),
+    4: lambda call: call.__setattr__("differs", "a.csv"),
+    130: lambda call: next(interrupted()),
+}
+
+
+@pytest.mark.parametrize("code", ENDS)
+def test_each_exit_code_of_the_help_is_reached(code: int, home: Path) -> None:
+    documented = spectramind("--help").output.split("Exit codes:")[1].split(";")
+    assert {int(words.split()[0]) for words in documented} == {*ENDS}
+    with pytest.raises(typer.Exit) if code else nullcontext(typer.Exit(0)) as ended, recorded("score") as call:
+        ENDS[code](call)
+    assert (ended.value.exit_code if isinstance(ended, pytest.ExceptionInfo) else ended.exit_code) == code
+    status = {0: "ok", 3: "warn", 4: "warn"}.get(code, "fail")
+    assert [event["status"] for event in read_events(home / "runs/events.jsonl")] == [status]
+
+
+def test_the_shell_completes_commands_and_options(home: Path) -> None:
+    def said(*words: str, **variables: str) -> str:
+        with start(home / "nbs", *words, cwd=home, env={**os.environ, **variables}) as process:
+            return process.communicate(timeout=30)[0]
+
+    asked = {"_SPECTRAMIND_COMPLETE": "complete_bash", "COMP_WORDS": "spectramind pre", "COMP_CWORD": "1"}
+    assert said(**asked).split() == ["predict"]
+    assert said(**{**asked, "COMP_WORDS": "spectramind run --debug --prof", "COMP_CWORD": "3"}).split() == ["--profile"]
+    no_shell = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    assert "_SPECTRAMIND_COMPLETE=complete_bash" in said("--debug", "--show-completion", "bash", **no_shell)
+    assert not (home / "runs").exists()
 
 
 def test_usage_errors_are_typers_own() -> None:
@@ -219,9 +267,12 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         == 0
     )
     words, named = seen.pop()
-    assert words == (Path("mine"), Path("runs/a"), Path("o.csv"), [7], 2) and callable(named.pop("tell"))
-    assert named == {"budget_hours": None, "work_dir": None, "keep": False}
+    assert words[:7] == (Path("mine"), Path("runs/a"), Path("o.csv"), [7], 2, "challenge", 64)
+    assert words[7:10] == (None, None, False) and callable(words[10]) and not named
+    spectramind("predict", "--raw", "mine", "--run", "runs/a", "-c", "overrides/kaggle_fast.yaml")
+    assert seen.pop()[0][6] == 2048
     (home / "runs/a/config.yaml").write_text("data: {raw: mine}")
+    monkeypatch.setattr("spectramind_nb.lib.stages.rerun_settings", lambda run, settings: (compose(), ""))
     assert spectramind("predict", "--run", "runs/a").exit_code == 0
     assert seen.pop()[0][:3] == (Path("mine"), Path("runs/a"), Path("outputs/submission.csv"))
     assert json.loads(spectramind("score", "--submission", "a.csv", "--truth", "b.csv").stdout) == {
@@ -233,7 +284,7 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         == 0
     )
     assert seen.pop() == (Path("o"), (3, 2, 5, "demo", True, 2))
-    assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict"] * 2 + [
+    assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict"] * 3 + [
         "score",
         "simulate",
     ]

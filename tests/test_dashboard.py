@@ -24,22 +24,20 @@ from hypothesis import given
 from typer.testing import CliRunner
 
 from spectramind_nb.answers import Panel, PlanetRow
-from spectramind_nb.lib.chain import run_chain
 from spectramind_nb.lib.cli import app as command
-from spectramind_nb.lib.config import compose
 from spectramind_nb.page import WHOLE, app_of, make_app, template, worst_and_random, write_page
 from spectramind_nb.panels import planet_of
 from spectramind_nb.run_reading import Run, numbers, panel, planet_rows
 
 ROOT = Path(__file__).parents[1]
+NO_LOCK = shutil.ignore_patterns(".lock")  # one file by two names would be one lock
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(example_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole run of the chain on the example's planets. Never to be changed: tests that spoil files work on a copy."""
-    folder = tmp_path_factory.mktemp("runs") / "example"
-    run_chain(compose(profile="example"), folder)
-    return Run(folder)
+    folder = tmp_path_factory.mktemp("runs") / "example"  # a log of its own beside it
+    return Run(Path(shutil.copytree(example_run, folder, copy_function=os.link, ignore=NO_LOCK)))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from spectramind_nb.lib.provenance import (
     damaged_artifact,
     digest,
     event_faults,
+    event_schema,
     git_sha,
     hash_artifacts,
     imported_modules,
@@ -25,6 +27,7 @@ from spectramind_nb.lib.provenance import (
     raw_fingerprint,
     read_events,
     write_summary,
+    write_timing,
 )
 
 LEAF = st.integers() | st.text() | st.booleans()
@@ -94,6 +97,7 @@ def test_every_command_has_a_good_event(cmd: str) -> None:
         cmd, "ok", time.time(), run_id="demo", args={"k": 1}, cfg_hash="0123abcd", seed=1337, artifacts=[Path("a")]
     )
     assert not event_faults(json.loads(json.dumps(event)))
+    jsonschema.Draft202012Validator(event_schema()).validate(event)
     assert set(event["env"]) == {"cuda", "driver", "torch", "device"} and event["args"] == {"k": "1"}
 
 
@@ -104,6 +108,8 @@ def test_every_command_has_a_good_event(cmd: str) -> None:
 def test_a_field_off_the_schema_is_found(field: str, value: str) -> None:
     event = make_event("run", "ok", time.time())
     assert event_faults({**event, field: value}) == [field]
+    (fault,) = jsonschema.Draft202012Validator(event_schema()).iter_errors({**event, field: value})
+    assert list(fault.path) == [field]
     with pytest.raises(ValueError, match="cmd"):
         make_event("fly", "ok", time.time())
 
@@ -142,3 +148,11 @@ def test_the_summary_gathers_the_stages_hashes(tmp_path: Path) -> None:
     found = json.loads(write_summary(tmp_path, "0123abcd", 5, [manifest]).read_text())
     assert found["artifacts"] == {"00_x": {"artifacts/a": "ff"}} and found["seeds"] == {"run": 5}
     assert {"git_sha", "cfg_hash", "env"} <= set(found)
+
+
+def test_the_timing_projects_the_challenges_planets(tmp_path: Path) -> None:
+    manifests = [{"stage": "00_x", "duration_s": 20.0}, {"stage": "01_y", "duration_s": 10.0}]
+    (tmp_path / "00_calibration/artifacts").mkdir(parents=True)
+    (tmp_path / "00_calibration/artifacts/plan.json").write_text('{"planets": {"train": [1, 2], "test": [3]}}')
+    lines = write_timing(tmp_path, manifests).read_text().splitlines()
+    assert lines[1] == "00_x,20.00,3,6.667,2.037" and lines[-1] == "all,30.00,3,10.000,3.056"

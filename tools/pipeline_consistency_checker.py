@@ -21,7 +21,7 @@ import yaml
 
 from spectramind_nb.lib import cli, config, contracts, provenance, stages
 from spectramind_nb.lib.cli_experiments import choices
-from spectramind_nb.lib.config import ConfigError, compose, flat, nearest, own_key, section_name
+from spectramind_nb.lib.config import ConfigError, compose, flat, nearest, section_name
 
 ROOT = Path(__file__).parents[1]
 # The specification's exact knobs.
@@ -200,7 +200,9 @@ def check_named_settings(root: Path) -> Iterator[Fault]:
     dotted = re.compile(rf"(?:{sections})(?:\.[^\W\d]\w*)+")
 
     def unknown(text: str) -> bool:
-        return bool(dotted.fullmatch(text)) and own_key(text) not in known and not re.search(rf"\.({FILES})$", text)
+        return (
+            bool(dotted.fullmatch(text)) and config.own_key(text) not in known and not re.search(rf"\.({FILES})$", text)
+        )
 
     for path in sorted((root / "spectramind_nb/lib").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEARNED', 'VIOLATIONS', 'Seen', 'REQUIRED', 'debug_log', 'all_events', 'events', 'calibrated', 'features',
-           'violations', 'quantiles', 'coverage', 'page', 'timing', 'bundle', 'Required', 'Finding', 'look_at',
-           'finding_lines']
+           'violations', 'quantiles', 'coverage', 'page', 'timing', 'bundle', 'Required', 'making', 'Finding',
+           'look_at', 'finding_lines']
 
 # %% ../../nbs/lib/acceptance.ipynb #392adb2f
 import csv
@@ -58,7 +58,7 @@ def events(run: Path) -> Seen:
     for number, event in enumerate(found, start=1):
         if faults := event_faults(event):
             raise ContractError(path, f"event {number}", f"breaks the schema in {', '.join(faults)}", "see the command")
-    if not any(event["cmd"] == "selftest" and event["status"] == "ok" for event in all_events(run)):
+    if not any(event.get("cmd") == "selftest" and event.get("status") == "ok" for event in all_events(run)):
         raise ContractError(path, "selftest", "no self-test that passed", "see the command")
     return path, f"{len(found)} events to the schema, a self-test passed"
 
@@ -106,7 +106,7 @@ def violations(run: Path) -> Seen:
         raise ContractError(path, "file", f"is no audit ({error})", "see the command") from error
     return path, f"{len(records)} planets, {broken} break a rule"
 
-
+# %% ../../nbs/lib/acceptance.ipynb #58b11ff8
 def quantiles(run: Path) -> Seen:
     """COREL's quantiles: a row for each bin and predictor."""
     path = run_folder(run, "outputs/calibration") / "q_i.csv"
@@ -133,7 +133,7 @@ def coverage(run: Path) -> Seen:
 # %% ../../nbs/lib/acceptance.ipynb #1b0b9b93
 def _written(run: Path, cmd: str, *guesses: Path) -> Path:
     """The newest file that a command wrote for this run, or that lies at one of the `guesses`."""
-    told = [e["artifacts"] for e in all_events(run) if e["cmd"] == cmd and e["status"] == "ok"]
+    told = [e["artifacts"] for e in all_events(run) if e.get("cmd") == cmd and e.get("status") == "ok"]
     paths = [*guesses, *(Path(path) for paths in told for path in paths)]
     there = sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)
     return there[-1] if there else _there(guesses[0])
@@ -152,16 +152,17 @@ def page(run: Path) -> Seen:
 
 
 def timing(run: Path) -> Seen:
-    """Seconds of each stage and what they project; predict's own table, where that ran last."""
+    """Seconds of each stage, and what they project."""
     path = _there(run / TIMING)
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = {row["stage"]: row for row in csv.DictReader(stream)}
-    if "all" not in rows:
-        raise ContractError(path, "stage", "has no row 'all'", "see the command")
-    hours = float(rows["all"]["hours_for_1100"])
-    return path, f"{float(rows['all']['seconds']):.0f} s; 1,100 planets at this pace: {hours:.1f} h"
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            every = {row["stage"]: row for row in csv.DictReader(stream)}["all"]
+        seconds, hours = float(every["seconds"]), float(every["hours_for_1100"])
+    except (KeyError, ValueError) as error:
+        raise ContractError(path, "file", f"has no times of all stages ({error})", "see the command") from error
+    return path, f"{seconds:.0f} s; 1,100 planets at this pace: {hours:.1f} h"
 
-
+# %% ../../nbs/lib/acceptance.ipynb #b37dff6d
 def bundle(run: Path) -> Seen:
     """The zip that is handed in: a valid submission and a manifest that knows its files."""
     path = _written(run, "submit", run_folder(run, "outputs") / "submission.zip")
@@ -180,7 +181,7 @@ def bundle(run: Path) -> Seen:
 # %% ../../nbs/lib/acceptance.ipynb #1fda9fc3
 @dataclass(frozen=True)
 class Required:
-    """An artifact that a phase asks for, and the command that makes it; `{run}` stands for the run's folder."""
+    """An artifact that a phase asks for, and what makes it; in braces: the run's folder, or what `making` says."""
 
     phase: int
     gate: str
@@ -189,17 +190,24 @@ class Required:
     command: str
 
 
-_RUN = "spectramind run --run-dir {run}"
+def making(run: Path) -> str:
+    """The command that makes, or mends, what a run's stages write, with the settings the run has."""
+    if (run / "09_submission" / "manifest.json").is_file():
+        return f"spectramind diagnose prepare --run {short(run)}"
+    begun = " and the options that it was begun with" if (run / "config.yaml").is_file() else ""
+    return f"spectramind run --run-dir {short(run)}{begun}"
+
+
 REQUIRED: tuple[Required, ...] = (
     Required(0, "--version, selftest", "v50_debug_log.md", debug_log, "spectramind selftest"),
     Required(0, "--version, selftest", "events.jsonl", events, "spectramind selftest"),
-    Required(1, "calibrate", "calibrated/", calibrated, f"{_RUN} --to 00_calibration"),
-    Required(1, "calibrate", "features/", features, f"{_RUN} --to 01_features"),
-    Required(2, "unit tests", "violation JSON", violations, f"{_RUN} --from 09_submission"),
+    Required(1, "calibrate", "calibrated/", calibrated, "{make}"),
+    Required(1, "calibrate", "features/", features, "{make}"),
+    Required(2, "unit tests", "violation JSON", violations, "{make}"),
     Required(3, "temp + COREL", "coverage plots", coverage, "spectramind calibrate-corel --run {run}"),
     Required(3, "temp + COREL", "q_i.csv", quantiles, "spectramind calibrate-corel --run {run}"),
     Required(4, "dashboard", "diagnostics HTML", page, "spectramind diagnose dashboard --run {run}"),
-    Required(5, "runtime budget", "timing CSV", timing, _RUN),
+    Required(5, "runtime budget", "timing CSV", timing, "{make}"),
     Required(
         5,
         "runtime budget",
@@ -210,7 +218,7 @@ REQUIRED: tuple[Required, ...] = (
     ),
 )
 
-
+# %% ../../nbs/lib/acceptance.ipynb #e45f9965
 @dataclass(frozen=True)
 class Finding:
     """What became of one of the required artifacts."""
@@ -237,5 +245,5 @@ def finding_lines(findings: Sequence[Finding], run: Path) -> list[str]:
         where = f"{one.path} ({one.said})" if one.path else one.said
         lines.append(f"{one.required.phase}  {one.required.artifact:<18}{state:<9}{where}")
         if not one.path:
-            lines.append(f"{'':30}{one.required.command.format(run=short(run))}")
+            lines.append(f"{'':30}{one.required.command.format(run=short(run), make=making(run))}")
     return lines

@@ -241,8 +241,10 @@ def run_lock(run_dir: Path, wait: bool = False) -> Iterator[None]:
         yield
 
 # %% ../../nbs/lib/chain.ipynb #b4abd6e2
-def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show) -> Path:
-    """The raw folder of a run, simulated where none is given. Raises `ContractError` or `UserError`."""
+def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False) -> Path:
+    """The raw folder of a run, simulated where none is given; never anew where stages have `begun` to stand on it.
+    Raises `ContractError` or `UserError`.
+    """
     if cfg.data.raw:
         return _given_raw(Path(cfg.data.raw).expanduser().resolve(), list(cfg.data.planets))
     raw, marker = run_dir / "raw", run_dir / "simulation.json"
@@ -254,6 +256,9 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show) -> Path:
         )
     if known == {**wanted, "files": raw_fingerprint(raw)}:
         return raw
+    if begun and {**(known or {}), "files": ""} != {**wanted, "files": ""}:
+        fix = "repeat the --profile and the settings that this run was made with, or leave out --from"
+        raise UserError(f"{raw}: was simulated with other settings. Fix: {fix}")
     if known != wanted:  # else it was cut: the simulator goes on where it was
         shutil.rmtree(raw, ignore_errors=True)
     write_json(marker, wanted)
@@ -329,7 +334,7 @@ def _run(
             raise UserError(
                 f"{stage.folder}: the stage isn't finished. Fix: run without --from, or with --from {stage.name}"
             )
-    prepare_raw(cfg, run_dir, show)
+    prepare_raw(cfg, run_dir, show, begun=first > 0)
     with atomic_path(run_dir / "config.yaml") as temporary:
         temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
     outcomes = []

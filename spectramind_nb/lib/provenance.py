@@ -325,8 +325,9 @@ def write_timing(run_dir: Path, manifests: Sequence[Mapping[str, Any]]) -> Path:
     rows.append(("all", sum(seconds for _, seconds in rows)))
     lines = ["stage,seconds,planets,seconds_per_planet,hours_for_1100"]
     for stage, seconds in rows:
-        each = seconds / planets if planets else 0.0
-        lines.append(f"{stage},{seconds:.2f},{planets},{each:.3f},{each * CHALLENGE_PLANETS / 3600:.3f}")
+        each = seconds / planets if planets else None
+        rest = "," if each is None else f"{each:.3f},{each * CHALLENGE_PLANETS / 3600:.3f}"
+        lines.append(f"{stage},{seconds:.2f},{planets},{rest}")
     with atomic_path(run_dir / TIMING) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return run_dir / TIMING

@@ -82,7 +82,8 @@ def run_checks(checks: Mapping[str, Callable[[], Check]], tell: Callable[[Check]
     return found
 
 # %% ../../nbs/lib/selftest.ipynb #31c1716f
-DISTRIBUTION, AGAIN = "spectramind_nb", "install the package again: pip install --force-reinstall spectramind_nb"
+DISTRIBUTION = "spectramind_nb"
+AGAIN = "install the package again: pip install --force-reinstall, with the wheel or the checkout it came from"
 
 
 def python_version() -> Check:
@@ -131,7 +132,7 @@ def data_files(data: Path = PACKAGE / "data") -> Check:
     size = sum((data / name).stat().st_size for name in known if (data / name).is_file()) / 1e6
     return judged("data files", faults, f"{', '.join(known)} as shipped ({size:.1f} MB)", AGAIN)
 
-
+# %% ../../nbs/lib/selftest.ipynb #682b76d6
 def package_files() -> Check:
     """Every installed file, against pip's list; in a checkout, its commit."""
     about = distribution(DISTRIBUTION)
@@ -245,7 +246,7 @@ def run_folder_writable(folder: Path = Path("runs")) -> Check:
         folder.rmdir()
     return passed("run folder", f"{folder}/ can be written and locked")
 
-# %% ../../nbs/lib/selftest.ipynb #c11398b1
+# %% ../../nbs/lib/selftest.ipynb #0a2d4df8
 def kernel() -> Check:
     """The kernel that stages run in, and whether it is this interpreter."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
@@ -262,7 +263,7 @@ def kernel() -> Check:
         return Check("kernel", "warn", "python3 is another environment's", fix)
     return passed("kernel", "python3, of this environment")
 
-
+# %% ../../nbs/lib/selftest.ipynb #c11398b1
 def browser() -> Check:
     """A browser that shows the dashboard."""
     names = ("chromium", "chromium-browser", "google-chrome", "firefox")

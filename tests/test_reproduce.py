@@ -1,0 +1,242 @@
+"""A whole run again gives the same bytes; what differs is named; what acceptance asks for is found and read."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from spectramind_nb.lib import cli, reproduce
+from spectramind_nb.lib.acceptance import REQUIRED, finding_lines, look_at
+from spectramind_nb.lib.contracts import Submission, read_submission, write_submission
+from spectramind_nb.lib.provenance import append_line, event_schema, make_event, read_events, write_json
+from spectramind_nb.lib.reproduce import SUBMISSION, SUMMARY, read_recorded, submission_line
+
+NO_LOCK = shutil.ignore_patterns(".lock")
+
+
+def link(source: Path, target: Path) -> Path:
+    """A copy to spoil: hard links, so a file is replaced, never written into."""
+    return Path(shutil.copytree(source, target, copy_function=os.link, ignore=NO_LOCK))
+
+
+def replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+def spectramind(*words: str) -> Result:
+    return CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
+
+
+@pytest.fixture(scope="module")
+def home(example_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to work in, with the example's run in it and the events of the call that made it."""
+    runs = tmp_path_factory.mktemp("home") / "runs"
+    link(example_run, runs / "example")
+    shutil.copy(example_run.parent / "events.jsonl", runs)
+    shutil.copy(example_run.parent / "v50_debug_log.md", runs)
+    return runs.parent
+
+
+@pytest.fixture(scope="module")
+def again(home: Path) -> tuple[Path, Result]:
+    """The run that was made from the record of the first, and what was said."""
+    words = ("reproduce", str(home / "runs/example"), "--out", str(home / "runs/again"))
+    return home / "runs/again", spectramind(*words)
+
+
+@pytest.fixture
+def pair(home: Path, again: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Both runs to spoil, in `old` and `made`; the command now takes `made` for what the chain makes."""
+    link(home / "runs/example", tmp_path / "old")
+    link(again[0], tmp_path / "made")
+    monkeypatch.setattr(reproduce, "run_chain", lambda cfg, out, **how: link(tmp_path / "made", Path(out)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_two_runs_of_one_configuration_give_the_same_bytes(home: Path, again: tuple[Path, Result]) -> None:
+    folder, said = again
+    assert said.exit_code == 0, said.output
+    assert (folder / SUBMISSION).read_bytes() == (home / "runs/example" / SUBMISSION).read_bytes()
+    assert (folder / "raw/truth.csv").read_bytes() == (home / "runs/example/raw/truth.csv").read_bytes()
+    assert "submission        identical bytes" in said.stdout and "verdict           the same" in said.stdout
+    assert "not as then" not in said.stdout and "differs" not in said.stdout
+    alike = [line for line in said.stdout.splitlines() if line.startswith("alike ")]
+    assert 3 <= len(alike) <= 5 and all("but for" in line for line in alike)
+    event = read_events(home / "runs/events.jsonl")[-1]
+    first = read_events(home / "runs/events.jsonl")[0]
+    assert (event["cmd"], event["status"], event["cfg_hash"]) == ("reproduce", "ok", first["cfg_hash"])
+
+
+def test_what_was_changed_or_differs_is_named(pair: Path) -> None:
+    replace(pair / "old/07_uncertainty/artifacts/temperature.json", b"{}")
+    replace(pair / "made/06_training/artifacts/predictors.json", b"{}")
+    (pair / "made/05_symbolic/artifacts/rules.json").unlink()
+    found = read_submission(pair / "made" / SUBMISSION)
+    mu = found.mu + 0.5 * found.sigma * (np.arange(283) == 100)
+    (pair / "made" / SUBMISSION).unlink()
+    write_submission(pair / "made" / SUBMISSION, Submission(found.planet_id, mu, found.sigma * 1.1))
+    result = spectramind("reproduce", "old")
+    assert result.exit_code == 4, result.output
+    lines = result.stdout.splitlines()
+    assert "changed           07_uncertainty/artifacts/temperature.json: no longer what the run wrote" in lines
+    assert "differs           06_training/artifacts/predictors.json" in lines
+    assert "missing           05_symbolic/artifacts/rules.json: in one of the two runs" in lines
+    assert "submission        differs: mu by 0.5 sigma at most, sigma by 0.1 of itself" in lines
+    assert lines[-1] == "verdict           not the same" and (pair / "old-again").is_dir()
+    assert read_events(pair / "events.jsonl")[-1]["status"] == "warn"
+
+
+def test_a_difference_inside_what_may_differ_is_seen(pair: Path) -> None:
+    path = pair / "made/09_submission/artifacts/report.json"
+    found = json.loads(path.read_text())
+    replace(path, json.dumps({**found, "predictor": "another"}).encode())
+    assert "differs           09_submission/artifacts/report.json" in spectramind("reproduce", "old").stdout
+
+
+def test_other_versions_are_said_first(pair: Path) -> None:
+    summary = json.loads((pair / "old" / SUMMARY).read_text())
+    summary["env"]["numpy"], summary["git_sha"], summary["cfg_hash"] = "1.0", "0123456789ab", "0123abcd"
+    (pair / "old" / SUMMARY).unlink()
+    write_json(pair / "old" / SUMMARY, summary)
+    lines = spectramind("reproduce", "old").stdout.splitlines()
+    assert lines[0] == f"not as then       numpy: 1.0, now {np.__version__}"
+    assert [line.split()[3] for line in lines[1:3]] == ["commit:", "settings:"]
+
+
+def test_raw_data_that_were_given_are_used_again(pair: Path) -> None:
+    recorded = read_recorded(pair / "old")
+    recorded.cfg.data.raw = str(pair / "old/raw")
+    first = next(iter(recorded.manifests.values()))
+    first["inputs"]["raw"] = reproduce.raw_fingerprint(pair / "old/raw")  # type: ignore[index]
+    assert not any("raw data" in line for line in reproduce.changes_since(recorded))
+    os.utime(pair / "old/raw/train.csv", (1, 1))
+    assert any("raw data" in line for line in reproduce.changes_since(recorded))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere",), "nowhere/config.yaml: file: is missing"),
+        (("old", "--out", "made"), "made holds a finished run"),
+        (("old", "--out", "old"), "old holds a finished run"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_one_line(words: tuple[str, ...], said: str, pair: Path) -> None:
+    result = spectramind("reproduce", *words)
+    assert result.exit_code == 2 and said in result.stderr and "Fix: " in result.stderr
+    (pair / "old" / SUMMARY).unlink()
+    assert "no summary of a run" in spectramind("reproduce", "old").stderr
+
+
+def test_submissions_of_other_planets_are_no_match(tmp_path: Path) -> None:
+    for name, planet in (("a", 7), ("b", 8)):
+        write_submission(tmp_path / name, Submission(np.array([planet]), np.full((1, 283), 0.01), np.full((1, 283), 1)))
+    assert submission_line(tmp_path / "a", tmp_path / "b") == "differs: other planets"
+
+
+# Acceptance
+
+
+@pytest.fixture(scope="module")
+def accepted(home: Path) -> Path:
+    """The example's run with everything that the specification asks for."""
+    run, before = home / "runs/example", Path.cwd()
+    os.chdir(home)
+    append_line(home / "runs/events.jsonl", json.dumps(make_event("selftest", "ok", 0.0)))
+    submission = run / SUBMISSION
+    commands = (
+        ("diagnose", "dashboard", "--run", "runs/example", "--planets", "1"),
+        ("submit", "bundle", "--submission", str(submission), "--out-zip", "outputs/bundle.zip"),
+    )
+    for words in commands:
+        said = spectramind(*words)
+        assert said.exit_code == 0, said.output
+    os.chdir(before)
+    return home
+
+
+def test_everything_that_is_asked_for_is_found(accepted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(accepted)
+    result = spectramind("acceptance", "--run", "runs/example")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(REQUIRED) and [line[0] for line in lines] == [str(one.phase) for one in REQUIRED]
+    assert "outputs/bundle.zip (4 planets" in result.stdout and "outputs/diagnostics/v1.html" in result.stdout
+
+
+def test_every_event_is_to_the_schema(accepted: Path) -> None:
+    events = read_events(accepted / "runs/events.jsonl")
+    assert {"run", "selftest", "dashboard", "submit"} <= {event["cmd"] for event in events}
+    for event in events:
+        jsonschema.Draft202012Validator(event_schema()).validate(event)
+
+
+def no_plots(path: Path) -> None:
+    book = json.loads(path.read_text())
+    for cell in book["cells"]:
+        cell["outputs"] = []
+    replace(path, json.dumps(book).encode())
+
+
+def rows_less(path: Path) -> None:
+    replace(path, b"\n".join(path.read_bytes().splitlines()[:-1]))
+
+
+SPOIL: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "events.jsonl": ("events.jsonl", lambda p: replace(p, b'{"ts": "now"}\n'), "breaks the schema in"),
+    "features/": (
+        "example/01_features/artifacts/features/airs_bins_{planet}.npz",
+        lambda p: replace(p, b"PK"),
+        "can't",
+    ),
+    "calibrated/": ("example/00_calibration/artifacts/calibrated", shutil.rmtree, "is missing"),
+    "violation JSON": (
+        "example/09_submission/artifacts/constraint_violation_log.json",
+        lambda p: replace(p, b'[{"planet_id": 7, "violations": {"seam": {}}}]'),
+        "planet 7: lacks coherence",
+    ),
+    "q_i.csv": ("example/07_uncertainty/artifacts/q_i.csv", rows_less, "has not 283 quantiles"),
+    "coverage plots": ("example/07_uncertainty/notebook.ipynb", no_plots, "there is no plot"),
+    "diagnostics HTML": ("../outputs/diagnostics/v1.html", lambda p: replace(p, b"<html>"), "is no dashboard"),
+    "timing CSV": ("example/timing.csv", lambda p: replace(p, b"stage\nx\n"), "has no times"),
+    "submission.zip": ("../outputs/bundle.zip", lambda p: replace(p, b"PK"), "is no bundle"),
+}
+
+
+@pytest.mark.parametrize("artifact", SPOIL)
+def test_what_is_damaged_is_named(
+    artifact: str, accepted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(accepted, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    name, spoil, said = SPOIL[artifact]
+    runs = tmp_path / "home/runs"
+    planet = next((runs / "example/01_features/artifacts/features").glob("airs_bins_*")).stem.split("_")[-1]
+    spoil(runs / name.format(planet=planet))
+    required = next(one for one in REQUIRED if one.artifact == artifact)
+    found = look_at(runs / "example", required)
+    assert not found.path and said in found.said, found
+    if required.command == "{make}":
+        assert finding_lines([found], runs / "example")[-1].strip() == "spectramind diagnose prepare --run runs/example"
+
+
+def test_what_is_missing_is_named_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/x").mkdir(parents=True)
+    result = spectramind("acceptance", "--run", "runs/x")
+    assert result.exit_code == 2 and result.stderr.startswith("error: acceptance: v50_debug_log.md, events.jsonl, ")
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2 * len(REQUIRED) and sum("MISSING" in line for line in lines) == len(REQUIRED)
+    assert any(line.strip() == "spectramind run --run-dir runs/x" for line in lines)
+    (tmp_path / "runs/x/config.yaml").write_text("profile: example")
+    assert "runs/x and the options that it was begun with" in spectramind("acceptance", "--run", "runs/x").stdout
+    assert "is missing" in spectramind("acceptance", "--run", "nowhere").stderr
