@@ -33,7 +33,7 @@ def aligned(table: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     columns = [(f"<{width}" if k < left else f">{width}") for k, width in enumerate(widths)]
     lines = ["  ".join(format(text, column) for text, column in zip(line, columns, strict=True)) for line in table]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    return [lines[0], "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])]
 
 
 def report_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
