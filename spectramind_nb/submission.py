@@ -68,9 +68,9 @@ def bundle(submission: str | Path, out_zip: str | Path) -> Path:
     beside = [source, *(path for path in others if path.is_file())]
     manifest = {"planets": len(found.mu), "files": {path.name: sha256(path) for path in beside}, "version": __version__}
     with atomic_path(out_zip) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in beside:
-            archive.write(path, path.name)
-        archive.writestr("manifest.json", json.dumps(manifest, indent=1))
+        content = {path.name: path.read_bytes() for path in beside}
+        for name, data in (content | {"manifest.json": json.dumps(manifest, indent=1).encode()}).items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # without the time of day
     return Path(out_zip)
 
 # %% ../nbs/09_submission.ipynb #235a8a78
