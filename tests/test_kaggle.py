@@ -44,7 +44,8 @@ def invoke(*words: str) -> Result:
 
 
 def asked(code: str, python: str = PYTHON) -> str:
-    return subprocess.run([python, "-c", code], env=BARE, capture_output=True, text=True, check=True).stdout.strip()
+    words = [python, "-I", "-c", code]  # isolated: not from the folder that the tests run in
+    return subprocess.run(words, env=BARE, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
