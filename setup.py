@@ -46,7 +46,7 @@ setup(
     package_data={
         "spectramind_nb": ["py.typed", "dashboard/template.html"],
         "spectramind_nb.configs": ["*.yaml", "*/*.yaml"],
-        "spectramind_nb.data": ["*.npz", "*.safetensors", "README.md"],
+        "spectramind_nb.data": ["*.npz", "*.safetensors", "README.md", "CHECKSUMS"],
         notebooks: ["[0-9]*.ipynb"],
     },
     zip_safe=False,

@@ -4,17 +4,21 @@
 
 # %% auto #0
 __all__ = ['PHASES', 'LEAST', 'Tell', 'Material', 'material_of', 'some_planets', 'own_planets', 'drawn_pairs', 'usable_device',
-           'fresh_weights', 'adapt']
+           'Teaching', 'teaching_of', 'fresh_weights', 'redesigned', 'beginning', 'identity', 'adapt']
 
 # %% ../nbs/06e_adaptation.ipynb #92ad6019
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from spectramind_nb.curriculum import (
     Learning,
@@ -25,10 +29,11 @@ from spectramind_nb.curriculum import (
     mean_loss,
     train_network,
 )
+from .lib.config import ConfigError, compose
 from .lib.contracts import UserError, read_npz, run_folder
 from .lib.spectral_prior import Combined, SpectralPrior
 from .mamba import fgs1_inputs
-from .network import NetworkOptions, Scaling, Start, Weights, learn_scaling, network_of
+from .network import NetworkOptions, Scaling, Start, Weights, learn_scaling, network_of, options_of
 from .pairs import Noise, Pairs, Spectra, draw_pairs
 from .pretraining import OBJECTIVES
 from .rules import RuleLoss
@@ -100,6 +105,47 @@ def usable_device() -> str:
     except RuntimeError:
         return "cpu"
 
+# %% ../nbs/06e_adaptation.ipynb #6475dcda
+@dataclass(frozen=True)
+class Teaching:
+    """How a run's network learns."""
+
+    start: str = "shipped"  # shipped | finetune | fresh
+    phases: Sequence[str] = ("supervised",)
+    pairs: int = 4000  # an epoch
+    options: TrainOptions = field(default_factory=TrainOptions)
+    design: NetworkOptions = field(default_factory=NetworkOptions)  # of fresh
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of finetune: where another design than its own is asked
+    rules: RuleLoss | None = None  # what counts beside the likelihood, see chapter 05
+
+
+def teaching_of(
+    train: Mapping[str, Any], model: Mapping[str, Any], seed: int = 0, rules: RuleLoss | None = None
+) -> Teaching:
+    """From the configuration's sections, or parts of them. Raises `UserError`."""
+    usual = compose()
+    try:
+        how: Any = OmegaConf.merge(usual.train, train)
+        design: Any = OmegaConf.merge(usual.model, model)
+    except OmegaConfBaseException as error:
+        problem = str(error).splitlines()[0]
+        raise ConfigError("train, model", problem, "take keys that spectramind config show has") from error
+    plain, asked = asdict(options_of(usual.model)), asdict(options_of(design))
+    changes = {name: value for name, value in asked.items() if value != plain[name]}
+    if changes and how.start == "shipped":
+        fix = "train=finetune (what fits is taken over) or train=fresh"
+        raise UserError(f"model: the network that is shipped has its own {', '.join(changes)}. Fix: {fix}")
+    options = TrainOptions(
+        *(how.epochs, how.batch, how.grad_accum, how.optim.lr, how.optim.wd),
+        warmup_steps=how.sched.warmup_steps,
+        aux_weight=TrainOptions.aux_weight * design.decoder_mu.aux_loss,
+        patience=how.patience,
+        ckpt_every=how.ckpt_every_epochs,
+        amp=how.amp,
+        seed=seed,
+    )
+    return Teaching(how.start, list(how.phases), how.pairs, options, NetworkOptions(**asked), changes, rules)
+
 # %% ../nbs/06e_adaptation.ipynb #4c884a48
 PHASES = (*OBJECTIVES, "supervised")
 LEAST = 10  # planets
@@ -114,6 +160,35 @@ def fresh_weights(material: Material, prior: SpectralPrior, options: NetworkOpti
     return Weights(network_of(options, scaling), scaling, prior)
 
 
+def redesigned(weights: Weights, changes: Mapping[str, Any], seed: int = 0) -> Weights:
+    """Weights in a network that differs in some of its `NetworkOptions`: every tensor that fits is taken over, the
+    others begin anew; where the decoders hear something else than before, they begin silent.
+    """
+    torch.manual_seed(seed)
+    network = network_of(replace(weights.network.options, **changes), weights.scaling)
+    own, before = network.state_dict(), weights.network.state_dict()
+    fits = {name for name, value in own.items() if name in before and before[name].shape == value.shape}
+    if not all(name in fits for name in own if name.startswith("fusion.mix")):
+        fits = {name for name in fits if not name.startswith(("mu.", "sigma.", "flow.", "quantile."))}
+    network.load_state_dict({name: before[name] if name in fits else value for name, value in own.items()})
+    return replace(weights, network=network.eval())
+
+# %% ../nbs/06e_adaptation.ipynb #d91c65a5
+def beginning(material: Material, weights: Weights, prior: SpectralPrior, teaching: Teaching) -> Weights:
+    """The weights that a lesson begins with: the given ones, in another design where one is asked, or none."""
+    if teaching.start == "fresh":
+        return fresh_weights(material, prior, teaching.design, teaching.options.seed)
+    return redesigned(weights, teaching.changes, teaching.options.seed) if teaching.changes else weights
+
+# %% ../nbs/06e_adaptation.ipynb #0da445dd
+def identity(material: Material, weights: Weights, phase: str) -> str:
+    """A name for what is learned, from what, in which phase."""
+    told = hashlib.sha256(phase.encode())
+    for array in (material.truth, material.start.depth, *weights.network.state_dict().values()):
+        told.update(np.ascontiguousarray(array).tobytes())
+    return f"{phase}-{told.hexdigest()[:12]}"
+
+
 def adapt(
     material: Material,
     weights: Weights,
@@ -121,13 +196,15 @@ def adapt(
     phases: Sequence[str] = ("supervised",),
     pairs: int = 4000,
     tell: Tell | None = None,
-    device: str = "cpu",
+    device: str = "",
     rules: RuleLoss | None = None,
+    checkpoints: Path | None = None,
 ) -> Weights:
-    """Weights that have learned from these planets, phase by phase; `rules` count where it is supervised. Raises
+    """Weights that have learned from these planets, phase by phase; `rules` count where it is supervised. What was cut
+    goes on from its file in the folder `checkpoints`; `device` is by default a GPU that works, else the CPU. Raises
     `UserError` for too few planets, or an unknown phase.
     """
-    count = len(material.truth)
+    count, device = len(material.truth), device or usable_device()
     if count < LEAST:
         raise UserError(f"{count} labelled planets can't train a network. Fix: at least {LEAST}, or train=shipped")
     if unknown := [phase for phase in phases if phase not in PHASES]:
@@ -141,10 +218,12 @@ def adapt(
     first, untaught = mean_loss(supervised, judge, place), copy.deepcopy(network.state_dict())
 
     def learn(name: str, source: Callable[[int], Learning], size: int, how: TrainOptions) -> None:
+        torch.manual_seed(options.seed)  # an objective may have layers of its own
         objective = OBJECTIVES[name](network) if name in OBJECTIVES else supervised
         before, state = mean_loss(objective, judge, place), copy.deepcopy(network.state_dict())
         said = None if tell is None else lambda progress, seconds: tell(name, progress, seconds)
-        found = train_network(network, source, size, judge, how, tell=said, device=device, objective=objective)
+        kept = None if checkpoints is None else checkpoints / f"{identity(material, weights, name)}.pt"
+        found = train_network(network, source, size, judge, how, kept, said, device, objective)
         if not min(found.held_out) < before:
             network.load_state_dict(state)
 

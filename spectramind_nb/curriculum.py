@@ -123,11 +123,13 @@ class TrainOptions:
     lr: float = 1e-3
     weight_decay: float = 0.01
     warmup: float = 0.05  # share of all steps
+    warmup_steps: int = 2000  # at most
     clip: float = 1.0  # norm of the gradient
     average: float = 0.998  # memory of the averaged weights, per step
     aux_weight: float = 0.01
     worst: float = 10.0  # nats a bin
     patience: int = 0  # epochs without gain before it stops; 0 = never
+    ckpt_every: int = 1  # epochs between checkpoints
     amp: bool = False
     seed: int = 0
 
@@ -160,7 +162,8 @@ class Trainer:
         plain = [p for p in objective.parameters() if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda k: rate(k, steps, options.warmup))
+        warmup = min(options.warmup, options.warmup_steps / steps)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda k: rate(k, steps, warmup))
         self.average = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
         half = torch.bfloat16 if device.type == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
         self.cast = torch.autocast(device.type, half, enabled=options.amp)
@@ -293,7 +296,8 @@ def train_network(
         progress.epoch += 1
         if progress.held_out[-1] == min(progress.held_out):
             progress.best, best = progress.epoch, {name: value.clone() for name, value in trainer.average.items()}
-        if checkpoint is not None and (not dist.is_initialized() or dist.get_rank() == 0):
+        due = progress.epoch % options.ckpt_every == 0 or progress.epoch == options.epochs
+        if checkpoint is not None and due and (not dist.is_initialized() or dist.get_rank() == 0):
             with atomic_path(checkpoint) as temporary:
                 torch.save({**state_of(trainer), "plan": plan, "best": best}, temporary)
         if tell is not None:

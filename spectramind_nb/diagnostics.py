@@ -19,7 +19,7 @@ from scipy.stats import gamma
 
 from .features import read_plan
 from .figures import plot_residual_spectrum
-from .latents import look_closely, some_to_explain
+from .latents import MapOptions, look_closely, some_to_explain
 from .lib.contracts import read_npz, run_folder, write_npz
 from .lib.metric import BIN_WEIGHTS, bin_scores, reference_of
 from .lib.picture import Picture
@@ -159,7 +159,12 @@ def to_explain(run_dir: str | Path, count: int, seed: int) -> list[int]:
 
 # %% ../nbs/08_diagnostics.ipynb #3cc9b02b
 def diagnose_run(
-    run_dir: str | Path, skip_heavy_diag: bool, shap: Mapping[str, Any], fft: Mapping[str, Any], seed: int
+    run_dir: str | Path,
+    skip_heavy_diag: bool,
+    shap: Mapping[str, Any],
+    fft: Mapping[str, Any],
+    seed: int,
+    maps: MapOptions,
 ) -> dict[str, Any]:
     """The stage: write what the dashboard shows and other stages don't; what was found."""
     folder = run_folder(run_dir, "outputs/diagnostics")
@@ -167,7 +172,7 @@ def diagnose_run(
     lines = write_residual_spectra(run_dir, folder, int(fft["bins"]), fft["lines_mhz"])
     broken = audit_out_of_fold(run_dir, folder)
     explained = to_explain(run_dir, int(shap["planets"]), seed)
-    looked = look_closely(run_dir, folder, not skip_heavy_diag, explained, seed)
+    looked = look_closely(run_dir, folder, not skip_heavy_diag, explained, seed, options=maps)
     return {"lines (mHz)": lines, "planets breaking a rule": broken, **looked}
 
 # %% ../nbs/08_diagnostics.ipynb #b73e8646

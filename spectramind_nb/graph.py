@@ -110,10 +110,14 @@ class AirsEncoder(nn.Module):
         dropout: float = 0.1,
         without: tuple[str, ...] = (),
         engine: str = "auto",
+        edge_features: tuple[str, ...] = EDGE_FEATURES,
     ) -> None:
         super().__init__()
+        if unknown := [name for name in edge_features if name not in EDGE_FEATURES]:
+            raise ValueError(f"edge_features: {unknown[0]} is none of {', '.join(EDGE_FEATURES)}")
         self.graph = spectral_graph(without)
-        self.register_buffer("edges", torch.from_numpy(self.graph.features), persistent=False)
+        shown = self.graph.features * np.isin(EDGE_FEATURES, edge_features)
+        self.register_buffer("edges", torch.from_numpy(shown.astype(np.float32)), persistent=False)
         self.embed = nn.Linear(features, d_model)
         self.place = nn.Parameter(0.02 * torch.randn(N_BINS, d_model))
         self.layers = nn.ModuleList(GraphLayer(d_model, heads, dropout, engine) for _ in range(layers))

@@ -7,7 +7,7 @@ __all__ = ['LEAST_POINTS', 'FOLDS', 'LEAST_TRAINING', 'RESIDUALS', 'FILES', 'Say
            'join_latents', 'comparable', 'leading', 'umap_map', 'tsne_map', 'plot_map', 'squared_distances',
            'held_out_percentile', 'latent_distance', 'residual_distance', 'plot_distance', 'strongest_edges',
            'plot_attention', 'Positions', 'write_latents', 'read_latents', 'write_attention', 'read_attention',
-           'network_of_run', 'look_at', 'some_to_explain', 'look_closely']
+           'network_of_run', 'look_at', 'some_to_explain', 'MapOptions', 'look_closely']
 
 # %% ../nbs/08a_latents.ipynb #eedaba27
 import json
@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,26 +108,28 @@ def leading(points: np.ndarray, count: int = 2) -> np.ndarray:  # (P, count)
     return found * np.where(found[np.abs(found).argmax(axis=0), np.arange(count)] < 0, -1.0, 1.0)
 
 # %% ../nbs/08a_latents.ipynb #5f773e01
-def umap_map(latent: np.ndarray, seed: int = 0) -> np.ndarray:  # float32, (P, 2)
+def umap_map(
+    latent: np.ndarray, seed: int = 0, neighbours: int = 15, min_dist: float = 0.1
+) -> np.ndarray:  # float32, (P, 2)
     """UMAP of latents (P, K). Raises `UserError` for fewer than 5 planets."""
     points = comparable(latent)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # packages it could use as well, and threads that a seed forbids
         from umap import UMAP  # compiles for some seconds
 
-        near = int(np.clip(len(points) // 3, 3, 15))
-        form = UMAP(n_neighbors=near, init=leading(points), random_state=seed, n_jobs=1)
+        near = int(np.clip(len(points) // 3, 3, neighbours))
+        form = UMAP(n_neighbors=near, min_dist=min_dist, init=leading(points), random_state=seed, n_jobs=1)
         return np.asarray(form.fit_transform(points), np.float32)
 
 
-def tsne_map(latent: np.ndarray, seed: int = 0) -> np.ndarray:  # float32, (P, 2)
+def tsne_map(latent: np.ndarray, seed: int = 0, perplexity: float = 30.0) -> np.ndarray:  # float32, (P, 2)
     """t-SNE of latents (P, K). Raises `UserError` for fewer than 5 planets."""
     from sklearn.manifold import TSNE
 
     points = comparable(latent)
     points = leading(points, min(points.shape[1], 50))  # as is usual: more columns take long
     start = points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
-    near = min(30.0, (len(points) - 1) / 3)
+    near = min(perplexity, (len(points) - 1) / 3)
     form = TSNE(perplexity=near, init=1e-4 * start / start[:, 0].std(), random_state=seed, n_jobs=1)
     return np.asarray(form.fit_transform(points), np.float32)
 
@@ -323,10 +326,25 @@ def some_to_explain(planets: np.ndarray, training: np.ndarray, which: int | Sequ
 Say = Callable[[str], None]
 
 
-def _maps(latent: np.ndarray, seed: int, note: Say, seconds: dict[str, float]) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class MapOptions:
+    """How maps are drawn; fewer neighbours where planets are few."""
+
+    neighbours: int = 15  # of UMAP
+    min_dist: float = 0.1  # of UMAP
+    perplexity: float = 30.0  # of t-SNE
+
+
+def _maps(
+    latent: np.ndarray, options: MapOptions, seed: int, note: Say, seconds: dict[str, float]
+) -> dict[str, np.ndarray]:
     maps = dict.fromkeys(("umap", "tsne"), np.zeros((0, 2), np.float32))
     try:
-        for name, form in progress((("umap", umap_map), ("tsne", tsne_map)), label="maps"):
+        drawn = {
+            "umap": partial(umap_map, neighbours=options.neighbours, min_dist=options.min_dist),
+            "tsne": partial(tsne_map, perplexity=options.perplexity),
+        }
+        for name, form in progress([*drawn.items()], label="maps"):
             clock = time.perf_counter()
             maps[name] = form(latent, seed)
             seconds[name] = round(time.perf_counter() - clock, 2)
@@ -363,10 +381,12 @@ def look_closely(
     shap_planets: int | Sequence[int] = 32,
     seed: int = 0,
     tell: Say | None = None,
+    options: MapOptions = MapOptions(),
 ) -> dict[str, Any]:
     """Write latents, attention and attributions of a run's fitted planets into `folder`; what was done: planets, files,
-    notes, far test planets, seconds. `heavy=False` leaves out maps and attributions; `shap_planets`: how many, or
-    which. `tell` hears of steps and notes. Raises `ContractError`, and `UserError` for a run without a fitted planet.
+    notes, far test planets, seconds. `heavy=False` leaves out maps (drawn by `options`) and attributions;
+    `shap_planets`: how many, or which. `tell` hears of steps and notes. Raises `ContractError`, and `UserError` for a
+    run without a fitted planet.
     """
     chosen, folder, say = read_plan(run_dir, "08_diagnostics")[0], Path(folder), tell or (lambda words: None)
     planets = np.array([*chosen["train"], *chosen["test"]], np.int64)
@@ -392,7 +412,7 @@ def look_closely(
     maps = dict.fromkeys(("umap", "tsne"), np.zeros((0, 2), np.float32))
     if heavy and found is not None:
         say("drawing maps")
-        maps = _maps(latent, seed, note, seconds)
+        maps = _maps(latent, options, seed, note, seconds)
     write_latents(folder, Positions(planets, training, latent, pooled, **maps, **distances))
     if weights is not None and found is not None:
         write_attention(folder, planets, edges_of(weights.network), found.attention)

@@ -77,7 +77,7 @@ def bundle(submission: str | Path, out_zip: str | Path) -> Path:
 STAGE = "09_submission"
 
 
-def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str) -> dict[str, Any]:
+def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_predict: int = 64) -> dict[str, Any]:
     """The stage: predict the run's test planets, write and check the submission; the report that it also writes."""
     raw, start = RawFolder(Path(raw_dir)), time.perf_counter()
     planets = read_plan(run_dir)[0]["test"]
@@ -91,7 +91,7 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str) -> dict[
     good = read_plan(run_dir, STAGE)[0]["test"]
     fits = read_fits(run_dir, good)
     path = run_folder(run_dir, "outputs") / "submission.csv"
-    filled = fill_failed(predict_fits(fits, run_dir), planets, population(run_dir))
+    filled = fill_failed(predict_fits(fits, run_dir, batch_predict), planets, population(run_dir))
     prediction = write_prediction(path, filled, run_dir, spelling)
     check_planets(path, read_submission(path), planets)
     kelvin = pd.Series(equilibrium_kelvin(fits.stars), fits.planet, float).reindex(planets).to_numpy()

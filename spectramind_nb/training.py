@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'LEARNED', 'read_fits', 'labelled_planets', 'combine_fits', 'predict_gaussian', 'join', 'start_of',
-           'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'Teaching', 'taught',
-           'neural_predictions', 'rule_words', 'rules_of', 'train_network_on', 'plot_spectrum', 'Learned',
+           'predict_neural', 'read_folds', 'out_of_fold_predictions', 'cross_fitted_sigma', 'taught',
+           'neural_predictions', 'rule_words', 'rules_of', 'train_network_on', 'unfinished', 'plot_spectrum', 'Learned',
            'read_learned', 'factors_of', 'predict_each', 'OutOfFold', 'write_out_of_fold', 'read_out_of_fold',
            'write_json', 'copy_whole', 'take_over', 'train_run', 'explore']
 
@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import FigureBase
 
-from .adaptation import Tell, adapt, fresh_weights, material_of, own_planets, some_planets, usable_device
-from .curriculum import TrainOptions
+from .adaptation import Teaching, Tell, adapt, beginning, material_of, own_planets, some_planets
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
 from spectramind_nb.lib.contracts import (
@@ -50,7 +49,6 @@ from spectramind_nb.lib.spectral_prior import (
     write_prior,
 )
 from spectramind_nb.network import (
-    MODELS,
     Start,
     Weights,
     answer,
@@ -125,7 +123,7 @@ def start_of(prior: SpectralPrior, fits: Fits) -> Start:
 
 
 def predict_neural(weights: Weights, fits: Fits, batch: int = 64) -> Predicted:
-    """Correct the closed form's answers to these fits with a network, `batch` planets at once."""
+    """Correct the closed form's answers to these fits with a network, which takes `batch` planets at once."""
     start = start_of(weights.prior, fits)
     found = improved(start.combined, answer(weights.network, inputs_of(start, weights.scaling), batch))
     parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
@@ -163,38 +161,25 @@ def cross_fitted_sigma(
         sigma[test] = sigma_of(take(predicted, test), factors)
     return sigma
 
-# %% ../nbs/06_training.ipynb #8c8c00d9
-@dataclass(frozen=True)
-class Teaching:
-    """How a run's network learns: the configuration's section `training` has the same names, but for the rules."""
-
-    train: str = "shipped"  # shipped | finetune | fresh
-    phases: Sequence[str] = ("supervised",)
-    epochs: int = 4
-    pairs: int = 4000  # an epoch
-    lr: float = 3e-4
-    seed: int = 0
-    model: str = "laptop"  # of fresh: laptop | full | spec
-    batch: int = 64
-    rules: RuleLoss | None = None  # what counts beside the likelihood, see chapter 05
-
-
+# %% ../nbs/06_training.ipynb #2a22f737
 def taught(
-    run_dir: str | Path, weights: Weights, fits: Fits, truth: np.ndarray, teaching: Teaching, tell: Tell | None = None
+    run_dir: str | Path,
+    weights: Weights,
+    fits: Fits,
+    truth: np.ndarray,
+    teaching: Teaching,
+    tell: Tell | None = None,
+    checkpoints: Path | None = None,
 ) -> Weights:
     """Weights that have learned from these planets of a run."""
-    prior = weights.prior if teaching.train == "finetune" else learn_prior(truth, fits.stars)
+    prior = weights.prior if teaching.start == "finetune" else learn_prior(truth, fits.stars)
     material = material_of(run_dir, fits.planet.tolist(), start_of(prior, fits), truth)
-    if teaching.train == "fresh":
-        if teaching.model not in MODELS:
-            raise UserError(f"model: {teaching.model} is unknown. Fix: one of {', '.join(MODELS)}")
-        weights = fresh_weights(material, prior, MODELS[teaching.model], teaching.seed)
-    options = TrainOptions(teaching.epochs, teaching.batch, lr=teaching.lr, seed=teaching.seed)
+    weights, options = beginning(material, weights, prior, teaching), teaching.options
     if tell is not None:
         one = own_planets(some_planets(material, np.arange(len(truth)) == 0), weights.scaling).inputs
         print(f"memory            about {training_memory(weights.network, one, options.batch) / 1e9:.1f} GB")
-    how = (teaching.phases, teaching.pairs, tell, usable_device(), teaching.rules)
-    return adapt(material, weights, options, *how)
+    phases, pairs, rules = teaching.phases, teaching.pairs, teaching.rules
+    return adapt(material, weights, options, phases, pairs, tell, rules=rules, checkpoints=checkpoints)
 
 
 def neural_predictions(
@@ -204,13 +189,13 @@ def neural_predictions(
     `UserError` for an unknown way of training, and for weights that know the run's planets already.
     """
     known = {*json.loads(weights.about.get("planets", "[]"))} & {*fits.planet.tolist()}
-    if known and teaching.train != "fresh":
+    if known and teaching.start != "fresh":
         fix = "take weights that have not, such as laptop, and train=finetune"
         raise UserError(f"the network has learned from {len(known)} planets of this very run. Fix: {fix}")
-    if teaching.train == "shipped":
+    if teaching.start == "shipped":
         return weights, predict_neural(weights, fits)
-    if teaching.train not in ("finetune", "fresh"):
-        raise UserError(f"train: {teaching.train} is unknown. Fix: one of shipped, finetune, fresh")
+    if teaching.start not in ("finetune", "fresh"):
+        raise UserError(f"train.start: {teaching.start} is unknown. Fix: one of shipped, finetune, fresh")
     parts = []
     for fold in progress(np.unique(folds), label="folds"):
         test = folds == fold
@@ -239,18 +224,27 @@ def rules_of(section: Mapping[str, Any]) -> RuleLoss:
 def train_network_on(
     run_dir: str | Path, raw: RawFolder, network: str, teaching: Teaching, out: str | Path, tell: Tell | None = None
 ) -> Path:
-    """Teach a network all labelled planets of a run that has come to 02_transit; write the file `out`. Raises
-    `UserError`.
+    """Teach a network all labelled planets of a run that has come to 02_transit; write the file `out`. What was cut
+    goes on from the folder beside it, which is gone at the end. Raises `UserError`.
     """
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
         raise ContractError(raw.root / "train.csv", "labels", "no planet of this run has one", "give a run that has")
     before = read_network(network_file(network))
-    weights = taught(run_dir, before, read_fits(run_dir, planets), truth, teaching, tell)
-    known = {*planets, *json.loads(before.about.get("planets", "[]"))} if teaching.train == "finetune" else {*planets}
-    told = {"planets": json.dumps(sorted(known)), "before": network, "how": teaching.train}
+    checkpoints = Path(out).with_suffix(".checkpoints")
+    weights = taught(run_dir, before, read_fits(run_dir, planets), truth, teaching, tell, checkpoints)
+    known = {*planets, *json.loads(before.about.get("planets", "[]"))} if teaching.start == "finetune" else {*planets}
+    told = {"planets": json.dumps(sorted(known)), "before": network, "how": teaching.start}
     told["rules"] = json.dumps(teaching.rules.weights if teaching.rules is not None else {})
-    return write_network(out, replace(weights, about={**weights.about, **told, "phases": ", ".join(teaching.phases)}))
+    told["phases"] = ", ".join(teaching.phases)
+    path = write_network(out, replace(weights, about={**weights.about, **told}))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return path
+
+
+def unfinished(path: str | Path) -> bool:
+    """Whether a file holds weights that have learned without labels only."""
+    return Path(path).is_file() and "supervised" not in read_network(path).about.get("phases", "supervised")
 
 # %% ../nbs/06_training.ipynb #41eecda3
 def plot_spectrum(
@@ -312,7 +306,7 @@ def factors_of(record: Mapping[str, Any]) -> SigmaFactors:
 
 # %% ../nbs/06_training.ipynb #dbd288e8
 def predict_each(run_dir: str | Path, fits: Fits, batch: int = 64) -> dict[str, Predicted]:
-    """Predictions by every predictor that a run has learned, the network's in batches. Raises `ContractError`."""
+    """Predictions by every predictor that a run has learned. Raises `ContractError`."""
     folder = run_folder(run_dir, "outputs/checkpoints")
     found = {"gaussian": predict_gaussian(read_prior(folder / LEARNED[0]), fits)}
     if "neural" in read_learned(run_dir).factors:
@@ -395,12 +389,12 @@ def train_run(
     λ_factors: float,
     network: str = "laptop",
     predictor: str = "auto",
-    teaching: Teaching = Teaching(),
+    teaching: Teaching | None = None,
 ) -> pd.DataFrame:
     """The stage: learn from labels (or take over), write what was learned; the predictors' out-of-fold figures, a row
     each.
     """
-    run_dir, raw = Path(run_dir), RawFolder(Path(raw_dir))
+    run_dir, raw, teaching = Path(run_dir), RawFolder(Path(raw_dir)), teaching or Teaching()
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
         take_over(run_dir, weights_dir, network)
@@ -430,7 +424,7 @@ def train_run(
     factors = {name: asdict(learn_factors(truth, one, reference, λ_factors)) for name, one in predicted.items()}
     if chosen not in factors:
         raise UserError(f"predictor: {chosen} is none of {', '.join(factors)}. Fix: choose one, or give a network")
-    told = network if teaching.train == "shipped" else f"{network}, {teaching.train}"
+    told = network if teaching.start == "shipped" else f"{network}, {teaching.start}"
     write_json(artifacts / LEARNED[1], {"chosen": chosen, "factors": factors, "weights": told})
     return figures
 

@@ -18,7 +18,8 @@ settings.register_profile("small", max_examples=20, deadline=None, database=None
 settings.load_profile("small")
 
 
-SLOW = ("test_chapters.py", "test_dashboard.py", "test_library_chapters.py")  # begun first, or one worker ends alone
+# begun first, or one worker ends alone
+SLOW = ("test_chapters.py", "test_dashboard.py", "test_dvc.py", "test_library_chapters.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

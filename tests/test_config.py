@@ -1,16 +1,46 @@
 """Settings: what composes, what is refused, and in which words."""
 
+from pathlib import Path
+
 import pytest
 
-from spectramind_nb.lib.config import ConfigError, cfg_hash, compose, flat, profiles, section
+from spectramind_nb.lib.config import CONFIGS, GROUPS, ConfigError, cfg_hash, compose, flat, profiles, section
 from spectramind_nb.rules import SPECIFICATION
 
 
-@pytest.mark.parametrize("profile", ["demo", "example", "laptop", "full"])
+@pytest.mark.parametrize("profile", ["demo", "example", "laptop", "full", "kaggle", "kaggle_fast"])
 def test_profiles_compose_and_know_their_name(profile: str) -> None:
     assert profile in profiles()
     assert compose(profile=profile).profile == profile
     assert compose([f"profile={profile}"]) == compose(profile=profile)
+
+
+def test_the_tree_is_the_specifications() -> None:
+    tree = {
+        "data": "local kaggle",
+        "model": "fgs1_mamba airs_gnn decoder sigma_head fusion",
+        "train": "mae contrastive supervised",
+        "calib": "temp corel",
+        "diag": "dashboard umap tsne fft shap",
+        "overrides": "kaggle_fast",
+        "experiment": "exp_baseline exp_kaggle_fast",
+    }
+    assert not [
+        path for group in tree for one in tree[group].split() if not (path := CONFIGS / group / f"{one}.yaml").is_file()
+    ]
+    choices = {path.stem for group in GROUPS for path in (CONFIGS / group).glob("*.yaml")}
+    assert choices - {name for names in GROUPS.values() for name in names} == {*tree["model"].split()}
+
+
+def test_the_specifications_network_is_its_own() -> None:
+    model = compose(["model=spec"]).model
+    assert model.fgs1_mamba == {"d_model": 256, "n_layers": 8, "bidir": True, "dropout": 0.1}
+    assert (model.airs_gnn.d_model, model.airs_gnn.layers, model.airs_gnn.type) == (192, 4, "gat")
+    assert model.airs_gnn.edge_features == ["delta_lambda", "mol_i", "mol_j", "seam"]
+    assert model.fusion == {"type": "concat_mlp", "hidden": 384, "dropout": 0.1}
+    assert model.decoder_mu == {"scales": [64, 32, 283], "aux_loss": True}
+    assert (model.head_sigma.type, model.head_sigma.sigma_min, model.head_sigma.quantiles) == ("flow", 1e-4, False)
+    assert compose(["model=full"]).model.head_sigma.sigma_min == 1e-6
 
 
 @pytest.mark.parametrize("key", ["loss.λ_sm", "transit.clip_sigma"])
@@ -22,13 +52,28 @@ def test_an_override_means_the_same_for_every_alphabet(key: str, sign: str) -> N
         compose([f"{sign}{key}=much"])
 
 
-@pytest.mark.parametrize("key", ["model.fusion.type", "loss.λ_new"])
-def test_plus_adds_and_tilde_removes(key: str) -> None:
-    assert flat(compose([f"+{key}=cross-attend"]))[key] == "cross-attend"
-    with pytest.raises(ConfigError, match="unknown key"):
-        compose([f"{key}=cross-attend"])
+def test_plus_adds_or_changes_and_tilde_removes() -> None:
+    assert compose(["+model.fusion.type=gated"]) == compose(["model.fusion.type=gated"])
+    assert compose(["+note=mine", "+notes={a: 1}"]).notes == {"a": 1}
+    with pytest.raises(ConfigError, match=r"unknown key.*\+note=\.\.\. adds one of your own"):
+        compose(["note=mine"])
     assert "loss.λ_sm" not in flat(compose(["~loss.λ_sm"]))
     assert "training.rank" not in flat(compose(["~training.rank"]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("loss.lambda_sm=0.2", "loss.λ_sm=0.2"),
+        ("+training.lambda_factors=0.1", "training.λ_factors=0.1"),
+        ("+model.fusion.type=cross-attend", "model.fusion.type=cross_attend"),
+        ("calib.temp={enabled: false}", "calib.temp.enabled=false"),
+        ("train=mae", "train.start=finetune train.phases=[mae]"),
+        ("+model=full", "model=full"),
+    ],
+)
+def test_two_spellings_are_one(one: str, other: str) -> None:
+    assert compose([one]) == compose(other.split()) != compose()
 
 
 @pytest.mark.parametrize(
@@ -37,12 +82,19 @@ def test_plus_adds_and_tilde_removes(key: str) -> None:
         ("feature.folds=4", "did you mean 'features.folds'"),
         ("folds=4", "did you mean 'features.folds'"),
         ("loss.λ_smooth=1", "did you mean 'loss.λ_sm'"),
-        ("features.folds=2.5", "'2.5' is float, not int"),
-        ("features.folds=true", "'true' is bool, not int"),
+        ("features.folds=2.5", "2.5 is float, not int"),
+        ("features.folds=true", "True is bool, not int"),
         ("calib.temp=3", "not dict"),
         ("data.planets=1,2", r"write lists as \[1,2\]"),
         ("data.planets=[1", r"write lists as \[1,2\]"),
         ("loss=spek", "did you mean 'spec'"),
+        ("+loss.λ_smooth=1", "did you mean 'loss.λ_sm'"),
+        ("+model.fusoin.type=gated", "did you mean 'model.fusion.type'"),
+        ("calib.temp={enabld: false}", "did you mean 'calib.temp.enabled'"),
+        ("model=ful", "did you mean 'full'"),
+        ("model.fusion.type=xyz", "known are concat_mlp, cross_attend, gated"),
+        ("training.model.fusion.type=gated", "did you mean 'model.fusion.type'"),
+        ("experiment=exp", "'exp' is unknown"),
         ("loss.form=x", "known are excess, literal"),
         ("submission.spelling=x", "known are challenge, specification"),
         ("profile=dem", "did you mean 'demo'"),
@@ -91,3 +143,35 @@ def test_a_section_may_be_chosen_as_a_whole() -> None:
 def test_a_stage_without_a_section_has_no_settings() -> None:
     assert section(compose(), "07_uncertainty")["temp"] == {"enabled": True, "tau_init": 1.0}
     assert section(compose(), "03_unheard_of") == {}
+
+
+def test_files_change_several_sections(tmp_path: Path) -> None:
+    fast = compose(files=["overrides/kaggle_fast.yaml"])
+    assert fast == compose(["+overrides=kaggle_fast"]) == compose(files=["overrides/kaggle_fast"])
+    assert fast.submission.batch_predict == 2048 and fast.diag.skip_heavy_diag
+    assert compose(["diag.skip_heavy_diag=false"], files=["overrides/kaggle_fast"]).diag.skip_heavy_diag is False
+    assert compose(files=["experiment/exp_kaggle_fast"]).data == compose(["data=kaggle"]).data
+
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("loss: spec\nmodel: {fusion: {type: cross-attend}}\ntrain.epochs: 7\nprofile: example\n")
+    wanted = ["loss=spec", "model.fusion.type=cross_attend", "train.epochs=7"]
+    assert compose(files=[str(mine)]) == compose(wanted, profile="example")
+    assert compose(["loss.lambda_sm=0.5"], files=[str(mine)]).loss["λ_sm"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("features: {fold: 3}", "features.fold: unknown key. Fix: did you mean 'features.folds'"),
+        ("features: {folds: many}", "'many' is str, not int"),
+        ("- 1", "holds no settings"),
+        ("a: [", "can't be read"),
+        (None, "there is no such file. Fix: known are overrides/kaggle_fast"),
+    ],
+)
+def test_a_file_that_fits_nowhere_is_one_clear_line(text: str | None, words: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        compose(files=[str(tmp_path / "mine.yaml")])
+    assert words in str(caught.value) and "\n" not in str(caught.value) and "Fix: " in str(caught.value)

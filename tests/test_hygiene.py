@@ -26,7 +26,8 @@ LEAST_PROSE = 0.25  # share of cells that are markdown
 MOST_OUTPUT_BYTES = 250_000  # a notebook
 MOST_PICTURES = 6
 # The library's own top: these may run chapters.
-ON_TOP = {"chain", "cli", "cli_predict", "cli_diagnose", "cli_checks", "cli_experiments", "cli_kaggle"}
+ON_TOP = {"chain", "cli", "selftest_deep"}
+ON_TOP |= {f"cli_{name}" for name in ("checks", "diagnose", "experiments", "kaggle", "predict")}
 
 per_notebook = pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
 

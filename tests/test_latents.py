@@ -163,7 +163,7 @@ def test_every_input_has_a_group(laptop: Weights) -> None:
 
 def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(chapter, "umap_map", lambda latent, seed: latent[:, :2])  # compiles for long, tested above
+    monkeypatch.setattr(chapter, "umap_map", lambda latent, seed, **_: latent[:, :2])  # compiles for long, tested above
     told = look_closely(home / "run", tmp_path, True, 1, tell=said.append)
     assert told["files"] == [*FILES] and told["network"] and not told["notes"] and len(said) == 3
     (planet, edges, share), shap = read_attention(tmp_path), read_attributions(tmp_path)

@@ -51,7 +51,15 @@ from spectramind_nb.rules import RuleLoss
 
 PLANETS, STEPS = 12, 128
 SMALL = NetworkOptions(
-    guide_width=8, guide_layers=1, airs_width=16, airs_layers=1, airs_heads=2, hidden=24, dropout=0.0
+    guide_width=8,
+    guide_layers=1,
+    airs_width=16,
+    airs_layers=1,
+    airs_heads=2,
+    hidden=24,
+    dropout=0.0,
+    guide_dropout=0.0,
+    airs_dropout=0.0,
 )
 
 

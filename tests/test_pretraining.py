@@ -12,7 +12,17 @@ from spectramind_nb.pretraining import SHOWN, Contrast, Masked, hidden_bins, hid
 
 PLANETS, STEPS, NUMBERS = 24, 128, 5
 SCALING = Scaling(1.0, np.zeros((2, N_BINS)), np.zeros(NUMBERS), np.ones(NUMBERS), np.zeros(6), np.ones(6))
-SMALL = NetworkOptions(guide_width=8, guide_layers=1, airs_width=16, airs_layers=1, airs_heads=2, hidden=24, dropout=0)
+SMALL = NetworkOptions(
+    guide_width=8,
+    guide_layers=1,
+    airs_width=16,
+    airs_layers=1,
+    airs_heads=2,
+    hidden=24,
+    dropout=0,
+    guide_dropout=0,
+    airs_dropout=0,
+)
 
 
 def made(options: NetworkOptions = SMALL) -> SpectralNetwork:

@@ -143,7 +143,7 @@ def test_half_precision_leaves_rules_their_own() -> None:
     [
         ([], {"smoothness": 0.1, "seam": 0.3}),
         (["+loss.λ_sm=0.2"], {"smoothness": 0.2, "seam": 0.3}),
-        (["loss.λ_seam=0.0", "training.epochs=2"], {"smoothness": 0.1}),
+        (["loss.λ_seam=0.0", "train.epochs=2"], {"smoothness": 0.1}),
         (["loss=spec"], SPEC),
         (["loss=spec", "loss.λ_sm=0.0"], {name: each for name, each in SPEC.items() if name != "smoothness"}),
         (["loss=default"], {}),
@@ -163,7 +163,7 @@ def test_a_run_that_has_no_rules_yet_has_none(tmp_path: Path) -> None:
     assert rule_words(tmp_path, []) == [] and rules_of(compose([]).loss).weights == {}
     assert rules_of(compose(["+loss.λ_sm=0.2"]).loss).weights == {"smoothness": 0.2}
     with pytest.raises(UserError, match=r"loss\.λ_x is no rule's weight"):
-        rules_of(compose(["+loss.λ_x=0.2"]).loss)
+        rules_of({"λ_x": 0.2, "form": "excess"})
 
 
 def test_loss_of_data_is_the_mean_over_batches() -> None:

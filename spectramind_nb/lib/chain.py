@@ -36,6 +36,7 @@ from spectramind_nb.lib.provenance import (
     utc_now,
     write_json,
     write_summary,
+    write_timing,
 )
 from .raw import simulated_by
 from spectramind_nb.lib.stages import (
@@ -330,7 +331,7 @@ def _run(
             )
     prepare_raw(cfg, run_dir, show)
     with atomic_path(run_dir / "config.yaml") as temporary:
-        temporary.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
     outcomes = []
     for index in range(first, stop):
         stage = stages[index]
@@ -368,12 +369,9 @@ def run_chain(
         raise ConfigError("--to", f"{last} comes before {first}", "name a later stage")
     with run_lock(run_dir):
         outcomes = _run(cfg, run_dir, stages, start, stop, force, show or Show())
-        write_summary(
-            run_dir,
-            cfg_hash(cfg),
-            int(cfg.seed),
-            [manifest for stage in stages[:stop] if (manifest := read_manifest(stage))],
-        )
+        done = [manifest for stage in stages[:stop] if (manifest := read_manifest(stage))]
+        write_summary(run_dir, cfg_hash(cfg), int(cfg.seed), done)
+        write_timing(run_dir, done)
     return outcomes
 
 # %% ../../nbs/lib/chain.ipynb #e0a15e61

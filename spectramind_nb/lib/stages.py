@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMON', 'Stage', 'notebooks_folder', 'find_stages', 'stage_index', 'declared_parameters', 'stage_parameters',
            'read_manifest', 'notebook_code', 'stage_work', 'why_run', 'stage_inputs', 'find_manifests', 'finished',
-           'rerun_settings']
+           'raw_of', 'rerun_settings']
 
 # %% ../../nbs/lib/stages.ipynb #270e5d6f
 import ast
@@ -175,6 +175,14 @@ def finished(stage: Stage) -> bool:
     return manifest is not None and not damaged_artifact(stage.folder, manifest["artifacts"], content=False)
 
 # %% ../../nbs/lib/stages.ipynb #1d2ec2a7
+def raw_of(run_dir: str | Path) -> Path:
+    """The raw data of a run: those it was given, or those it simulated. Raises `ContractError`."""
+    path = Path(run_dir) / "config.yaml"
+    if not path.is_file():
+        raise ContractError(path, "file", "is missing", "name the folder of a run, or --raw")
+    return Path(OmegaConf.load(path).data.raw or Path(run_dir) / "raw").expanduser()
+
+
 def rerun_settings(run_dir: Path, settings: Mapping[str, Any]) -> tuple[DictConfig, str]:
     """A run's configuration with some dotted keys changed, and its last finished stage. Raises `ContractError`."""
     path, done = run_dir / "config.yaml", find_manifests(run_dir)

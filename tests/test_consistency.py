@@ -1,0 +1,192 @@
+"""The consistency checker finds what it is there to find, and names file, line and fix."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from spectramind_nb.lib import config, contracts, provenance
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import pipeline_consistency_checker as checker
+
+PLANTED = {
+    "spectramind_nb/configs/config_v50.yaml": [
+        r"transit.knob: is missing, 02_transit.ipynb declares the parameter knob. Fix: add knob",
+        r"features.newest: 01_features.ipynb has no such parameter. Fix: ",
+        r"chain.patience_s is read by nothing",
+        r"the specification's calib.corel.alpha is missing",
+    ],
+    "spectramind_nb/lib/planted.py": [
+        r":1: schema latent is not in contracts.SCHEMAS. Fix: did you mean 'latents'",
+        r":2: features.fold is no setting. Fix: did you mean 'features.folds'",
+    ],
+    "spectramind_nb/lib/contracts.py": ["schema spare is used by nothing"],
+    "spectramind_nb/lib/provenance.py": ["there is no command teleport", "events have no command inject"],
+    "dvc.yaml": [
+        r"stage simulate: simulate.planet is not in params.yaml",
+        r"stage train: spectramind run: No such option: --rawest",
+        r"stage train: unknown.py is missing",
+        r"nbs/02_transit.ipynb is no stage's dependency",
+    ],
+    "README.md": [
+        r"spectramind has no command predct. Fix: did you mean 'predict'",
+        r"spectramind score: Missing option '--truth'",
+        r"transit.clip: unknown key. Fix: did you mean 'transit.clip_sigma'",
+        r"features.fols is no setting",
+        r"the link docs/nowhere.md leads nowhere",
+        r"benchmarks/nowhere.py is missing",
+        r"07a_corel.ipynb isn't listed",
+    ],
+    "nbs/03b_graph.ipynb": ["spectramind has no command grph"],
+    ".github/workflows/test.yaml": ["there is no gate nonsense", "spectramind has no command selfdestruct"],
+}
+MORE = """
+```console
+$ spectramind predct --raw a   # a comment
+what a command answers
+$ python benchmarks/nowhere.py
+```
+```sh
+spectramind score \\
+    --submission a.csv
+spectramind run transit.clip=3 | tee log
+```
+`spectramind score` and `features.fols`, and [more](docs/nowhere.md).
+"""
+
+
+def forget() -> None:
+    """Forget what was read of a configuration that is another now."""
+    for function in (*vars(config).values(), checker.setting_fault):
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
+@pytest.fixture
+def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the project with one fault of each kind in it."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in (name for name in listed.stdout.splitlines() if (ROOT / name).is_file()):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+
+    def change(name: str, old: str, new: str) -> None:
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert old in text, old
+        (tmp_path / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    configs = tmp_path / "spectramind_nb/configs"
+    monkeypatch.setattr(config, "CONFIGS", configs)
+    forget()
+    change("nbs/02_transit.ipynb", '"clip_sigma = ', '"knob = 3\\n", "clip_sigma = ')
+    change("spectramind_nb/configs/config_v50.yaml", "\nfeatures:\n", "\nfeatures:\n  newest: 1\n")
+    change("spectramind_nb/configs/config_v50.yaml", "\nchain:\n", "\nchain:\n  patience_s: 1\n")
+    (alpha,) = [path for path in configs.rglob("*.yaml") if "alpha: 0.1" in path.read_text(encoding="utf-8")]
+    change(str(alpha.relative_to(tmp_path)), ", alpha: 0.1", "")
+    (tmp_path / "spectramind_nb/lib/planted.py").write_text("read_npz(path, 'latent')\nkey = 'features.fold'\n")
+    monkeypatch.setitem(contracts.SCHEMAS, "spare", {})
+    commands = tuple(name for name in provenance.COMMANDS if name != "inject")
+    monkeypatch.setattr(provenance, "COMMANDS", (*commands, "teleport"))
+    change("params.yaml", "planets:", "planetss:")
+    change("dvc.yaml", "simulate.planets", "simulate.planet")
+    change("dvc.yaml", "--raw data/raw --run-dir outputs/run --to 07", "--rawest data/raw --to 07")
+    change("dvc.yaml", "nbs/02_transit.ipynb", "unknown.py")
+    change("README.md", "(nbs/07a_corel.ipynb)", "(nbs/07_uncertainty.ipynb)")
+    readme = tmp_path / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8") + MORE, encoding="utf-8")
+    change("nbs/03b_graph.ipynb", '"source": [\n    "# ', '"source": [\n    "`spectramind grph --x`\\n",\n    "# ')
+    change(".github/workflows/test.yaml", "bash .ci/gates", "bash .ci/gates nonsense && spectramind selfdestruct")
+    yield tmp_path
+    forget()
+
+
+def test_each_planted_fault_is_found_with_its_place_and_its_mending(spoiled: Path) -> None:
+    found = [
+        f"{fault.path.relative_to(spoiled)}:{fault.line}: {fault.what}. Fix: {fault.fix}"
+        for fault in checker.faults(spoiled)
+    ]
+    for name, wanted in PLANTED.items():
+        for words in wanted:
+            assert [line for line in found if line.startswith(f"{name}:") and re.search(words, line)], (name, words)
+    lines = (spoiled / "README.md").read_text(encoding="utf-8").splitlines()
+    for line in (line for line in found if "predct" in line or "nowhere.md" in line):
+        number = int(line.split(":")[1])
+        assert ("predct" in lines[number - 1]) or ("nowhere.md" in lines[number - 1])
+    assert not [line for line in found if "what a command answers" in line or "partial" in line]
+
+
+def test_partial_commands_are_no_faults() -> None:
+    assert checker.command_fault(["score"], partial=True) == "" != checker.command_fault(["score"])
+    assert checker.command_fault(["run", "--raw", "x", "+loss.λ_sm=0.2", "--help"]) == ""
+    assert [*checker.commands_in("(cd x && empty/bin/spectramind run a=1) | tee b  # spectramind c")] == [
+        ["run", "a=1"]
+    ]
+
+
+FACTS = ConfigParser(delimiters=["="], interpolation=None)
+FACTS.read(ROOT / "settings.ini", encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/workflows").glob("*.yaml")), ids=lambda path: path.stem)
+def test_workflows_parse_and_use_pythons_that_we_support(path: Path) -> None:
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    supported = SpecifierSet(f">={FACTS['DEFAULT']['min_python']},<={FACTS['DEFAULT']['max_python']}")
+    for job in jobs.values():
+        assert {*([job["needs"]] if "needs" in job else [])} <= {*jobs}
+        assert job["steps"] and all(("uses" in step) != ("run" in step) for step in job["steps"])
+        chosen = [step["with"]["python-version"] for step in job["steps"] if "setup-python" in step.get("uses", "")]
+        assert all(supported.contains(version) for version in chosen if "matrix" not in version)
+
+
+def test_the_pull_request_goes_through_the_specifications_sequence() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/test.yaml").read_text(encoding="utf-8"))["jobs"]
+    assert {"selftest", "gates", "smoke", "consistency"} <= {*jobs}
+    assert [name for name, job in jobs.items() if job.get("needs") != "selftest"] == ["selftest"]
+    left = str(jobs["smoke"]["steps"][-1]["with"]["path"])
+    assert "outputs/" in left and "events.jsonl" in left and "notebook.ipynb" in left
+
+
+def test_the_image_is_built_from_files_that_are_there() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    assert {word for word, _ in steps} <= {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}
+    wanted = {name for word, rest in steps if word == "COPY" for name in rest.split()[:-1]}
+    sent = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert wanted and all((ROOT / name).exists() and f"!{name.split('/')[0]}" in sent for name in wanted)
+    package = {
+        "setup.py",
+        "settings.ini",
+        "pyproject.toml",
+        "MANIFEST.in",
+        "README.md",
+        "LICENSE",
+        "nbs",
+        "spectramind_nb",
+    }
+    assert package <= wanted
+    users = [rest for word, rest in steps if word == "USER"]
+    assert users and users[-1] != "root" and json.loads(steps[-2][1]) == ["spectramind"]
+
+
+def test_kaggles_versions_are_versions_that_we_support() -> None:
+    text = (ROOT / "docker/kaggle-constraints.txt").read_text(encoding="utf-8")
+    held = {one.name: one for one in map(Requirement, (line for line in text.splitlines() if line[0] != "#"))}
+    ours = {one.name: one for one in map(Requirement, FACTS["DEFAULT"]["requirements"].split("\n")[1:])}
+    for name in held.keys() & ours.keys():
+        (kept,) = held[name].specifier
+        versions = [kept.version.replace("*", str(patch)) for patch in range(10)]
+        assert any(ours[name].specifier.contains(version) for version in versions), name
+    assert held.keys() - ours.keys() == {"omegaconf"}  # hydra's

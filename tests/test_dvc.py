@@ -1,0 +1,65 @@
+"""`dvc repro` from a clean clone: raw frames to dashboard, and nothing to do the second time."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spectramind_nb.lib.contracts import read_submission
+from spectramind_nb.lib.stages import find_manifests
+
+ROOT = Path(__file__).parents[1]
+LEAST = """
+simulate: {planets: 12, test_planets: 1, frames: tiny, seed: 1337}
+settings: features.folds=6 diag.skip_heavy_diag=true diag.shap.planets=1
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that git knows, in a repository of their own, with the least that the chain accepts as parameters."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    home = tmp_path_factory.mktemp("dvc") / "clone"
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, home / name)
+    (home / "params.yaml").write_text(LEAST)
+    subprocess.run(["git", "init", "--quiet"], cwd=home, check=True)
+    return home
+
+
+def run(home: Path, *words: str) -> str:
+    """What a command says, with the clone's package in place of the installed one."""
+    tools = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PYTHONPATH": str(home), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([sys.executable, "-m", *words], cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_clone_reproduces_everything_once(clone: Path) -> None:
+    first = run(clone, "dvc", "repro")
+    assert "Running stage 'simulate'" in first and "Running stage 'diagnose'" in first
+    assert len(read_submission(clone / "outputs/run/09_submission/artifacts/submission.csv").mu) == 1
+    assert "<html" in (clone / "outputs/diagnostics/v1.html").read_text(encoding="utf-8")[:1000]
+    assert json.loads((clone / "outputs/expectation.json").read_text())["planets"] == 12
+    numbers = [name[:2] for name in find_manifests(clone / "outputs/run")]
+    assert numbers == ["00", "01", "02", "05", "06", "07", "08", "09"]
+    seconds = {name: manifest["finished"] for name, manifest in find_manifests(clone / "outputs/run").items()}
+
+    again = run(clone, "dvc", "repro")
+    assert "Running stage" not in again and again.count("didn't change, skipping") == 7
+    assert "up to date" in run(clone, "dvc", "status")
+
+    book = clone / "nbs/05_symbolic.ipynb"
+    book.write_text(book.read_text(encoding="utf-8") + "\n", encoding="utf-8")  # a change that changes no result
+    assert "train:" in (status := run(clone, "dvc", "status")) and "calibrate:" not in status
+    assert "Running stage 'train'" in run(clone, "dvc", "repro", "--single-item", "train")
+    assert seconds == {name: manifest["finished"] for name, manifest in find_manifests(clone / "outputs/run").items()}

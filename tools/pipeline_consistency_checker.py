@@ -1,0 +1,384 @@
+"""Whether configuration, notebooks, contracts, command line, dvc.yaml, workflows and docs tell the same story.
+
+    python tools/pipeline_consistency_checker.py
+
+One line for each thing that one of them says and another doesn't know: file:line: what. Fix: how. Exit code 1 then.
+"""
+
+import ast
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import typer.main
+import yaml
+
+from spectramind_nb.lib import cli, config, contracts, provenance, stages
+from spectramind_nb.lib.cli_experiments import choices
+from spectramind_nb.lib.config import ConfigError, compose, flat, nearest, section_name
+
+ROOT = Path(__file__).parents[1]
+# The specification's exact knobs.
+KNOBS = (
+    *(f"model.fgs1_mamba.{name}" for name in ("d_model", "n_layers", "bidir", "dropout")),
+    *(f"model.airs_gnn.{name}" for name in ("d_model", "layers", "type", "edge_features")),
+    *(f"model.fusion.{name}" for name in ("type", "hidden", "dropout")),
+    *(f"model.decoder_mu.{name}" for name in ("scales", "aux_loss")),
+    *(f"model.head_sigma.{name}" for name in ("type", "sigma_min", "quantiles")),
+    *(f"train.{name}" for name in ("optim.name", "optim.lr", "optim.wd", "sched.name", "sched.warmup_steps")),
+    *(f"train.{name}" for name in ("amp", "grad_accum", "ckpt_every_epochs")),
+    *(f"loss.λ_{name}" for name in ("sm", "nn", "coh", "seam", "ratio", "qm")),
+    *(f"calib.{name}" for name in ("temp.enabled", "temp.tau_init", "corel.enabled", "corel.alpha")),
+    *("diag.html.open", "diag.html.out", "diag.skip_heavy_diag", "submission.batch_predict"),
+)
+FILES = r"csv|json|jsonl|npz|npy|safetensors|zip|html|md|yaml|py|ipynb|parquet|txt|part|ecsv|nc|png|svg"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that one place says and another doesn't know."""
+
+    path: Path
+    line: int
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.what}. Fix: {self.fix}"
+
+
+# Text, with the numbers of its lines
+
+
+def line_of(path: Path, words: str) -> int:
+    """The first line of a file that holds these words; 1 where none does."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if words in line), 1)
+
+
+@lru_cache
+def prose(path: Path) -> list[tuple[int, str]]:
+    """Lines of Markdown with their numbers: of a file, or of a notebook's cells, its shell lines as a block."""
+    if path.suffix == ".md":
+        return [*enumerate(path.read_text(encoding="utf-8").splitlines(), 1)]
+    raw, found = path.read_text(encoding="utf-8").splitlines(), list[tuple[int, str]]()
+    for cell in json.loads("\n".join(raw))["cells"]:
+        lines = "".join(cell["source"]).splitlines()
+        if cell["cell_type"] == "code":
+            lines = ["```sh", *(line[1:] for line in lines if line.startswith("!")), "```"]
+        start = found[-1][0] if found else 1
+        for line in lines:
+            wanted = json.dumps(line, ensure_ascii=False)[1:-1]
+            start = next((k for k in range(start, len(raw) + 1) if wanted and wanted in raw[k - 1]), start)
+            found.append((start, line))
+    return found
+
+
+def documents(root: Path) -> list[Path]:
+    """All that people read."""
+    books = [*root.glob("nbs/**/*.ipynb"), *root.glob("kaggle/*.ipynb")]
+    found = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("kaggle/*.md"), *books]
+    return sorted(path for path in found if not any(part.startswith((".", "_")) for part in path.parts))
+
+
+def code_of(path: Path) -> str:
+    """A notebook's code, but for its cell of parameters."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [
+        cell for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+    ]
+    return "\n".join("".join(cell["source"]) for cell in code)
+
+
+# The command line
+
+
+def tree() -> Any:
+    """The `spectramind` command, as Typer makes it."""
+    return typer.main.get_command(cli.app)
+
+
+@lru_cache
+def setting_fault(word: str, profile: str) -> str:
+    """What is wrong with an override; "" if nothing is."""
+    try:
+        compose([word], profile)
+    except ConfigError as error:
+        return str(error).removeprefix("configuration: ")
+    return ""
+
+
+def command_fault(words: list[str], partial: bool = False) -> str:
+    """What is wrong with the words after `spectramind`; "" if nothing is. `partial` may lack what is required."""
+    node, name, rest = tree(), "spectramind", list(words)
+    while hasattr(node, "commands") and rest:
+        word = rest.pop(0)
+        if word in {"--help", *(opt for param in node.params for opt in param.opts)}:
+            continue
+        if word not in node.commands:
+            return f"{name} has no command {word}. Fix: {nearest(word, sorted(node.commands))}"
+        node, name = node.commands[word], f"{name} {word}"
+    if hasattr(node, "commands") or "--help" in rest:
+        return ""
+    try:
+        values = node.make_context(name, rest).params
+    except Exception as error:
+        vague = type(error).__name__ in ("MissingParameter", "BadParameter")
+        if not hasattr(error, "format_message") or (vague and (partial or "$" in " ".join(rest))):
+            return ""
+        return f"{name}: {error.format_message().rstrip('.')}. Fix: as {name} --help has it"
+    grid = [one for word in values.get("grid") or [] for one in choices(word)]
+    lists = [one for text in values.get("lists") or [] for one in shlex.split(text)]
+    settings = [word for word in [*(values.get("overrides") or []), *grid, *lists] if "$" not in word]
+    found = (setting_fault(word, str(values.get("profile") or "demo")) for word in settings)
+    return next((fault for fault in found if fault), "")
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """The words after each `spectramind` in a line of shell."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&")
+    lexer.whitespace_split, lexer.commenters = True, "#"
+    try:
+        tokens = [*lexer]
+    except ValueError:
+        return
+    words: list[str] | None = None
+    for token in [*tokens, ";"]:
+        if re.fullmatch(r"[();<>|&]+", token):
+            if words:
+                yield words
+            words = None
+        elif words is None and token.rpartition("/")[2] == "spectramind":
+            words = []
+        elif words is not None:
+            words.append(token)
+
+
+def _split(fault: str) -> tuple[str, str]:
+    what, _, fix = fault.partition(". Fix: ")
+    return what, fix or "mend it"
+
+
+# The checks: each yields faults of the project below a folder
+
+
+def check_settings(root: Path) -> Iterator[Fault]:
+    """Each stage's section and its notebook's parameters are the same, in every profile; each setting is read."""
+    home = root / "spectramind_nb/configs/config_v50.yaml"
+    common = dict.fromkeys(stages.COMMON, "") | {"workers": 1, "seed": 1, "planets": []}
+    told = set[str]()
+    for cfg in (compose(profile=profile) for profile in config.profiles()):
+        for stage in stages.find_stages(Path("run"), root / "nbs"):
+            try:
+                stages.stage_parameters(stage, cfg, common)
+            except ConfigError as error:
+                if str(error) not in told:
+                    told.add(str(error))
+                    line = line_of(home, f"{section_name(stage.name)}:")
+                    yield Fault(home, line, *_split(str(error).removeprefix("configuration: ")))
+    words = "\n".join(path.read_text(encoding="utf-8") for path in (root / "spectramind_nb").rglob("*.py"))
+    words += "\n".join(map(code_of, sorted((root / "nbs").glob("[0-9]*.ipynb"))))
+    known = flat(compose())
+    for key, value in known.items():
+        name = key.rpartition(".")[2]
+        if not isinstance(value, dict) and not re.search(rf"\b{re.escape(name)}\b", words):
+            yield Fault(home, line_of(home, f"{name}:"), f"{key} is read by nothing", "use it, or leave it out")
+    for key in (key for key in KNOBS if key not in known):
+        yield Fault(home, 1, f"the specification's {key} is missing", "add it")
+
+
+def check_named_settings(root: Path) -> Iterator[Fault]:
+    """Settings that the library or the docs name are there."""
+    known = flat(compose())
+    sections = "|".join(re.escape(name) for name, value in known.items() if isinstance(value, dict) and "." not in name)
+    dotted = re.compile(rf"(?:{sections})(?:\.[^\W\d]\w*)+")
+
+    def unknown(text: str) -> bool:
+        return bool(dotted.fullmatch(text)) and text not in known and not re.search(rf"\.({FILES})$", text)
+
+    for path in sorted((root / "spectramind_nb/lib").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and unknown(node.value):
+                yield Fault(path, node.lineno, f"{node.value} is no setting", nearest(node.value, list(known)))
+    for path in documents(root):
+        for number, line in prose(path):
+            for text in re.findall(r"`([^`=\s]+)(?:=[^`]*)?`", line):
+                if unknown(text):
+                    yield Fault(path, number, f"{text} is no setting", nearest(text, list(known)))
+
+
+def check_contracts(root: Path) -> Iterator[Fault]:
+    """Each schema is used, and each that is used is there."""
+    used = dict[str, tuple[Path, int]]()
+    literals = set[str]()
+    for path in sorted((root / "spectramind_nb").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            if called in ("read_npz", "write_npz") and isinstance(schema := node.args[1], ast.Constant):  # type: ignore[attr-defined]
+                used[str(schema.value)] = (path, node.lineno)  # type: ignore[attr-defined]
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and path.stem != "contracts":
+                literals.add(node.value)
+    for name in sorted(used.keys() - contracts.SCHEMAS.keys()):
+        yield Fault(*used[name], f"schema {name} is not in contracts.SCHEMAS", nearest(name, list(contracts.SCHEMAS)))
+    home = root / "spectramind_nb/lib/contracts.py"
+    for name in sorted(contracts.SCHEMAS.keys() - literals):
+        yield Fault(home, line_of(home, f'"{name}"'), f"schema {name} is used by nothing", "use it, or leave it out")
+
+
+def check_events(root: Path) -> Iterator[Fault]:
+    """Events name the commands that there are; each command has an example that holds."""
+    home, top = root / "spectramind_nb/lib/provenance.py", tree().commands
+    leaves = {name: getattr(node, "commands", {name: node}) for name, node in top.items()}
+    for name in (name for name in top if name not in provenance.COMMANDS):
+        yield Fault(home, line_of(home, "COMMANDS"), f"events have no command {name}", "add it to COMMANDS")
+    every = {*top, *(sub for group in leaves.values() for sub in group)}
+    for name in (name for name in provenance.COMMANDS if name not in every):
+        yield Fault(home, line_of(home, f'"{name}"'), f"there is no command {name}", "take it out of COMMANDS")
+    files = sorted((root / "spectramind_nb/lib").glob("cli*.py"))
+    for path in files:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for name in re.findall(r'recorded\(\s*"([\w-]+)"', line):
+                if name not in provenance.COMMANDS:
+                    yield Fault(path, number, f"events have no command {name}", "add it to provenance.COMMANDS")
+    for name, node in (pair for group in leaves.values() for pair in group.items()):
+        example = re.sub(r"Example: |\s+or:.*", "", node.epilog or "")
+        path = next((file for file in files if example and example in file.read_text(encoding="utf-8")), files[0])
+        if not [*commands_in(example)]:
+            yield Fault(path, 1, f"spectramind {name} has no example", 'give it epilog="Example: spectramind ..."')
+        for words in commands_in(example):
+            if fault := command_fault(words):
+                yield Fault(path, line_of(path, example), f"example of {name}: {_split(fault)[0]}", _split(fault)[1])
+
+
+def check_dvc(root: Path) -> Iterator[Fault]:
+    """Commands of dvc.yaml parse, what they depend on is there, and each chapter that is a stage has its place."""
+    home, parameters = root / "dvc.yaml", yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    wanted = yaml.safe_load(home.read_text(encoding="utf-8"))["stages"]
+
+    def names(stage: dict[str, Any], *kinds: str) -> list[str]:
+        return [
+            name
+            for kind in kinds
+            for entry in stage.get(kind, [])
+            for name in ([entry] if isinstance(entry, str) else entry)
+        ]
+
+    def value(found: re.Match[str]) -> str:
+        node: Any = parameters
+        for part in found[1].split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        return found[0] if node is None else str(node)
+
+    made = {name for stage in wanted.values() for name in names(stage, "outs", "metrics", "plots")}
+    for name, stage in wanted.items():
+        line, command = line_of(home, f"  {name}:"), re.sub(r"\$\{([\w.]+)\}", value, stage["cmd"])
+        for lost in re.findall(r"\$\{([\w.]+)\}", command):
+            yield Fault(home, line, f"stage {name}: {lost} is not in params.yaml", "add it there")
+        found = [*commands_in(command)]
+        for fault in filter(None, map(command_fault, found)):
+            yield Fault(home, line, f"stage {name}: {_split(fault)[0]}", _split(fault)[1])
+        for path in names(stage, "deps"):
+            if path not in made and not (root / path).exists():
+                yield Fault(home, line_of(home, path), f"stage {name}: {path} is missing", "name a file, or an out")
+    every = {name for stage in wanted.values() for name in names(stage, "deps")} | made
+    for stage in stages.find_stages(Path("outputs/run"), root / "nbs"):
+        for path in (f"nbs/{stage.notebook.name}", str(stage.folder)):
+            if path not in every:
+                kind = "dependency" if path.startswith("nbs") else "out"
+                yield Fault(home, 1, f"{path} is no stage's {kind}", "add it to the stage that runs it")
+
+
+def blocks(lines: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Lines of shell in the code blocks of Markdown, continued ones joined."""
+    inside, language, kept = False, "", ""
+    for number, line in lines:
+        fence, prompted = re.match(r"\s*```\s*(\w*)", line), re.sub(r"^\s*\$ ", "", line)
+        if fence:
+            inside, language = not inside, fence[1]
+        elif inside and (language != "console" or prompted != line or kept):
+            kept += prompted.rstrip("\\")
+            if not line.endswith("\\"):
+                yield number, kept
+                kept = ""
+
+
+def check_docs(root: Path) -> Iterator[Fault]:
+    """Commands and links in all that people read are good, and the README lists each chapter."""
+    for path in documents(root):
+        lines = prose(path)
+        shell = [(number, text, False) for number, text in blocks(lines)]
+        shell += [
+            (k, text, True)
+            for k, line in lines
+            for text in re.findall(r"`(spectramind [a-z-].*?)\s*(?:\.\.\.|…|`)", line)
+        ]
+        for number, text, partial in shell:
+            for words in commands_in(text) if text.lstrip().startswith(("spectramind", "pip ", "python ")) else ():
+                if fault := command_fault(words, partial):
+                    yield Fault(path, number, *_split(fault))
+            for script in re.findall(r"^(?:python|bash) ([\w./-]+)", text):
+                if not partial and not (root / script).is_file():
+                    yield Fault(path, number, f"{script} is missing", "name a script that is there")
+        if path == root / "nbs/index.ipynb":
+            continue  # its links are the README's, which is made of it
+        for number, line in lines:
+            for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", line):
+                if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
+                    yield Fault(path, number, f"the link {target} leads nowhere", "link to a file that is there")
+    readme = root / "README.md"
+    for path in sorted((root / "nbs").glob("[0-9][0-9]*.ipynb")):
+        if f"(nbs/{path.name})" not in readme.read_text(encoding="utf-8"):
+            yield Fault(
+                readme, line_of(readme, "| chapter |"), f"{path.name} isn't listed", "add its row in nbs/index.ipynb"
+            )
+
+
+def check_workflows(root: Path) -> Iterator[Fault]:
+    """What workflows, gates and Dockerfile run is there."""
+    gates = re.findall(r"^gate_(\w+)\(\)", (root / ".ci/gates").read_text(encoding="utf-8"), re.M)
+    for path in [*sorted((root / ".github/workflows").glob("*.yaml")), *root.glob(".ci/*"), root / "Dockerfile"]:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [], 1):
+            text = re.sub(r"^\s*(?:- )?(?:run: |RUN |#.*)", "", line).strip()
+            for words in commands_in(text):
+                if words and re.match(r"[a-z-]", words[0]) and (fault := command_fault(words)):
+                    yield Fault(path, number, *_split(fault))
+            for gate in " ".join(re.findall(r"bash \.ci/gates ([\w ]+)", text)).split():
+                if gate not in gates:
+                    yield Fault(path, number, f"there is no gate {gate}", nearest(gate, gates))
+            for script in re.findall(r"(?:python|bash) ((?:[\w.-]+/)[\w./-]+)", text):
+                if not (root / script).is_file():
+                    yield Fault(path, number, f"{script} is missing", "name a script that is there")
+
+
+CHECKS: tuple[Callable[[Path], Iterator[Fault]], ...] = (
+    check_settings,
+    check_named_settings,
+    check_contracts,
+    check_events,
+    check_dvc,
+    check_docs,
+    check_workflows,
+)
+
+
+def faults(root: Path = ROOT) -> list[Fault]:
+    """All faults of the project below a folder, its code as imported."""
+    return [fault for check in CHECKS for fault in check(root)]
+
+
+if __name__ == "__main__":
+    found = faults()
+    for fault in found:
+        print(Fault(fault.path.relative_to(ROOT), fault.line, fault.what, fault.fix))
+    print(
+        f"{len(found)} faults"
+        if found
+        else "consistent: settings, notebooks, contracts, commands, dvc.yaml, docs, workflows"
+    )
+    sys.exit(bool(found))
