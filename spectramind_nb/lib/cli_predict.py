@@ -40,7 +40,7 @@ def _raw_of(run: Path) -> Path:
     named = OmegaConf.select(OmegaConf.load(saved), "data.raw", default="") if saved.is_file() else ""
     return Path(named or run / "raw")
 
-
+# %% ../../nbs/lib/cli_predict.ipynb #c69a922d
 @predictions.command(epilog="Example: spectramind predict --raw data/mine --run runs/demo --out-csv submission.csv")
 def predict(
     out_csv: Annotated[Path, typer.Option("--out-csv", help="The submission to write.")] = SUBMISSION,
