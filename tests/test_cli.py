@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 import spectramind_nb
 from spectramind_nb.lib import cli, stages
+from spectramind_nb.lib.config import compose
 from spectramind_nb.lib.contracts import Submission, write_submission
 from spectramind_nb.lib.provenance import event_faults, read_events
 
@@ -108,7 +109,7 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("run", "--profile", "dem"), "did you mean 'demo'"),
         (("run", "--raw", "mine", "--from", "05"), "known are 01_features"),
         (("run", "--raw", "mine", "--run-dir", "nbs/01_features.ipynb/x"), "can't be written"),
-        (("predict",), "runs/demo: folder: is missing. Fix: spectramind run makes one"),
+        (("predict", "--run", "runs/no"), "runs/no: folder: is missing. Fix: spectramind run makes one"),
         (("predict", "--raw", "nowhere", "--run", "mine", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
         (("predict", "--run", "mine"), "mine/raw: folder: is missing. Fix: --raw"),
         (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
@@ -219,9 +220,12 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         == 0
     )
     words, named = seen.pop()
-    assert words == (Path("mine"), Path("runs/a"), Path("o.csv"), [7], 2) and callable(named.pop("tell"))
-    assert named == {"budget_hours": None, "work_dir": None, "keep": False}
+    assert words[:7] == (Path("mine"), Path("runs/a"), Path("o.csv"), [7], 2, "challenge", 64)
+    assert words[7:10] == (None, None, False) and callable(words[10]) and not named
+    spectramind("predict", "--raw", "mine", "--run", "runs/a", "-c", "overrides/kaggle_fast.yaml")
+    assert seen.pop()[0][6] == 2048
     (home / "runs/a/config.yaml").write_text("data: {raw: mine}")
+    monkeypatch.setattr("spectramind_nb.lib.stages.rerun_settings", lambda run, settings: (compose(), ""))
     assert spectramind("predict", "--run", "runs/a").exit_code == 0
     assert seen.pop()[0][:3] == (Path("mine"), Path("runs/a"), Path("outputs/submission.csv"))
     assert json.loads(spectramind("score", "--submission", "a.csv", "--truth", "b.csv").stdout) == {
@@ -233,7 +237,7 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         == 0
     )
     assert seen.pop() == (Path("o"), (3, 2, 5, "demo", True, 2))
-    assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict"] * 2 + [
+    assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict"] * 3 + [
         "score",
         "simulate",
     ]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from .calls import recorded
+from .cli_predict import Files
 
 # %% ../../nbs/lib/cli_config.ipynb #8c700cfa
 config = typer.Typer(no_args_is_help=True, help="Settings: what they are, how two runs differ.")
@@ -55,7 +56,7 @@ def show(
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Settings that a run has been made with.")] = None,
     profile: Annotated[str, typer.Option("--profile", help="demo, example, laptop, full, ...")] = "demo",
-    files: Annotated[list[str] | None, typer.Option("-c", "--config", help="Settings in a file.")] = None,
+    files: Files = None,
 ) -> None:
     """Print the configuration that such words make, as YAML."""
     with recorded("config", what="show", words=words, run=run, profile=profile, config=files) as call:

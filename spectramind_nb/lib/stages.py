@@ -176,11 +176,13 @@ def finished(stage: Stage) -> bool:
 
 # %% ../../nbs/lib/stages.ipynb #1d2ec2a7
 def raw_of(run_dir: str | Path) -> Path:
-    """The raw data of a run: those it was given, or those it simulated. Raises `ContractError`."""
-    path = Path(run_dir) / "config.yaml"
-    if not path.is_file():
-        raise ContractError(path, "file", "is missing", "name the folder of a run, or --raw")
-    return Path(OmegaConf.load(path).data.raw or Path(run_dir) / "raw").expanduser()
+    """The raw data of a run: those it was given, or those it simulated. Raises `ContractError` where they are gone."""
+    saved = Path(run_dir) / "config.yaml"
+    given = OmegaConf.load(saved).data.raw if saved.is_file() else ""
+    folder = Path(given or Path(run_dir) / "raw").expanduser()
+    if not folder.is_dir():
+        raise ContractError(folder, "folder", "is missing", "--raw names a folder that is there")
+    return folder
 
 
 def rerun_settings(run_dir: Path, settings: Mapping[str, Any]) -> tuple[DictConfig, str]:
