@@ -110,7 +110,7 @@ def test_fit_leaves_a_small_run_that_knows_its_training_planets(fitted: Path, aw
     assert len(plan["planets"]["train"]) == 14 and plan["planets"]["test"] == []
     learned = json.loads((fitted / "06_training/artifacts/predictors.json").read_text())
     assert {*learned["factors"]} == {"gaussian", "neural"}
-    assert json.loads((fitted / "07_uncertainty/artifacts/calibration.json").read_text())
+    assert json.loads((fitted / "07_uncertainty/artifacts/temperature.json").read_text())
 
 
 def test_submit_predicts_the_hidden_planets_and_names_the_one_that_fails(fitted: Path, away: Path, root: Path) -> None:
