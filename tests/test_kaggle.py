@@ -44,7 +44,8 @@ def invoke(*words: str) -> Result:
 
 
 def asked(code: str, python: str = PYTHON) -> str:
-    return subprocess.run([python, "-c", code], env=BARE, capture_output=True, text=True, check=True).stdout.strip()
+    words = [python, "-I", "-c", code]  # isolated: not from the folder that the tests run in
+    return subprocess.run(words, env=BARE, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_fit_leaves_a_small_run_that_knows_its_training_planets(fitted: Path, aw
     assert len(plan["planets"]["train"]) == 14 and plan["planets"]["test"] == []
     learned = json.loads((fitted / "06_training/artifacts/predictors.json").read_text())
     assert {*learned["factors"]} == {"gaussian", "neural"}
-    assert json.loads((fitted / "07_uncertainty/artifacts/calibration.json").read_text())
+    assert json.loads((fitted / "07_uncertainty/artifacts/temperature.json").read_text())
 
 
 def test_submit_predicts_the_hidden_planets_and_names_the_one_that_fails(fitted: Path, away: Path, root: Path) -> None:

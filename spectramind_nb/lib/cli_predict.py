@@ -38,11 +38,13 @@ def planet_ids(text: str) -> list[int]:
 # %% ../../nbs/lib/cli_predict.ipynb #e7dedadc
 def _how(run: Path, files: list[str] | None) -> Any:
     """The section `submission` of a run's configuration, or of what `files` make of the default one."""
-    from spectramind_nb.lib.config import compose
-    from spectramind_nb.lib.stages import rerun_settings
+    from omegaconf import OmegaConf
 
-    saved = (run / "config.yaml").is_file() and not files
-    return (rerun_settings(run, {})[0] if saved else compose(files=files or [])).submission
+    from spectramind_nb.lib.config import compose
+
+    usual, saved = compose(files=files or []).submission, run / "config.yaml"
+    known = OmegaConf.load(saved) if saved.is_file() and not files else OmegaConf.create()
+    return OmegaConf.merge(usual, OmegaConf.select(known, "submission", default={}))
 
 # %% ../../nbs/lib/cli_predict.ipynb #894c3dad
 @predictions.command(epilog="Example: spectramind predict --raw data/mine --run runs/demo --out-csv submission.csv")
