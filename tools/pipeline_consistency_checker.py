@@ -82,7 +82,7 @@ def prose(path: Path) -> list[tuple[int, str]]:
 
 def documents(root: Path) -> list[Path]:
     """All that people read."""
-    books = [*root.glob("nbs/**/*.ipynb"), *root.glob("kaggle/*.ipynb")]
+    books = [*root.glob("nbs/**/*.ipynb"), *root.glob("kaggle/*/*.ipynb")]
     found = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("kaggle/*.md"), *books]
     return sorted(path for path in found if not any(part.startswith((".", "_")) for part in path.parts))
 
