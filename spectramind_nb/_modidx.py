@@ -552,6 +552,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'spectramind_nb/lib/chain.py')},
             'spectramind_nb.lib.cli': { 'spectramind_nb.lib.cli._configuration': ( 'lib/cli.html#_configuration',
                                                                                    'spectramind_nb/lib/cli.py'),
+                                        'spectramind_nb.lib.cli._profile_of': ('lib/cli.html#_profile_of', 'spectramind_nb/lib/cli.py'),
                                         'spectramind_nb.lib.cli._run': ('lib/cli.html#_run', 'spectramind_nb/lib/cli.py'),
                                         'spectramind_nb.lib.cli._spectrum_of_prior': ( 'lib/cli.html#_spectrum_of_prior',
                                                                                        'spectramind_nb/lib/cli.py'),

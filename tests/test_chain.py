@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_chain import write_raw, write_stage
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from spectramind_nb.lib import chain
 from spectramind_nb.lib.chain import StageError, ensure_upstream, run_chain, run_lock
@@ -117,6 +117,26 @@ def test_from_to_force(copy: Path) -> None:
         reasons(copy, first="01")
 
 
+def test_a_run_keeps_the_raw_data_it_was_made_of(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"was made of the raw data in .*raw\. Fix: repeat --raw"):
+        run_chain(compose(), copy / "run", notebooks=copy / "nbs")
+    shutil.rmtree(copy / "raw")
+    (copy / "run/raw").mkdir()
+    (copy / "run/config.yaml").write_text("data: {raw: ''}")
+    marker = copy / "run/simulation.json"
+    marker.write_text("{}")
+    with pytest.raises(UserError, match=r"simulated with other settings\. Fix: repeat the --profile"):
+        run_chain(compose(), copy / "run", notebooks=copy / "nbs", first="01")
+    assert marker.read_text() == "{}" and (copy / "run/raw").is_dir()
+
+
+def test_a_setting_that_its_notebook_does_not_know_is_refused(house: Path, tmp_path: Path) -> None:
+    cfg = settings(house)
+    OmegaConf.update(cfg, "features.fold", 3, force_add=True)
+    with pytest.raises(ConfigError, match=r"01_features.ipynb has no such parameter\. Fix: did you mean 'folds'"):
+        run_chain(cfg, tmp_path / "run", notebooks=house / "nbs")
+
+
 def test_what_another_run_left_goes_and_what_this_one_left_stays(copy: Path) -> None:
     folder = copy / "run/01_features"
     (folder / "artifacts/old.txt").write_text("old")
@@ -135,7 +155,7 @@ def test_what_another_run_left_goes_and_what_this_one_left_stays(copy: Path) -> 
 @pytest.mark.parametrize(
     ("overrides", "extra", "words"),
     [
-        (["+features.fold=3"], "", "features.fold: 01_features.ipynb has no such parameter. Fix: did you mean 'folds'"),
+        (["+features.fold=3"], "", "features.fold: unknown key. Fix: did you mean 'features.folds'"),
         (["~features.folds"], "", "features.folds: is missing, 01_features.ipynb declares the parameter folds"),
         ([], "lost = 1", "features.lost: is missing"),
         ([], "folds = '5'", "features.folds: 5 is int, but 01_features.ipynb declares folds = '5'"),

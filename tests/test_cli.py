@@ -82,6 +82,13 @@ def test_each_command_helps_with_an_example(command: str) -> None:
     assert "Exit codes" in spectramind("--help").output
 
 
+def test_a_run_keeps_its_profile(home: Path) -> None:
+    for profile, expected in (("laptop", "laptop"), ("", "laptop"), ("example", "example")):
+        words = ["--profile", profile] if profile else []
+        assert spectramind("run", "--raw", "mine", *words).exit_code == 0
+        assert f"profile: {expected}\n" in (home / "runs/mine/config.yaml").read_text()
+
+
 def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None:
     row = "{'predictor': 'transit', 'planets': 'test', 'count': 2, 'score': 0.5, 'fgs1_ppm': None}"
     report = f"report = {{'rows': [{row}], 'seconds_per_planet': 0.1, 'submission': 'submission.csv'}}"

@@ -247,6 +247,10 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False)
     """
     if cfg.data.raw:
         return _given_raw(Path(cfg.data.raw).expanduser().resolve(), list(cfg.data.planets))
+    saved = run_dir / "config.yaml"
+    if saved.is_file() and (before := OmegaConf.load(saved).data.raw):
+        fix = f"repeat --raw {before}, or choose another --run-dir"
+        raise UserError(f"{run_dir}: was made of the raw data in {before}. Fix: {fix}")
     raw, marker = run_dir / "raw", run_dir / "simulation.json"
     wanted = {**cfg.simulate, "seed": cfg.seed, "code": code_hash("import spectramind_nb.lib.simulator")}
     known = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None

@@ -57,7 +57,10 @@ def common(
 # %% ../../nbs/lib/cli.ipynb #ceeef782
 Raw = Annotated[Path, typer.Option("--raw", help="Folder with raw data in the challenge's layout.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
-Profile = Annotated[str, typer.Option("--profile", help="demo, example, laptop, full, kaggle or kaggle_fast.")]
+Profile = Annotated[
+    str,
+    typer.Option("--profile", help="demo (by default, or what the run has), example, laptop, full, kaggle, kaggle_fast."),
+]
 
 # %% ../../nbs/lib/cli.ipynb #5465a3d7
 @app.command(epilog="Example: spectramind run --raw data/mine --planets 1,2,3 features.folds=4 +loss.λ_sm=0.2")
@@ -75,7 +78,7 @@ def run(
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="Where the run lives; by default runs/<profile or raw folder>.")
     ] = None,
-    profile: Profile = "demo",
+    profile: Profile = "",
     planets: Planets = "",
     first: Annotated[str, typer.Option("--from", help="First stage, such as 02_transit.")] = "",
     last: Annotated[str, typer.Option("--to", help="Last stage.")] = "",
@@ -87,7 +90,7 @@ def run(
 
     Stages whose work is done are skipped, so the same command resumes a run that was cut.
     """
-    folder = (run_dir or Path("runs") / (raw.resolve().name if raw else profile)).expanduser()
+    folder = (run_dir or Path("runs") / (raw.resolve().name if raw else profile or "demo")).expanduser()
     named = {
         "--raw": raw,
         "--weights": weights,
@@ -113,10 +116,18 @@ def run(
             "data.planets": planet_ids(planets),
             "chain.workers": workers,
         }
-        cfg = _configuration(call, overrides, profile, files, settings)
+        cfg = _configuration(call, overrides, profile or _profile_of(folder), files, settings)
         _run(call, folder, cfg, first, last, force)
 
 # %% ../../nbs/lib/cli.ipynb #67dcb93c
+def _profile_of(folder: Path) -> str:
+    """The profile that the run in a folder has, if there is one; else the default."""
+    from omegaconf import OmegaConf
+
+    saved = folder / "config.yaml"
+    return str(OmegaConf.load(saved).profile) if saved.is_file() else "demo"
+
+
 def _configuration(
     call: Call, overrides: list[str] | None, profile: str, files: list[str] | None, options: dict[str, Any]
 ) -> Any:
@@ -155,7 +166,7 @@ def calibrate(
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings, such as features.airs_steps=1000.")] = None,
     planets: Planets = "",
     workers: Workers = 2,
-    profile: Profile = "demo",
+    profile: Profile = "",
     files: Files = None,
 ) -> None:
     """Turn raw frames into features, planet by planet: light curves of 283 bins, their variance, pointing.
@@ -171,7 +182,7 @@ def calibrate(
         call.resume = shlex.join(["spectramind", "calibrate", *words, "--workers", str(workers), *(overrides or [])])
         print(*estimate_work(raw, chosen, workers).lines(workers), sep="\n")
         settings = {"data.raw": raw, "data.planets": chosen, "chain.workers": workers}
-        cfg = _configuration(call, overrides, profile, files, settings)
+        cfg = _configuration(call, overrides, profile or _profile_of(folder), files, settings)
         _run(call, folder, cfg, "", "01_features", False)
 
 # %% ../../nbs/lib/cli.ipynb #0d5bc4ba

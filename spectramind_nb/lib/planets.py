@@ -102,7 +102,8 @@ def require_any(results: Sequence[Any], failures: Sequence[Failure]) -> None:
     """Raise the first failure unless something went well: `UserError` where a user can mend it."""
     if failures and not results:
         first = failures[0]
-        raise UserError(first.problem) if first.by_user else RuntimeError(first.trace or first.problem)
+        said = f"every planet failed, the first by {first.problem}\n{first.trace}".rstrip()
+        raise UserError(first.problem) if first.by_user else RuntimeError(said)
 
 
 def map_planets(
