@@ -613,8 +613,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'spectramind_nb/lib/cli_experiments.py'),
                                                     'spectramind_nb.lib.cli_experiments.expect': ( 'lib/cli_experiments.html#expect',
                                                                                                    'spectramind_nb/lib/cli_experiments.py'),
-                                                    'spectramind_nb.lib.cli_experiments.followers': ( 'lib/cli_experiments.html#followers',
-                                                                                                      'spectramind_nb/lib/cli_experiments.py'),
                                                     'spectramind_nb.lib.cli_experiments.plan': ( 'lib/cli_experiments.html#plan',
                                                                                                  'spectramind_nb/lib/cli_experiments.py'),
                                                     'spectramind_nb.lib.cli_experiments.row_of': ( 'lib/cli_experiments.html#row_of',

@@ -59,7 +59,9 @@ Raw = Annotated[Path, typer.Option("--raw", help="Folder with raw data in the ch
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
 Profile = Annotated[
     str,
-    typer.Option("--profile", help="demo (by default, or what the run has), example, laptop, full, kaggle, kaggle_fast."),
+    typer.Option(
+        "--profile", help="demo (by default, or what the run has), example, laptop, full, kaggle, kaggle_fast."
+    ),
 ]
 
 # %% ../../nbs/lib/cli.ipynb #5465a3d7
