@@ -191,6 +191,17 @@ def test_a_cut_bank_is_finished_and_a_longer_one_begins_with_it(tmp_path: Path) 
     assert bank.world(4).system == world.system and bank.world(4).atmosphere == pytest.approx(world.atmosphere)
 
 
+def test_a_quick_bank_has_the_same_planets_and_spectra(tmp_path: Path) -> None:
+    make_bank(tmp_path / "quick.npz", 3, seed=2, workers=1, quick=True)
+    bank = read_bank(tmp_path / "quick.npz")
+    worlds = [draw_world(planet_stream(2, "bank", number)) for number in range(3)]
+    assert [bank.world(number).system for number in range(3)] == [world.system for world in worlds]
+    apart = bank.spectrum - np.array([world.spectrum for world in worlds])
+    assert 0 < 1e6 * np.sqrt(np.mean(apart**2)) < 2 and bank.made["model"] == "numpy"
+    with pytest.raises(UserError, match=r"opacities alone\. Fix"):
+        make_bank(tmp_path / "mine.npz", 3, seed=2, opacities=tmp_path, quick=True)
+
+
 def test_bad_banks(tmp_path: Path) -> None:
     (tmp_path / "there.npz").touch()
     with pytest.raises(UserError, match=r"there.npz exists. Fix:"):

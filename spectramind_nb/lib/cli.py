@@ -273,15 +273,17 @@ def bank(
     seed: Seed = 1337,
     ood: Annotated[bool, typer.Option("--ood", help="Draw planets from outside the training range.")] = False,
     opacities: Opacities = None,
+    quick: Annotated[bool, typer.Option("--quick", help="By the numpy model, in a sixth of the time.")] = False,
     workers: Workers = 2,
 ) -> None:
     """Write (parameters, spectrum) pairs for pretraining and priors; the same command goes on where it was cut."""
-    with recorded("bank", out=out, spectra=spectra, seed=seed, ood=ood, opacities=opacities, workers=workers) as call:
+    words = {"spectra": spectra, "ood": ood, "opacities": opacities, "quick": quick, "workers": workers}
+    with recorded("bank", out=out, seed=seed, **words) as call:
         from spectramind_nb.lib.simulator_bank import make_bank
 
         call.facts |= {"seed": seed, "artifacts": [out]}
         with shown(call, f"{spectra} spectra") as show:
-            make_bank(out, spectra, seed, ood, opacities, workers, partial(show.inner, "spectra"))
+            make_bank(out, spectra, seed, ood, opacities, workers, partial(show.inner, "spectra"), quick)
         print(f"bank              {short(out)}")
 
 # %% ../../nbs/lib/cli.ipynb #1479798c

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .contracts import ContractError, UserError, atomic_path, read_npz, write_npz
-from .simulator_atmosphere import use_opacities
+from .simulator_atmosphere import reference_spectrum, transmission_spectrum, use_opacities
 from .simulator_sky import System, World, draw_world, physics, planet_stream
 
 # %% ../../nbs/lib/simulator_bank.ipynb #0f58d2f5
@@ -41,10 +41,13 @@ class Bank:
         return World(system, values, self.spectrum[number])
 
 
-def bank_part(seed: int, start: int, stop: int, ood: bool, opacities: Path | None) -> dict[str, np.ndarray]:
+def bank_part(
+    seed: int, start: int, stop: int, ood: bool, opacities: Path | None, quick: bool = False
+) -> dict[str, np.ndarray]:
     """Entries `start` to `stop` of a bank, as arrays of its schema."""
     use_opacities(opacities)
-    worlds = [draw_world(planet_stream(seed, "bank", number), ood) for number in range(start, stop)]
+    model = reference_spectrum if quick else transmission_spectrum
+    worlds = [draw_world(planet_stream(seed, "bank", number), ood, model) for number in range(start, stop)]
     rows = [{**vars(world.system), **world.atmosphere} for world in worlds]
     return {
         "parameters": np.array([list(row.values()) for row in rows], float),
@@ -61,16 +64,20 @@ def make_bank(
     opacities: Path | None = None,  # folder of TauREx k-tables; the package's own without it
     workers: int = 2,  # processes
     progress: Callable[[int, int], None] | None = None,  # called with (spectra done, spectra in all)
+    quick: bool = False,  # by the numpy model
 ) -> None:
     """Write a bank. A cut call leaves its parts beside `out`; the same call goes on from them.
 
-    Raises `UserError` for numbers that can't be, or where `out` exists or unfinished parts belong to another bank.
+    Raises `UserError` for what can't be, or where `out` exists or unfinished parts belong to another bank.
     """
     if min(spectra, workers) < 1 or seed < 0:
         raise UserError(f"spectra = {spectra}, workers = {workers}, seed = {seed} can't be. Fix: at least 1, 1 and 0")
+    if quick and opacities:
+        raise UserError("quick: the numpy model knows the package's opacities alone. Fix: leave out one of both")
     if out.exists():
         raise UserError(f"{out} exists. Fix: choose another file, or remove this one")
     made = {"seed": seed, "ood": ood, "opacities": opacities and str(opacities), **physics()}
+    made |= {"model": "numpy"} if quick else {}
     try:
         use_opacities(opacities)
     except UserError:
@@ -81,7 +88,7 @@ def make_bank(
     missing = [span for span in spans if not (parts / _name(*span)).exists()]
     done = spectra - sum(stop - start for start, stop in missing)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(bank_part, seed, *span, ood, opacities): span for span in missing}
+        futures = {pool.submit(bank_part, seed, *span, ood, opacities, quick): span for span in missing}
         try:
             for future in as_completed(futures):
                 write_npz(parts / _name(*futures[future]), "bank", **future.result())
