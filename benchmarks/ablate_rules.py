@@ -4,8 +4,9 @@
 
 Every variant goes on from the same weights, by the same pairs in the same order, with the same random numbers; `another
 order` has no rules either, and shows how much of a difference is chance. `specification`: all rules at the
-specification's weights; a rule's name: that one alone; `tenth` and `equal`: each rule weighed so that its gradient in a
-batch has a tenth of the likelihood's norm, or as much, on the average over batches.
+specification's weights; a rule's name: that one alone, at that weight; `tenth` and `equal`: each rule weighed so that
+its gradient in a batch has a tenth of the likelihood's norm, or as much, on the average over batches; with a rule's
+name (`tenth seam`) that one alone. A rule that no batch breaks has no gradient; its line says so.
 
 Judged on pairs of spectra and noise that train_network.py holds out, and on fitted planets out of distribution
 (`--planets`, those of kind ood_bank). Loss: nats a bin over the closed form on pairs, and what a variant gains over no
@@ -180,9 +181,13 @@ def main() -> None:
     draws = [learning(drawing, weights.scaling, 710_000 + epoch, a.pairs, 0.4) for epoch in range(a.epochs)]
     variants = variants_of(balance(weights.network, draws[0]))
     chosen = [name for name in variants if not a.only or name in (NONE, *a.only.split(","))]
+    if unknown := {*filter(None, a.only.split(","))} - {*variants, *RULES}:
+        parser.error(f"--only {min(unknown)}: no such variant; there are {', '.join(variants)}")
     print(f"{'':28} {'loss':>7}  {'gain, pairs':>20}  {'gain, planets':>20}  broken by pairs, planets; beyond: both")
     plain, found = judge(weights, weights.network, held_out, planets), {}
     told("before", plain, plain)
+    for rule in (rule for rule in RULES if rule not in variants):
+        print(f"{rule:28} no gradient in {BATCHES} batches: as {NONE}")
     truth = {"planets": shares(planets.truth, None, np.full(len(planets.truth), np.nan))}
     for name in chosen:
         network, rules = copy.deepcopy(weights.network), RuleLoss(variants[name])

@@ -8,6 +8,9 @@ planets; it is judged on as many test planets in distribution and out of it, non
 number: the widening of planets like no other (`calib.ood.widening`) was fixed on the closed form's predictions of the
 first 1,000 planets out of distribution. So the second 1,000 are told of apart, and the first table shows what other
 widenings do to 400 planets of another bank. Intervals are bootstraps over planets. Fits are those of predictors.py.
+
+Last come how well candidates of the OOD score tell test planets in and out of distribution apart (area under the curve;
+distances are Mahalanobis', from the calibration planets), and the criteria, each ok or FAILED.
 """
 
 import argparse
@@ -22,14 +25,19 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
 
 import numpy as np
+import torch
 from fitted_planets import Setting, fit_kind, open_pool, side_by_side, unpacked
 from predictors import planet_score, truth_of
+from scipy.linalg import cho_factor, cho_solve
+from sklearn.covariance import LedoitWolf
+from sklearn.metrics import roc_auc_score
 
 from spectramind_nb.corel import normal_quantile
-from spectramind_nb.error_bars import Predicted, sigma_of
+from spectramind_nb.error_bars import Fits, Predicted, sigma_of
 from spectramind_nb.lib.contracts import network_file
-from spectramind_nb.network import read_network
-from spectramind_nb.training import factors_of, join, predict_gaussian, predict_neural
+from spectramind_nb.lib.spectral_prior import Combined
+from spectramind_nb.network import answer, improved, inputs_of, read_network
+from spectramind_nb.training import factors_of, join, start_of
 from spectramind_nb.uncertainty import CalibOptions, Calibration, coverage_table, groups_of, learn_calibration
 
 WIDENINGS = (0.0, 0.1, 0.15, 0.2, 0.3)
@@ -46,6 +54,9 @@ class Seen:
     mu: np.ndarray
     sigma: np.ndarray
     unknown: np.ndarray  # (P,)
+    inputs: np.ndarray  # of the network, of a planet and all its bins, (P, I)
+    latent: np.ndarray  # of the network, (P, H)
+    misfit: np.ndarray  # chi-square of the fit's residuals from the prediction, a bin, (P,)
 
     @property
     def error(self) -> np.ndarray:
@@ -53,12 +64,32 @@ class Seen:
         return self.truth - self.mu
 
 
-def predict_part(path: Path, network: Path) -> tuple[Predicted, Predicted]:
-    """Predictions of the planets of one file, by the closed form that the network starts from and by the network."""
+def predicted(fits: Fits, found: Combined) -> Predicted:
+    """Answers to these fits as predictions."""
+    parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
+    return Predicted(fits.planet, found.mean, *parts, found.unknown, fits.quality)
+
+
+def misfit(fits: Fits, mu: np.ndarray) -> np.ndarray:
+    """Chi-square a bin of fitted depths about spectra mu (P, 283), (P,)."""
+    residual = fits.depth - mu
+    pairs = zip(residual, fits.covariance, strict=True)
+    return np.array([r @ cho_solve(cho_factor(c), r) for r, c in pairs]) / mu.shape[1]
+
+
+def predict_part(path: Path, network: Path) -> tuple[list[Predicted], list[np.ndarray]]:
+    """Of the planets of one file: predictions by the closed form that the network starts from and by the network; and
+    the inputs, latent and misfit of `Seen`.
+    """
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files if name.startswith(("plain", "number", "stars"))}
     weights, fits = read_network(network), unpacked("plain", arrays)
-    return predict_gaussian(weights.prior, fits), predict_neural(weights, fits)
+    start = start_of(weights.prior, fits)
+    inputs = inputs_of(start, weights.scaling)
+    said = answer(weights.network, inputs)
+    both = [predicted(fits, found) for found in (start.combined, improved(start.combined, said))]
+    given = torch.cat([inputs.planet, inputs.nodes.flatten(1)], dim=1).numpy()
+    return both, [given, torch.cat([one.fused for one in said]).numpy(), misfit(fits, start.combined.mean)]
 
 
 def see(pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, network: Path) -> dict[str, Seen]:
@@ -67,9 +98,11 @@ def see(pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, ne
     parts = side_by_side(pool, f"predictions, {kind}", predict_part, [(path, network) for path in paths])
     truth, factors = truth_of(paths), json.loads(read_network(network).about["factors"])
     seen = {}
-    for name, own in zip(("gaussian", "neural"), zip(*parts, strict=True), strict=True):
+    both, others = zip(*parts, strict=True)
+    others = [np.concatenate(part) for part in zip(*others, strict=True)]
+    for name, own in zip(("gaussian", "neural"), zip(*both, strict=True), strict=True):
         found = join(own, np.arange(len(truth)))
-        seen[name] = Seen(truth, found.mu, sigma_of(found, factors_of(factors[name])), found.unknown)
+        seen[name] = Seen(truth, found.mu, sigma_of(found, factors_of(factors[name])), found.unknown, *others)
     return seen
 
 
@@ -141,6 +174,49 @@ def worst_band(seen: Seen, inside: np.ndarray) -> tuple[str, float]:
     return min(((name, float(inside[:, bins].mean())) for name, bins in bands.items()), key=lambda found: found[1])
 
 
+def mahalanobis(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Squared distances (P,) of points (P, K) from known ones, by their shrunk covariance; columns that never change
+    are left out.
+    """
+    mean, spread = known.mean(axis=0), known.std(axis=0)
+    kept = spread > 1e-6 * spread.max()
+    scaled = [((points - mean) / np.where(kept, spread, 1.0))[:, kept] for points in (known, *others)]
+    law = LedoitWolf().fit(scaled[0])
+    return [law.mahalanobis(points) for points in scaled[1:]]
+
+
+def tell_apart(calib: Seen, test: Seen, strange: Seen) -> dict[str, float]:
+    """Area under the curve of each candidate of the OOD score, in against out of distribution; printed."""
+    candidates = {
+        "the prior's `unknown`": [test.unknown, strange.unknown],
+        "distance of the network's inputs": mahalanobis(calib.inputs, test.inputs, strange.inputs),
+        "distance of its latents": mahalanobis(calib.latent, test.latent, strange.latent),
+        "chi-square of the residuals": [test.misfit, strange.misfit],
+    }
+    label = np.repeat([0, 1], [len(test.truth), len(strange.truth)])
+    areas = {name: float(roc_auc_score(label, np.concatenate(pair))) for name, pair in candidates.items()}
+    print("\narea under the curve, in against out of distribution")
+    print(*(f"    {name:36}{area:.3f}" for name, area in areas.items()), sep="\n")
+    return areas
+
+
+def judge_criteria(figures: dict[str, float]) -> None:
+    """Print each criterion, and whether it holds."""
+    f = figures
+    gain, gain_ood = f["score_after"] - f["score_before"], f["score_ood_after"] - f["score_ood_before"]
+    criteria = {
+        f"90% intervals in distribution hold {f['coverage90']:.4f} (.88 to .92)": abs(f["coverage90"] - 0.9) <= 0.02,
+        f"worst molecule band in distribution holds {f['worst_band']:.4f} (at least .85)": f["worst_band"] >= 0.85,
+        f"90% intervals out of distribution hold {f['coverage90_ood']:.4f} (at least .85)": f["coverage90_ood"] >= 0.85,
+        f"bars in distribution are {f['width_in_distribution']:.4f} as wide (at most 1.02)": (
+            f["width_in_distribution"] <= 1.02
+        ),
+        f"score in distribution changes by {gain:+.4f} (at least -.002)": gain >= -0.002,
+        f"score out of distribution changes by {gain_ood:+.4f} (above 0)": gain_ood > 0,
+    }
+    print("", *(f"{'ok    ' if good else 'FAILED'}  {what}" for what, good in criteria.items()), sep="\n")
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -178,6 +254,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "score_ood_after": strange_found["after"],
         "width_in_distribution": found["width"],
     }
+    figures["auc_unknown"] = tell_apart(calib["neural"], test["neural"], ood["neural"])["the prior's `unknown`"]
+    judge_criteria(figures)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ALARM_SIGMA', 'CROSSED', 'TOP_BINS', 'PLANTED', 'LOG', 'MAPS', 'STAGE', 'Verdict', 'verdict_of', 'tensor_or_none',
            'verdicts', 'details', 'record_of', 'ratio_value', 'audit', 'statuses', 'summed_up', 'influence_by_rule',
-           'influence', 'push_of', 'plant', 'audit_into', 'audit_file', 'audit_lines', 'read_rule_weights', 'rule_loss',
-           'read_labels', 'rules_run', 'explore']
+           'influence', 'Planted', 'push_of', 'gaussian_quantiles', 'cross', 'plant', 'audit_into', 'read_quantiles',
+           'audit_file', 'audit_lines', 'read_rule_weights', 'rule_loss', 'read_labels', 'rules_run', 'explore']
 
 # %% ../nbs/05_symbolic.ipynb #238796a6
 import json
@@ -17,10 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 
 from .features import read_plan
-from .lib.contracts import ContractError, UserError, read_submission, read_table, run_folder, write_npz
-from .lib.instrument import wavelengths
+from spectramind_nb.lib.contracts import (
+    ContractError,
+    UserError,
+    load_arrays,
+    read_submission,
+    read_table,
+    run_folder,
+    write_npz,
+)
+from .lib.instrument import N_BINS, wavelengths
 from .lib.picture import Picture
 from .lib.provenance import write_json
 from .lib.raw import RawFolder
@@ -219,7 +228,18 @@ def influence(
     return np.sum([weight * each[WEIGHT_NAMES[name]] for name, weight in weights.items()], axis=0)
 
 # %% ../nbs/05_symbolic.ipynb #8d5e335c
-PLANTED = ("smoothness", "nonneg", "coherence:H2O", "coherence:CH4", "seam", "ratios:ch4_h2o", "ratios:co2_h2o")
+PLANTED = ("smoothness", "nonneg", "coherence:H2O", "coherence:CO2", "coherence:CH4", "seam")
+PLANTED += ("ratios:ch4_h2o", "ratios:co2_h2o", "quantile_monotonicity")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """R spectra in each of which one term of a rule is broken."""
+
+    row: np.ndarray  # of the spectra that they were made from, int, (R,)
+    mu: np.ndarray  # (R, 283)
+    term: np.ndarray  # which is broken, int, (R,)
+    quantiles: np.ndarray | None = None  # q10, q50, q90, (R, 283, 3); where the rule is on them
 
 
 def push_of(name: str, terms: Terms, row: int, rng: np.random.Generator, table: RuleTable) -> tuple[np.ndarray, int]:
@@ -240,7 +260,21 @@ def push_of(name: str, terms: Terms, row: int, rng: np.random.Generator, table: 
         push[where] = -1.0
     return push, term
 
+# %% ../nbs/05_symbolic.ipynb #5a1c07e3
+def gaussian_quantiles(mu: np.ndarray, sigma: np.ndarray) -> np.ndarray:  # (P, 283, 3)
+    """q10, q50, q90 of Gaussians of mean mu and standard deviation sigma, (P, 283)."""
+    return mu[..., None] + sigma[..., None] * ndtri([0.1, 0.5, 0.9])
 
+
+def cross(mu: np.ndarray, sigma: np.ndarray, beyond_sigma: float, rng: np.random.Generator) -> Planted:
+    """Gaussian quantiles of spectra (P, 283), but in one bin of each q10 lies so many sigma above q50, or q90 below."""
+    quantiles, row = gaussian_quantiles(mu, sigma), np.arange(len(mu))
+    term = rng.integers(2 * N_BINS, size=len(mu))
+    last, place = np.divmod(term, N_BINS)
+    quantiles[row, place, 2 * last] = mu[row, place] + (1 - 2 * last) * beyond_sigma * sigma[row, place]
+    return Planted(row, mu, term, quantiles)
+
+# %% ../nbs/05_symbolic.ipynb #9b40d2f6
 def plant(
     name: str,
     mu: np.ndarray,  # (P, 283)
@@ -249,10 +283,12 @@ def plant(
     rng: np.random.Generator,
     kelvin: np.ndarray | None = None,
     table: RuleTable | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> Planted:
     """Break a rule (as `rules.judge` names them) by so many sigma beyond its bound, in those spectra where it is judged
-    and stays so. Returns rows of `mu` (R,), the spoiled spectra (R, 283) and which term each breaks (R,).
+    and stays so. For quantiles: by so many of the bin's own sigma.
     """
+    if name == "quantile_monotonicity":
+        return cross(mu, sigma, beyond_sigma, rng)
     table, rule = table or read_rules(), (name.partition(":")[0],)
     first = verdicts(mu, sigma, None, kelvin, table, rule)[name]
     rows = np.flatnonzero(first.judged)
@@ -268,7 +304,7 @@ def plant(
         low, high = np.where(far < beyond_sigma, middle, low), np.where(far < beyond_sigma, high, middle)
     spoiled = mu[rows] + low[:, None] * push
     kept = np.abs(far - beyond_sigma) < 0.05
-    return rows[kept], spoiled[kept], term[kept]
+    return Planted(rows[kept], spoiled[kept], term[kept])
 
 # %% ../nbs/05_symbolic.ipynb #ecf4bf84
 LOG, MAPS = "constraint_violation_log.json", "influence.npz"
@@ -280,10 +316,11 @@ def audit_into(
     mu: np.ndarray,
     sigma: np.ndarray | None = None,
     kelvin: np.ndarray | None = None,
+    quantiles: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Audit spectra and write both artifacts into `folder`; the summary, rule by rule."""
-    records = audit(planet_ids, mu, sigma, kelvin=kelvin)
-    maps = influence_by_rule(mu, sigma, kelvin=kelvin)
+    """Audit spectra and write both artifacts into `folder`; the summary, rule by rule. Arguments as of `verdicts`."""
+    records = audit(planet_ids, mu, sigma, quantiles, kelvin)
+    maps = influence_by_rule(mu, sigma, quantiles, kelvin)
     write_json(Path(folder) / LOG, records)
     write_npz(
         Path(folder) / MAPS,
@@ -295,15 +332,40 @@ def audit_into(
     return summed_up(records)
 
 # %% ../nbs/05_symbolic.ipynb #0e39d9bc
-def audit_file(submission: Path, stars: Path | None, out: Path) -> dict[str, dict[str, Any]]:
-    """Audit a submission's file into `out`, with temperatures from a star table where it names the planet; the summary.
-    Raises `ContractError`.
+def read_quantiles(path: Path, planets: np.ndarray) -> np.ndarray:  # (P, 283, 3)
+    """q10, q50, q90 of these planets, from an npz file with arrays planet_id (N,) and quantiles (N, 283, 3). Raises
+    `ContractError`.
+    """
+    fix = f"give arrays planet_id (planets,) and quantiles (planets, {N_BINS}, 3), finite, (Rp/Rs)^2"
+    if not path.is_file():
+        raise ContractError(path, "file", "is missing", fix)
+    arrays = load_arrays(path, fix)
+    if missing := {"planet_id", "quantiles"} - set(arrays):
+        raise ContractError(path, min(missing), "array is missing", fix)
+    ids, found = arrays["planet_id"], arrays["quantiles"]
+    fits = found.shape == (*ids.shape, N_BINS, 3) and found.dtype.kind in "fiu"
+    if ids.ndim != 1 or not fits or not np.isfinite(found).all():
+        raise ContractError(path, "quantiles", f"are {found.dtype} {found.shape} or not finite", fix)
+    row = {planet: number for number, planet in enumerate(ids.tolist())}
+    if len(row) < len(ids):
+        raise ContractError(path, "planet_id", "holds a planet twice", fix)
+    if missing := set(planets.tolist()) - set(row):
+        raise ContractError(path, "planet_id", f"planet {min(missing)} is missing ({len(missing)} in all)", fix)
+    return found[[row[planet] for planet in planets.tolist()]].astype(float)
+
+
+def audit_file(
+    submission: Path, stars: Path | None, out: Path, quantiles: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Audit a submission's file into `out`, with temperatures from a star table where it names the planet, and with
+    `read_quantiles`' file where there is one; the summary. Raises `ContractError`.
     """
     found, kelvin = read_submission(submission), None
+    given = None if quantiles is None else read_quantiles(quantiles, found.planet_id)
     if stars is not None:
         table = read_table(stars, ("Ts", "sma"), positive=("Ts", "sma"))
         kelvin = equilibrium_kelvin(table.reindex(found.planet_id))
-    return audit_into(out, found.planet_id, found.mu, found.sigma, kelvin)
+    return audit_into(out, found.planet_id, found.mu, found.sigma, kelvin, given)
 
 
 def audit_lines(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:

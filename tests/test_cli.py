@@ -256,7 +256,11 @@ def test_audit_says_which_planet_and_names_its_files(home: Path) -> None:
     assert lines["smoothness"] == ["2", "1", "8"] and lines["seam"] == ["2", "0", "–"]
     for word in ("records", "influence"):
         assert (home / lines[word][0]).is_file() and lines[word][0].startswith("new/")
-    assert read_events(home / "runs/events.jsonl")[-1]["cmd"] == "audit"
+    assert read_events(home / "runs/events.jsonl")[-1]["cmd"] == "audit" and lines["quantile_monotonicity"][0] == "0"
+    np.savez(home / "q.npz", planet_id=[8, 7], quantiles=np.full((2, 283, 3), 0.01) - [[[0, 0, 0]], [[0, 1e-5, 0]]])
+    found = spectramind("audit", "--submission", "s.csv", "--quantiles", "q.npz").stdout
+    assert next(line for line in found.splitlines() if "quantile" in line).split()[1:] == ["2", "1", "7"]
+    assert "s.csv: file" in one_line(spectramind("audit", "--submission", "s.csv", "--quantiles", "s.csv"))
     (home / "stars.csv").write_text("planet_id,Ts\n8,6000\n")
     assert "sma" in one_line(spectramind("audit", "--submission", "s.csv", "--stars", "stars.csv"))
     assert "is missing" in one_line(spectramind("audit", "--submission", "none.csv"))

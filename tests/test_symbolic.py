@@ -31,13 +31,14 @@ from spectramind_nb.rule_table import (
     read_rules,
     write_rules,
 )
-from spectramind_nb.rules import RULES, SPECIFICATION, RuleLoss, RuleTensors, judge, rule_losses, see
+from spectramind_nb.rules import FORMS, RULES, SPECIFICATION, RuleLoss, RuleTensors, judge, rule_losses, see
 from spectramind_nb.symbolic import (
     LOG,
     MAPS,
     PLANTED,
     audit,
     audit_file,
+    gaussian_quantiles,
     influence,
     influence_by_rule,
     plant,
@@ -111,6 +112,18 @@ def coherent_excess(mu: Tensor) -> Tensor:
     return mu - blue - (red - blue) * (um - at_blue) / (at_red - at_blue)
 
 
+def along(way: Tensor, slope: Tensor) -> Tensor:
+    """A small step mostly up a slope, or any where there is none."""
+    way = way + 20 * slope / slope.norm().clamp_min(1e-30)
+    return 1e-8 * way / way.norm()
+
+
+def differs(ahead: Tensor, behind: Tensor, slope: Tensor, step: Tensor) -> bool:
+    """Whether a loss at both ends of a step isn't what its gradient says."""
+    expected, least = float((slope * step).sum() * 2), 1e-6 * float(slope.norm() * step.norm())
+    return float(ahead - behind) != pytest.approx(expected, rel=2e-3, abs=least)
+
+
 @pytest.mark.parametrize("rule", RULES[:-1])
 @pytest.mark.parametrize("known", [False, True])
 def test_gradients_are_those_of_finite_differences(rule: str, known: bool) -> None:
@@ -122,12 +135,41 @@ def test_gradients_are_those_of_finite_differences(rule: str, known: bool) -> No
     q, _ = torch.linalg.qr(walls)
     for seed in range(3):
         way = torch.randn(N_BINS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        way = way + 20 * slope / slope.norm()
-        way = way - q @ (q.T @ way)
-        step = 1e-8 * way / way.norm()
+        step = along(way, slope)
+        step = step - q @ (q.T @ step)
         ahead, behind = (rule_losses((mu.detach() + s)[None], TABLE, **more)[rule] for s in (step, -step))
-        expected = float(slope @ step * 2)
-        assert float(ahead - behind) == pytest.approx(expected, rel=2e-3, abs=1e-6 * float(slope.norm() * step.norm()))
+        assert not differs(ahead, behind, slope, step)
+
+
+@pytest.mark.parametrize("rule", RULES[:-1])
+def test_gradients_of_the_literal_form_are_too(rule: str) -> None:
+    mu = BROKEN[rule].clone()
+    mu[WATER[4:8]] *= 0.5  # so much of the depth itself that its norm and areas tell
+    mu[torch.from_numpy(TABLE.windows[TABLE.molecules.index("CO2")])] *= 0.6
+    mu.requires_grad_()
+    slope = torch.autograd.grad(rule_losses(mu[None], TABLE, form="literal")[rule].sum(), mu)[0]
+    assert slope.any()
+    for seed in range(3):
+        step = along(torch.randn(N_BINS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), slope)
+        ahead, behind = (rule_losses((mu.detach() + s)[None], TABLE, form="literal")[rule] for s in (step, -step))
+        assert not differs(ahead, behind, slope, step)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("known", [False, True])
+def test_gradients_of_crossed_quantiles_are_too(form: str, known: bool) -> None:
+    """Where sigma isn't known their spread is the unit, so the median alone is moved."""
+    more = {"sigma": NOISE[2:3], "form": form} if known else {"form": form}
+    quantiles, rule = CROSSING[2:3].clone().requires_grad_(), "quantile_monotonicity"
+    slope = torch.autograd.grad(rule_losses(MANY[2:3], TABLE, quantiles=quantiles, **more)[rule].sum(), quantiles)[0]
+    moved = torch.tensor([known, True, known], dtype=torch.float64)
+    assert (slope * moved).any()
+    for seed in range(3):
+        way = torch.randn(slope.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        step = along(way, slope) * moved
+        ends = (quantiles.detach() + step, quantiles.detach() - step)
+        ahead, behind = (rule_losses(MANY[2:3], TABLE, quantiles=end, **more)[rule] for end in ends)
+        assert not differs(ahead, behind, slope, step)
 
 
 def test_crossed_quantiles_are_pulled_apart() -> None:
@@ -298,19 +340,27 @@ def test_no_rules_file_or_a_wrong_one_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("k", [3.0, 5.0])
 def test_what_is_planted_is_found_in_its_planet_rule_and_bin(name: str, k: float) -> None:
     mu, sigma = np.tile(TABLE.example, (4, 1)), np.tile(ERRORS, (4, 1))
-    rows, spoiled, term = plant(name, mu, sigma, k, np.random.default_rng(1))
-    here = rows.tolist().index(1)  # methane lifted beyond its bound hides water, so a copy or two are left out
-    mu[1] = spoiled[here]
-    terms = judge(see(torch.from_numpy(mu), TABLE, sigma=torch.from_numpy(sigma)))[name]
-    records = audit(range(10, 14), mu, sigma)
+    broken, quantiles = plant(name, mu, sigma, k, np.random.default_rng(1)), gaussian_quantiles(mu, sigma)
+    here = broken.row.tolist().index(1)  # methane lifted beyond its bound hides water, so a copy or two are left out
+    mu[1] = broken.mu[here]
+    quantiles[1] = gaussian_quantiles(mu[1], sigma[1]) if broken.quantiles is None else broken.quantiles[here]
+    seen = see(torch.from_numpy(mu), TABLE, sigma=torch.from_numpy(sigma))
+    terms = judge(seen, torch.from_numpy(quantiles))[name]
+    records = audit(range(10, 14), mu, sigma, quantiles)
     rule, _, part = name.partition(":")
     for row, record in enumerate(records):
         told = record["violations"]["ratios"][part] if rule == "ratios" else record["violations"][name]
         assert told["status"] == ("violated" if row == 1 else "ok") and record["planet_id"] == 10 + row
         if row == 1 and name != "seam":
-            assert int(terms.bins[term[here]]) in told.get("bins", told.get("top_bins"))
-            assert told["significance_sigma"] >= k - 0.1
+            assert int(terms.bins[broken.term[here]]) in told.get("bins", told.get("top_bins"))
+            beyond = told["beyond_in_units" if name == "quantile_monotonicity" else "significance_sigma"]
+            assert beyond == pytest.approx(k, abs=0.06)
     assert summed_up(records)[rule]["violated"] == 1 and summed_up(records)[rule]["worst_planet"] == 11
+
+
+def test_each_rule_and_molecule_is_planted() -> None:
+    assert {name.partition(":")[0] for name in PLANTED} == set(RULES)
+    assert {name for name in PLANTED if "coh" in name} == {f"coherence:{molecule}" for molecule in TABLE.molecules}
 
 
 def test_the_records_have_the_specifications_schema() -> None:
@@ -359,6 +409,31 @@ def test_any_submission_is_audited(tmp_path: Path, stars: bool) -> None:
     assert [record["planet_id"] for record in records] == [7, 0]
     maps = read_npz(tmp_path / "new" / MAPS, "influence")
     assert json.loads(str(maps["rules"])) == list(RULES) and not maps["influence"][:, 0].any()
+
+
+def test_quantiles_beside_a_submission_are_audited(tmp_path: Path) -> None:
+    mu, sigma, crossed = CLEAN.numpy()[None].repeat(2, axis=0), NOISE[:2].numpy(), CROSSING[[2, 0, 1]].numpy()
+    path = write_submission(tmp_path / "theirs.csv", Submission(np.array([7, 0]), mu, sigma))
+    beside = tmp_path / "quantiles.npz"
+    np.savez(beside, planet_id=[0, 7, 9], quantiles=crossed.astype(np.float32))  # in another order, with one too many
+    summary = audit_file(path, None, tmp_path / "new", beside)
+    assert summary["quantile_monotonicity"] == {"judged": 2, "violated": 1, "worst_planet": 0}
+    assert json.loads((tmp_path / "new" / LOG).read_text())[1]["violations"]["quantile_monotonicity"]["count"] == 10
+    nan = np.where(np.arange(3) == 1, np.nan, crossed)
+    for arrays, said in (
+        ({"quantiles": crossed}, "planet_id: array is missing"),
+        ({"planet_id": [0, 8, 9], "quantiles": crossed}, "planet 7 is missing"),
+        ({"planet_id": [0, 7, 7], "quantiles": crossed}, "twice"),
+        ({"planet_id": [0, 7, 9], "quantiles": crossed[..., :2]}, r"\(3, 283, 2\)"),
+        ({"planet_id": [0, 7, 9], "quantiles": nan}, "not finite"),
+    ):
+        np.savez(beside, **arrays)
+        with pytest.raises(ContractError, match=rf"quantiles\.npz: .*{said}.*Fix: give arrays"):
+            audit_file(path, None, tmp_path / "new", beside)
+    for content in (None, b"PK nonsense"):
+        beside.unlink(missing_ok=True) if content is None else beside.write_bytes(content)
+        with pytest.raises(ContractError, match=r"quantiles\.npz: file: .*Fix: give arrays"):
+            audit_file(path, None, tmp_path / "new", beside)
 
 
 def test_what_cannot_be_audited_is_one_line(tmp_path: Path) -> None:

@@ -14,8 +14,11 @@ from spectramind_nb.corel import (
     share_inside,
     split_quantiles,
 )
-from spectramind_nb.lib.contracts import UserError
+from spectramind_nb.lib.contracts import UserError, network_file
 from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.opacity import opacity_table
+from spectramind_nb.lib.spectral_prior import band_shapes, combine_many
+from spectramind_nb.network import read_network
 from spectramind_nb.training import OutOfFold
 from spectramind_nb.uncertainty import (
     CalibOptions,
@@ -130,6 +133,20 @@ def test_bars_widen_with_the_ood_score_alone() -> None:
     sigma, plain = np.full((3, N_BINS), 1e-4), Calibration(widening=0.15)
     assert np.allclose(plain.sigma(sigma, np.array([0, 0.5, 1]))[:, 0], [1e-4, 1.075e-4, 1.15e-4])
     assert np.allclose(plain.half_width(sigma, np.zeros(3)), normal_quantile(0.1) * sigma)
+
+
+def test_strange_spectra_score_higher_and_get_wider_bars() -> None:
+    """Spectra of the shipped prior's kinds, and the same with bands of a gas that no training planet shows."""
+    prior, rng = read_network(network_file("laptop")).prior, np.random.default_rng(4)
+    kind, amplitude, noise = int(np.argmax(prior.shares)), 1e-4, np.eye(N_BINS) * 2e-5**2
+    mean, covariance = prior.gaussian(kind, amplitude)
+    ordinary = mean + rng.multivariate_normal(np.zeros(N_BINS), covariance, size=12)
+    foreign = band_shapes()[:, opacity_table().molecules.index("HCN")]
+    seen = np.vstack([ordinary, ordinary + 1.5 * amplitude * foreign]) + 2e-5 * rng.normal(size=(24, N_BINS))
+    score = combine_many(prior, seen, noise, np.nan).unknown
+    assert score[12:].mean() > score[:12].mean() + 0.3
+    wider = Calibration(widening=0.15).sigma(np.ones((24, N_BINS)), score)[:, 0]
+    assert np.allclose(wider, 1 + 0.15 * score) and wider[12:].mean() > wider[:12].mean()
 
 
 def test_a_fold_is_calibrated_by_the_others() -> None:

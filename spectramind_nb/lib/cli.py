@@ -425,14 +425,18 @@ def audit(
     stars: Annotated[
         Path | None, typer.Option("--stars", help="Star table with Ts and sma; without it the widest bounds count.")
     ] = None,
+    quantiles: Annotated[
+        Path | None,
+        typer.Option("--quantiles", help="npz with planet_id (P,) and quantiles (P, 283, 3): q10, q50, q90."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; by default the submission's.")] = None,
 ) -> None:
     """Audit a submission: which planets break a physics rule, where, by how many sigma."""
-    with recorded("audit", submission=submission, stars=stars, out=out) as call:
+    with recorded("audit", submission=submission, stars=stars, quantiles=quantiles, out=out) as call:
         from spectramind_nb.symbolic import LOG, MAPS, audit_file, audit_lines
 
         folder = out or submission.parent
-        print(*audit_lines(audit_file(submission, stars, folder)), "", sep="\n")
+        print(*audit_lines(audit_file(submission, stars, folder, quantiles)), "", sep="\n")
         paths = {"records": folder / LOG, "influence": folder / MAPS}
         call.facts["artifacts"] = [short(path) for path in paths.values()]
         print(*(f"{name:<17} {short(path)}" for name, path in paths.items()), sep="\n")
