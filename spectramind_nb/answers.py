@@ -95,9 +95,10 @@ class PlanetRow(BaseModel):
     planets: Literal["out of fold", "test"]
     failed: bool = False
     detailed: bool = True  # whether all of its panels are at hand
-    depth_ppm: float
-    sigma_ppm: float  # median over bins
-    signal_to_noise: float  # of the spectrum's shape
+    calibrated: bool = True  # else its error bars are as predicted: the calibration can't be read
+    depth_ppm: float | None = None  # as what follows, where it was predicted
+    sigma_ppm: float | None = None  # median over bins
+    signal_to_noise: float | None = None  # of the spectrum's shape
     score: float | None = None  # its own, where the truth is known
     fgs1_error_ppm: float | None = None
     airs_mean_error_ppm: float | None = None
