@@ -55,6 +55,9 @@ class Score(BaseModel):
     coverage90: float | None = None
     z_fgs1: float | None = None
     z_airs: float | None = None
+    fgs1_cost: float | None = None  # score that there would be more if FGS1 were without error, sigmas as they are
+    airs_mean_cost: float | None = None  # likewise
+    airs_shape_cost: float | None = None
 
 # %% ../nbs/08c_answers.ipynb #79b08076
 class StageTime(BaseModel):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLOSE', 'PLANETS', 'STAR_UNITS', 'MOST_STEPS', 'MOST_EDGES', 'PPM', 'QUANTILES', 'COUNTS', 'bands', 'scores',
-           'stage_times', 'overview', 'ppm', 'spectrum', 'transit_fit', 'in_groups', 'light_curves', 'pointing',
-           'frames', 'violations', 'influence', 'row_in', 'periodograms', 'attention', 'attribution', 'star',
-           'planet_of', 'embedding', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
+           'score_costs', 'stage_times', 'overview', 'ppm', 'spectrum', 'transit_fit', 'in_groups', 'light_curves',
+           'pointing', 'frames', 'violations', 'influence', 'row_in', 'periodograms', 'attention', 'attribution',
+           'star', 'planet_of', 'embedding', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
 
 # %% ../nbs/08e_panels.ipynb #cbfec41a
 import json
@@ -57,7 +57,7 @@ from spectramind_nb.answers import (
 from .graph import MARKED, molecule_strengths
 from .lib.config import cfg_hash
 from .lib.instrument import CHANNELS, trace_meta, wavelengths
-from .lib.metric import BIN_WEIGHTS, reference_of, summary
+from .lib.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, part_costs, reference_of, summary
 from .lib.provenance import read_events
 from .lib.raw import read_pair_times, read_signal, simulated_by
 from .lib.stages import find_manifests
@@ -90,17 +90,38 @@ def bands() -> Bands:
         stretches[name] = [[int(piece[0]), int(piece[-1])] for piece in pieces if len(piece) > CLOSE]
     return Bands(wavelength_um=numbers(wavelengths()), molecules=stretches)
 
-
+# %% ../nbs/08e_panels.ipynb #5ed80b17
 def scores(run: Run) -> list[Score]:
-    """Figures of every predictor. Raises `UserError`."""
+    """Figures of every predictor, with what each part of its error costs. Raises `UserError`."""
+    costs = panel(run, lambda: score_costs(run)).data or {}
+    return [Score(**row, **costs.get((row["predictor"], row["planets"]), {})) for row in _score_rows(run)]
+
+
+def _score_rows(run: Run) -> list[dict[str, Any]]:
     if (run.folder / PREDICT / "artifacts" / "report.json").is_file():
-        return [Score(**row) for row in run.json(PREDICT, "report.json")["rows"]]
+        return list(run.json(PREDICT, "report.json")["rows"])
     found = read_out_of_fold(run.folder)
     if found is None:
         raise Absent("no score: neither a report nor planets with a label", run.prepare)
     reference = reference_of(found.truth)
     every = {name: summary(found.truth, mu, found.sigma[name], reference) for name, mu in found.mu.items()}
-    return [Score(predictor=name, planets="out of fold", **row) for name, row in every.items()]  # type: ignore[arg-type]
+    return [{"predictor": name, "planets": "out of fold", **row} for name, row in every.items()]
+
+
+def score_costs(run: Run) -> dict[tuple[str, str], dict[str, float]]:
+    """What each part of the error costs, by predictor and set of planets, with the error bars that were scored."""
+    taught, found, costs = panel(run, lambda: read_out_of_fold(run.folder)).data, known(run), {}
+    reference = DEFAULT_REFERENCE if taught is None else reference_of(taught.truth)
+    sets = [] if taught is None else [("out of fold", taught.truth, taught.mu, taught.sigma)]
+    scored = found.test & np.isfinite(found.truth).all(axis=1)
+    if scored.any():
+        own = ({name: values[scored] for name, values in each.items()} for each in (found.mu, found.sigma))
+        sets.append(("test", found.truth[scored], *own))
+    for planets, truth, mu, sigma in sets:
+        for name in mu:
+            each = part_costs(truth, mu[name], sigma[name], reference)
+            costs[name, planets] = {f"{part}_cost": round(cost, 6) for part, cost in each.items()}
+    return costs
 
 # %% ../nbs/08e_panels.ipynb #1ff0b44a
 def stage_times(run: Run) -> list[StageTime]:

@@ -215,7 +215,7 @@ def not_predicted(planets: Sequence[int], test: bool) -> Known:
     """Planets of which no prediction can be read."""
     count, none = len(planets), np.zeros(len(planets), bool)
     nothing = np.full((count, len(BIN_WEIGHTS)), np.nan)
-    own = ("", {}, {}, nothing, np.full(count, np.nan), nothing)
+    own: tuple[Any, ...] = ("", {}, {}, nothing, np.full(count, np.nan), nothing)
     return Known(np.array(planets, np.int64), none | test, none, *own, ~none)
 
 # %% ../nbs/08d_run_reading.ipynb #64f85d40

@@ -25,9 +25,20 @@ from typer.testing import CliRunner
 
 from spectramind_nb.answers import Panel, PlanetRow
 from spectramind_nb.lib.cli import app as command
-from spectramind_nb.page import WHOLE, app_of, make_app, template, worst_and_random, write_page
-from spectramind_nb.panels import planet_of
-from spectramind_nb.run_reading import Run, numbers, panel, planet_rows
+from spectramind_nb.lib.metric import reference_of, score
+from spectramind_nb.page import (
+    WHOLE,
+    answers,
+    app_of,
+    explained,
+    make_app,
+    quiet,
+    template,
+    worst_and_random,
+    write_page,
+)
+from spectramind_nb.panels import planet_of, scores
+from spectramind_nb.run_reading import Run, known, numbers, panel, planet_rows
 
 ROOT = Path(__file__).parents[1]
 NO_LOCK = shutil.ignore_patterns(".lock")  # one file by two names would be one lock
@@ -61,11 +72,6 @@ def of_planet(run: Run, planet: int) -> dict[str, Panel[Any]]:
     return {name: value for name, value in found if isinstance(value, Panel)}
 
 
-def explained(run: Run) -> list[int]:
-    """Planets that have SHAP values."""
-    return run.npz("08_diagnostics", "attributions.npz", "attributions")["planet"].tolist()
-
-
 def test_a_finished_run_fills_every_panel(finished: Run) -> None:
     assert not {name: found.missing for name, found in whole(finished).items() if name != "log" and found.missing}
     kinds = {row.id: row.planets for row in planet_rows(finished)}
@@ -84,6 +90,14 @@ def test_planets_own_scores_add_up_to_the_reports(finished: Run) -> None:
     assert len(own) == told["count"] and np.clip(np.mean(own), 0, 1) == pytest.approx(told["score"], abs=1e-5)
     errors = np.array([row.airs_mean_error_ppm for row in rows], float)
     assert np.sqrt((errors**2).mean()) == pytest.approx(told["airs_mean_ppm"], rel=1e-4)
+    every = {(each.predictor, each.planets): each for each in scores(finished)}
+    assert all(each.fgs1_cost is not None and each.airs_shape_cost is not None for each in every.values())
+    found = every[told["predictor"], "test"]
+    plain = known(finished)
+    truth, mu, sigma = (array[plain.test] for array in (plain.truth, plain.mu[plain.chosen], plain.sigma[plain.chosen]))
+    better = np.hstack([truth[:, :1], mu[:, 1:]])
+    reference = reference_of(plain.truth[~plain.test])
+    assert found.fgs1_cost == pytest.approx(score(truth, better, sigma, reference) - told["score"], abs=1e-5)
 
 
 # What each file costs: panels of the run and of a training planet, and, marked *, those of a test planet.
@@ -146,10 +160,10 @@ def test_a_run_that_was_cut_shows_what_it_has(copy: Run) -> None:
         shutil.rmtree(stage)
     rows = planet_rows(copy)
     assert len(rows) == 18 and all(row.depth_ppm is None and row.transit_h and row.teff_k for row in rows)
-    for each, command in ((planet, "diagnose prepare --run"), (other, "run --run-dir")):
+    for each, words in ((planet, "diagnose prepare --run"), (other, "run --run-dir")):
         found = of_planet(copy, each)
         assert {name for name, one in found.items() if one.data} == {"light_curves", "pointing", "frames"}
-        assert found["spectrum"].missing.command.startswith(f"spectramind {command}")  # type: ignore[union-attr]
+        assert found["spectrum"].missing.command.startswith(f"spectramind {words}")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("content", [b"seed: [", b"- 7\n", b"\xff"])
@@ -229,6 +243,17 @@ def test_the_worst_and_some_others_are_shown_closely() -> None:
     assert len(chosen) == 20 and {0, 1, 2, 3, 4, 95, 96, 97, 98, 99} <= chosen
     assert worst_and_random(rows, 20) == chosen and worst_and_random(rows[:5], 20) == {0, 1, 2, 3, 4}
     assert worst_and_random(rows, 0) == set()
+    close = worst_and_random(rows, 20, [60, 61, 7, 1000])
+    assert len(close) == 20 and {60, 61, 7, 0, 1, 2, 3, 4, 95, 96, 97, 98, 99} <= close
+    assert worst_and_random(rows, 2, [60, 61, 7]) == {60, 61}
+
+
+def test_planets_with_shap_values_are_shown_closely(finished: Run) -> None:
+    few = explained(finished)
+    for detailed in (len(few), len(few) + 1):
+        rows = {path: answer for path, answer in answers(finished, detailed, quiet) if path == "planets"}
+        close = {row.id for row in rows["planets"].data if row.detailed}  # type: ignore[attr-defined]
+        assert len(close) == detailed and {*few} <= close
 
 
 def test_the_page_is_written_by_the_command(finished: Run, tmp_path: Path) -> None:
