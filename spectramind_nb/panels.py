@@ -94,7 +94,7 @@ def bands() -> Bands:
 def scores(run: Run) -> list[Score]:
     """Figures of every predictor, with what each part of its error costs. Raises `UserError`."""
     costs = panel(run, lambda: score_costs(run)).data or {}
-    return [Score(**row, **costs.get((row["predictor"], row["planets"]), {})) for row in _score_rows(run)]
+    return [Score(**{**row, **costs.get((row["predictor"], row["planets"]), {})}) for row in _score_rows(run)]
 
 
 def _score_rows(run: Run) -> list[dict[str, Any]]:

@@ -213,10 +213,9 @@ def known_test(run: Run, plain: Prediction, width: np.ndarray) -> Known:
 
 def not_predicted(planets: Sequence[int], test: bool) -> Known:
     """Planets of which no prediction can be read."""
-    count, none = len(planets), np.zeros(len(planets), bool)
-    nothing = np.full((count, len(BIN_WEIGHTS)), np.nan)
-    own: tuple[Any, ...] = ("", {}, {}, nothing, np.full(count, np.nan), nothing)
-    return Known(np.array(planets, np.int64), none | test, none, *own, ~none)
+    none, unknown = np.zeros(len(planets), bool), np.full(len(planets), np.nan)
+    nothing = np.full((len(planets), len(BIN_WEIGHTS)), np.nan)
+    return Known(np.array(planets, np.int64), none | test, none, "", {}, {}, nothing, unknown, nothing, ~none)
 
 # %% ../nbs/08d_run_reading.ipynb #64f85d40
 def join_known(parts: Sequence[Known], lost: Mapping[bool, Missing]) -> Known:
