@@ -451,7 +451,7 @@ def _explain(
         return None
     arrays = {name: value for name, value in vars(made).items() if isinstance(value, np.ndarray)}
     for row, one in enumerate(wanted):
-        old[one] = {name: np.take(value, [row], name != "planet") for name, value in arrays.items()}
+        old[one] = {name: np.take(value, [row], int(name != "planet")) for name, value in arrays.items()}
         keep.put(keys[one], old[one] or {})
     every = {name: [part[name] for part in old.values() if part] or [value] for name, value in arrays.items()}
     joined = {name: np.concatenate(parts, int(name != "planet")) for name, parts in every.items()}
@@ -468,10 +468,9 @@ def look_closely(
     options: MapOptions = MapOptions(),
     kept: Path | None = None,
 ) -> dict[str, Any]:
-    """Write latents, attention and attributions of a run's fitted planets into `folder`; what was done: planets, files,
-    notes, far test planets, seconds. `heavy=False` leaves out maps (drawn by `options`) and attributions, which are
-    kept in the folder `kept`; `shap_planets`: how many, or which. `tell` hears of steps and notes. Raises
-    `ContractError`, and `UserError` for a run without a fitted planet.
+    """Write latents, attention and attributions of a run's fitted planets into `folder`; what was done. `heavy=False`
+    leaves out maps (by `options`) and attributions, which `kept` keeps; `shap_planets`: how many, or which. `tell`
+    hears of steps and notes. Raises `ContractError`, and `UserError` for a run without a fitted planet.
     """
     chosen, folder, say = read_plan(run_dir, "08_diagnostics")[0], Path(folder), tell or (lambda words: None)
     planets = np.array([*chosen["train"], *chosen["test"]], np.int64)
@@ -491,8 +490,7 @@ def look_closely(
         note("this run predicts without a network: there are no latents, no attention and no attributions")
     say(f"looking at {len(planets)} planets")
     found, quality = look_at(run_dir, weights, planets.tolist())
-    nothing = np.zeros((len(planets), 0), np.float32)
-    latent, pooled = (nothing, nothing) if found is None else (found.fused, found.pooled)
+    latent, pooled = (np.zeros((len(planets), 0), np.float32),) * 2 if found is None else (found.fused, found.pooled)
     seconds["latents"] = round(time.perf_counter() - clock, 2)
     distances = _distances(pooled, quality, training, note)
     maps = dict.fromkeys(("umap", "tsne"), np.zeros((0, 2), np.float32))
@@ -508,9 +506,8 @@ def look_closely(
             clock = time.perf_counter()
             if (told := _explain(weights, found, training, some, seed, note, keep)) is not None:
                 write_attributions(folder, told)
+                keep.tidy()
                 seconds["shap"] = round(time.perf_counter() - clock, 2)
-    if heavy:
-        keep.tidy()
     return {
         "planets": len(planets),
         "training": int(training.sum()),

@@ -51,15 +51,12 @@ def prepare(
 # %% ../../nbs/lib/cli_diagnose.ipynb #c030040c
 def _page_of(run: Path) -> Path:
     """Where a run's configuration wants its page."""
-    from omegaconf import OmegaConf
-
     from spectramind_nb.lib.config import read_settings
     from spectramind_nb.lib.contracts import ContractError
 
-    found, usual = None, "outputs/diagnostics/v1.html"
-    with suppress(ContractError):  # a page can be made of a run whose configuration is lost
-        found = OmegaConf.select(read_settings(run / "config.yaml"), "diag.html.out")
-    return Path(found or usual)
+    with suppress(ContractError, AttributeError):  # a page can be made of a run whose configuration is lost
+        return Path(read_settings(run / "config.yaml").diag.html.out)
+    return Path("outputs/diagnostics/v1.html")
 
 
 @diagnose.command(epilog="Example: spectramind diagnose dashboard --html outputs/diagnostics/v1.html --open")
