@@ -1,4 +1,4 @@
-"""How large the dashboard of 1,100 planets is, and how fast a browser shows it.
+"""How large the dashboard of 1,100 planets is, and how fast a browser shows it, as a file and as it is served.
 
     python benchmarks/dashboard.py --run runs/demo [--planets 1100] [--chromium /usr/bin/chromium]
 
@@ -8,10 +8,17 @@ Copies of a finished run's planets, under new numbers and with a little noise, m
 import argparse
 import json
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,7 +108,36 @@ def widened(run: Path, target: Path, planets: int) -> None:
                 (target / "raw" / split / str(new)).symlink_to((run / "raw" / split / str(planet)).resolve())
 
 
-def in_browser(page: Path, chromium: str) -> dict[str, float]:
+@contextmanager
+def serving(run: Path) -> Iterator[str]:
+    """`spectramind diagnose serve` on a run; its address."""
+    words = ["-c", "from spectramind_nb.lib.cli import main; main()", "diagnose", "serve", "--port", "0"]
+    process = subprocess.Popen([sys.executable, *words, "--run", str(run)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://[\d.:]+", process.stdout.readline())
+        assert found, "the server said nothing"
+        yield found[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def planet_changes(tab: Any, address: str) -> list[float]:
+    """Milliseconds from a key that asks for the next planet until it is drawn."""
+    tab.goto(f"{address}#/planets")
+    tab.locator("[data-testid=panel-planets] tbody a").first.click(timeout=120_000)
+    tab.wait_for_selector("[data-testid=panel-spectrum][data-state=ready]", timeout=120_000)
+    for _ in range(WARM + CHANGES):
+        seen = tab.evaluate("performance.getEntriesByName('planet-change').length")
+        tab.keyboard.press("j")
+        tab.wait_for_function(f"performance.getEntriesByName('planet-change').length > {seen}")
+        tab.wait_for_timeout(50)
+    found = tab.evaluate("performance.getEntriesByName('planet-change').map(entry => entry.duration)")
+    return [float(duration) for duration in found[-CHANGES:]]
+
+
+def in_browser(page: Path, served: str, chromium: str) -> dict[str, float]:
     """Seconds to the first paint and the first view, milliseconds of a change of planet (median and slowest)."""
     from playwright.sync_api import sync_playwright
 
@@ -112,21 +148,16 @@ def in_browser(page: Path, chromium: str) -> dict[str, float]:
         tab.wait_for_selector("[data-ready]")
         painted = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         viewed = tab.evaluate("performance.getEntriesByName('first-view')[0].startTime")
-        tab.goto(page.resolve().as_uri() + "#/planets")
-        tab.locator("[data-testid=panel-planets] tbody a").first.click()
-        tab.wait_for_selector("[data-testid=panel-spectrum][data-state=ready]")
-        for _ in range(WARM + CHANGES):
-            seen = tab.evaluate("performance.getEntriesByName('planet-change').length")
-            tab.keyboard.press("j")
-            tab.wait_for_function(f"performance.getEntriesByName('planet-change').length > {seen}")
-            tab.wait_for_timeout(50)
-        changes = tab.evaluate("performance.getEntriesByName('planet-change').map(entry => entry.duration)")[-CHANGES:]
+        changes = planet_changes(tab, page.resolve().as_uri())
+        asked = planet_changes(browser.new_page(viewport={"width": 1280, "height": 900}), f"{served}/")
         browser.close()
     return {
         "first_paint_s": painted / 1000,
         "first_view_s": viewed / 1000,
         "planet_change_ms": float(np.median(changes)),
         "planet_change_slowest_ms": max(changes),
+        "serve_planet_change_ms": float(np.median(asked)),
+        "serve_planet_change_slowest_ms": max(asked),
     }
 
 
@@ -143,9 +174,10 @@ def main() -> None:
         start = time.perf_counter()
         write_page(run, page)
         found = {"page_mb": page.stat().st_size / 1e6, "written_s": time.perf_counter() - start}
-        found |= in_browser(page, args.chromium)
+        with serving(run) as address:
+            found |= in_browser(page, address, args.chromium)
     for name, value in found.items():
-        print(f"{name:<26}{value:.3g}")
+        print(f"{name:<32}{value:.3g}")
     print(json.dumps({name: round(value, 3) for name, value in found.items()}))
 
 

@@ -55,6 +55,9 @@ class Score(BaseModel):
     coverage90: float | None = None
     z_fgs1: float | None = None
     z_airs: float | None = None
+    fgs1_cost: float | None = None  # score that there would be more if FGS1 were without error, sigmas as they are
+    airs_mean_cost: float | None = None  # likewise
+    airs_shape_cost: float | None = None
 
 # %% ../nbs/08c_answers.ipynb #79b08076
 class StageTime(BaseModel):
@@ -95,9 +98,10 @@ class PlanetRow(BaseModel):
     planets: Literal["out of fold", "test"]
     failed: bool = False
     detailed: bool = True  # whether all of its panels are at hand
-    depth_ppm: float
-    sigma_ppm: float  # median over bins
-    signal_to_noise: float  # of the spectrum's shape
+    calibrated: bool = True  # else its error bars are as predicted: the calibration can't be read
+    depth_ppm: float | None = None  # as what follows, where it was predicted
+    sigma_ppm: float | None = None  # median over bins
+    signal_to_noise: float | None = None  # of the spectrum's shape
     score: float | None = None  # its own, where the truth is known
     fgs1_error_ppm: float | None = None
     airs_mean_error_ppm: float | None = None

@@ -172,7 +172,8 @@ def diagnose_run(
     lines = write_residual_spectra(run_dir, folder, int(fft["bins"]), fft["lines_mhz"])
     broken = audit_out_of_fold(run_dir, folder)
     explained = to_explain(run_dir, int(shap["planets"]), seed)
-    looked = look_closely(run_dir, folder, not skip_heavy_diag, explained, seed, options=maps)
+    kept = folder.parent / "kept"  # outlives the stage's artifacts
+    looked = look_closely(run_dir, folder, not skip_heavy_diag, explained, seed, options=maps, kept=kept)
     return {"lines (mHz)": lines, "planets breaking a rule": broken, **looked}
 
 # %% ../nbs/08_diagnostics.ipynb #b73e8646

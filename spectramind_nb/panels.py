@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['CLOSE', 'PLANETS', 'STAR_UNITS', 'MOST_STEPS', 'MOST_EDGES', 'PPM', 'QUANTILES', 'COUNTS', 'bands', 'scores',
-           'stage_times', 'overview', 'ppm', 'spectrum', 'transit_fit', 'in_groups', 'light_curves', 'pointing',
-           'frames', 'violations', 'influence', 'row_in', 'periodograms', 'attention', 'attribution', 'star',
-           'planet_of', 'embedding', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
+           'score_costs', 'stage_times', 'overview', 'ppm', 'spectrum', 'transit_fit', 'in_groups', 'light_curves',
+           'pointing', 'frames', 'violations', 'influence', 'row_in', 'periodograms', 'attention', 'attribution',
+           'star', 'planet_of', 'embedding', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
 
 # %% ../nbs/08e_panels.ipynb #cbfec41a
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from . import __version__
 from spectramind_nb.answers import (
@@ -53,10 +55,9 @@ from spectramind_nb.answers import (
 
 # %% ../nbs/08e_panels.ipynb #d69152ff
 from .graph import MARKED, molecule_strengths
-from .lib.calls import short
 from .lib.config import cfg_hash
 from .lib.instrument import CHANNELS, trace_meta, wavelengths
-from .lib.metric import BIN_WEIGHTS, reference_of, summary
+from .lib.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, part_costs, reference_of, summary
 from .lib.provenance import read_events
 from .lib.raw import read_pair_times, read_signal, simulated_by
 from .lib.stages import find_manifests
@@ -66,7 +67,7 @@ from spectramind_nb.run_reading import (
     Absent,
     Known,
     Run,
-    audits,
+    audit,
     known,
     number,
     numbers,
@@ -89,24 +90,45 @@ def bands() -> Bands:
         stretches[name] = [[int(piece[0]), int(piece[-1])] for piece in pieces if len(piece) > CLOSE]
     return Bands(wavelength_um=numbers(wavelengths()), molecules=stretches)
 
-
+# %% ../nbs/08e_panels.ipynb #5ed80b17
 def scores(run: Run) -> list[Score]:
-    """Figures of every predictor. Raises `UserError`."""
+    """Figures of every predictor, with what each part of its error costs. Raises `UserError`."""
+    costs = panel(run, lambda: score_costs(run)).data or {}
+    return [Score(**{**row, **costs.get((row["predictor"], row["planets"]), {})}) for row in _score_rows(run)]
+
+
+def _score_rows(run: Run) -> list[dict[str, Any]]:
     if (run.folder / PREDICT / "artifacts" / "report.json").is_file():
-        return [Score(**row) for row in run.json(PREDICT, "report.json")["rows"]]
+        return list(run.json(PREDICT, "report.json")["rows"])
     found = read_out_of_fold(run.folder)
     if found is None:
         raise Absent("no score: neither a report nor planets with a label", run.prepare)
     reference = reference_of(found.truth)
     every = {name: summary(found.truth, mu, found.sigma[name], reference) for name, mu in found.mu.items()}
-    return [Score(predictor=name, planets="out of fold", **row) for name, row in every.items()]  # type: ignore[arg-type]
+    return [{"predictor": name, "planets": "out of fold", **row} for name, row in every.items()]
+
+
+def score_costs(run: Run) -> dict[tuple[str, str], dict[str, float]]:
+    """What each part of the error costs, by predictor and set of planets, with the error bars that were scored."""
+    taught, found, costs = panel(run, lambda: read_out_of_fold(run.folder)).data, known(run), {}
+    reference = DEFAULT_REFERENCE if taught is None else reference_of(taught.truth)
+    sets = [] if taught is None else [("out of fold", taught.truth, taught.mu, taught.sigma)]
+    scored = found.test & np.isfinite(found.truth).all(axis=1)
+    if scored.any():
+        own = ({name: values[scored] for name, values in each.items()} for each in (found.mu, found.sigma))
+        sets.append(("test", found.truth[scored], *own))
+    for planets, truth, mu, sigma in sets:
+        for name in mu:
+            each = part_costs(truth, mu[name], sigma[name], reference)
+            costs[name, planets] = {f"{part}_cost": round(cost, 6) for part, cost in each.items()}
+    return costs
 
 # %% ../nbs/08e_panels.ipynb #1ff0b44a
 def stage_times(run: Run) -> list[StageTime]:
     """Durations of the finished stages. Raises `Absent`."""
     manifests = find_manifests(run.folder)
     if not manifests:
-        raise Absent("no stage of this run is finished", f"spectramind run --run-dir {short(run.folder)}")
+        raise Absent("no stage of this run is finished", run.again)
     return [
         StageTime(
             stage=name,
@@ -161,7 +183,13 @@ def ppm(values: np.ndarray) -> list[Any]:
 
 
 def spectrum(run: Run, found: Known, row: int, short_form: bool = False) -> Spectrum:
-    """A planet's spectrum, with its fit where there is one; in short, what is submitted and the truth alone."""
+    """A planet's spectrum, with its fit where there is one; in short, what is submitted and the truth alone. Raises
+    `Absent`.
+    """
+    test, mu = bool(found.test[row]), found.mu.get(found.chosen)
+    if mu is None or not np.isfinite(mu[row]).any():
+        why = found.lost.get(test, Missing(what="this planet has not been predicted", command=run.again))
+        raise Absent(why.what, why.command)
     if short_form:
         name = found.chosen
         found = replace(found, mu={name: found.mu[name]}, sigma={name: found.sigma[name]})
@@ -248,9 +276,9 @@ def _first_pair(path: Path, channel: str) -> np.ndarray:  # (2, rows, columns)
     return read_signal(path, CHANNELS[channel], most=1)[0]
 
 # %% ../nbs/08e_panels.ipynb #e1b4b339
-def violations(run: Run, planet: int) -> list[Violation]:
+def violations(run: Run, planet: int, test: bool) -> list[Violation]:
     """What the auditor says of each rule. Raises `Absent`."""
-    records = audits(run)
+    records = audit(run, PREDICT if test else DIAGNOSE)
     if planet not in records:
         raise Absent("the auditor has not seen this planet", run.prepare)
     found, told = [], dict(records[planet]["violations"])
@@ -342,7 +370,7 @@ def planet_of(run: Run, planet: int, row: PlanetRow, left_out: Missing | None = 
         "light_curves": lambda: light_curves(run, planet),
         "pointing": lambda: pointing(run, planet),
         "frames": lambda: frames(run, planet, test),
-        "violations": lambda: violations(run, planet),
+        "violations": lambda: violations(run, planet, test),
         "attention": lambda: attention(run, planet),
         "influence": lambda: influence(run, planet),
         "attribution": lambda: attribution(run, planet),
@@ -440,7 +468,7 @@ def run_scores(run: Run) -> list[RunScore]:
         if one is not None and one.score:
             found.append(one)
     if not found:
-        raise Absent("no run here has a score", f"spectramind run --run-dir {short(run.folder)}")
+        raise Absent("no run here has a score", run.again)
     return sorted(found, key=lambda one: one.finished)
 
 
@@ -462,9 +490,9 @@ def log(run: Run) -> list[Event]:
     path = run.folder.parent / "events.jsonl"
     if not path.is_file():
         raise Absent("events.jsonl is missing", "any spectramind command writes it")
-    keys = ("ts", "run_id", "cmd", "status", "duration_ms", "cfg_hash", "git_sha", "seed")
     events = []
     for event in read_cached(read_events, stamp_of(path), path):
-        args = " ".join(f"{name}={value}" for name, value in event.get("args", {}).items())
-        events.append(Event(args=args, **{key: event.get(key) for key in keys}))
+        with suppress(ValidationError, AttributeError):  # a line that is no event
+            args = " ".join(f"{name}={value}" for name, value in event.get("args", {}).items())
+            events.append(Event(**{**event, "args": args}))
     return events[::-1]

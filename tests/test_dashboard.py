@@ -25,9 +25,20 @@ from typer.testing import CliRunner
 
 from spectramind_nb.answers import Panel, PlanetRow
 from spectramind_nb.lib.cli import app as command
-from spectramind_nb.page import WHOLE, app_of, make_app, template, worst_and_random, write_page
-from spectramind_nb.panels import planet_of
-from spectramind_nb.run_reading import Run, numbers, panel, planet_rows
+from spectramind_nb.lib.metric import reference_of, score
+from spectramind_nb.page import (
+    WHOLE,
+    answers,
+    app_of,
+    explained,
+    make_app,
+    quiet,
+    template,
+    worst_and_random,
+    write_page,
+)
+from spectramind_nb.panels import planet_of, scores
+from spectramind_nb.run_reading import Run, known, numbers, panel, planet_rows
 
 ROOT = Path(__file__).parents[1]
 NO_LOCK = shutil.ignore_patterns(".lock")  # one file by two names would be one lock
@@ -61,11 +72,6 @@ def of_planet(run: Run, planet: int) -> dict[str, Panel[Any]]:
     return {name: value for name, value in found if isinstance(value, Panel)}
 
 
-def explained(run: Run) -> list[int]:
-    """Planets that have SHAP values."""
-    return run.npz("08_diagnostics", "attributions.npz", "attributions")["planet"].tolist()
-
-
 def test_a_finished_run_fills_every_panel(finished: Run) -> None:
     assert not {name: found.missing for name, found in whole(finished).items() if name != "log" and found.missing}
     kinds = {row.id: row.planets for row in planet_rows(finished)}
@@ -84,38 +90,112 @@ def test_planets_own_scores_add_up_to_the_reports(finished: Run) -> None:
     assert len(own) == told["count"] and np.clip(np.mean(own), 0, 1) == pytest.approx(told["score"], abs=1e-5)
     errors = np.array([row.airs_mean_error_ppm for row in rows], float)
     assert np.sqrt((errors**2).mean()) == pytest.approx(told["airs_mean_ppm"], rel=1e-4)
+    every = {(each.predictor, each.planets): each for each in scores(finished)}
+    assert all(each.fgs1_cost is not None and each.airs_shape_cost is not None for each in every.values())
+    found = every[told["predictor"], "test"]
+    plain = known(finished)
+    truth, mu, sigma = (array[plain.test] for array in (plain.truth, plain.mu[plain.chosen], plain.sigma[plain.chosen]))
+    better = np.hstack([truth[:, :1], mu[:, 1:]])
+    reference = reference_of(plain.truth[~plain.test])
+    assert found.fgs1_cost == pytest.approx(score(truth, better, sigma, reference) - told["score"], abs=1e-5)
 
 
+# What each file costs: panels of the run and of a training planet, and, marked *, those of a test planet.
 SPOILED = {
-    "09_submission/artifacts/report.json": {"runs"},
-    "09_submission/artifacts/submission.prediction.npz": {"planets"},
-    "08_diagnostics/artifacts/latents.npz": {"embedding"},
-    "08_diagnostics/artifacts/attributions.npz": {"overlays", "attribution"},
-    "08_diagnostics/artifacts/attention.npz": {"attention"},
-    "08_diagnostics/artifacts/residual_spectra.npz": {"residuals", "periodograms"},
+    "config.yaml": {"frames", "*frames"},
+    "00_calibration/artifacts/plan.json": set(),
+    "02_transit/artifacts/quality.json": set(),
+    "06_training/artifacts/predictors.json": set(),
+    "06_training/artifacts/out_of_fold.npz": {"spectrum"},
+    "07_uncertainty/artifacts/temperature.json": {"calibration"},
+    "07_uncertainty/artifacts/q_i.csv": {"calibration"},
     "07_uncertainty/artifacts/histograms.csv": {"calibration"},
     "07_uncertainty/artifacts/coverage.csv": {"calibration"},
+    "08_diagnostics/artifacts/latents.npz": {"embedding"},
+    "08_diagnostics/artifacts/attributions.npz": {"overlays", "attribution", "*attribution"},
+    "08_diagnostics/artifacts/attention.npz": {"attention", "*attention"},
+    "08_diagnostics/artifacts/influence.npz": {"overlays", "influence"},
+    "08_diagnostics/artifacts/constraint_violation_log.json": {"violations"},
+    "08_diagnostics/artifacts/residual_spectra.npz": {"residuals", "periodograms", "*periodograms"},
+    "09_submission/artifacts/report.json": {"runs"},
+    "09_submission/artifacts/submission.prediction.npz": {"*spectrum"},
+    "09_submission/artifacts/influence.npz": {"*influence"},
+    "09_submission/artifacts/constraint_violation_log.json": {"*violations"},
     "01_features/artifacts/features/fgs1_white_{planet}.npz": {"pointing"},
     "02_transit/artifacts/fits/transit_{planet}.npz": {"light_curves"},
     "raw/train/{planet}/FGS1_signal_0.parquet": {"frames"},
-    "raw/axis_info.parquet": {"frames"},
+    "raw/axis_info.parquet": {"frames", "*frames"},
 }
+
+
+def two_planets(run: Run) -> tuple[int, int]:
+    """A training and a test planet that have SHAP values."""
+    kinds = {row.id: row.planets for row in planet_rows(run) if row.id in explained(run)}
+    return tuple(next(each for each, own in kinds.items() if own == kind) for kind in ("out of fold", "test"))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("how", ["missing", "corrupt"])
 @pytest.mark.parametrize("name", SPOILED)
 def test_a_spoiled_artifact_costs_its_own_panels(name: str, how: str, copy: Run) -> None:
-    planet = next(row.id for row in planet_rows(copy) if row.planets == "out of fold" and row.id in explained(copy))
+    planet, other = two_planets(copy)
     path = copy.folder / name.format(planet=planet)
     path.unlink()
     if how == "corrupt":
         path.write_bytes(b"PK\x03\x04 no such thing\n")
-    found = whole(copy) | (of_planet(copy, planet) if "prediction" not in name else {})
+    found = whole(copy) | of_planet(copy, planet)
+    found |= {f"*{panel_name}": each for panel_name, each in of_planet(copy, other).items()}
     empty = {panel_name: each.missing for panel_name, each in found.items() if each.missing and panel_name != "log"}
     assert {*empty} == SPOILED[name]
     for missing in empty.values():
         assert missing.command.startswith(("spectramind ", "put them back"))
         assert str(copy.folder) not in missing.what, "no folder of a machine in a page that travels"
+    rows = {row.id: row for row in planet_rows(copy)}
+    assert len(rows) == 18 and rows[planet].calibrated is (name != "config.yaml")
+    assert rows[other].calibrated is not name.endswith(("temperature.json", "q_i.csv", "prediction.npz"))
+
+
+def test_a_run_that_was_cut_shows_what_it_has(copy: Run) -> None:
+    planet, other = two_planets(copy)
+    for stage in sorted(copy.folder.glob("0[5-9]_*")):
+        shutil.rmtree(stage)
+    rows = planet_rows(copy)
+    assert len(rows) == 18 and all(row.depth_ppm is None and row.transit_h and row.teff_k for row in rows)
+    for each, words in ((planet, "diagnose prepare --run"), (other, "run --run-dir")):
+        found = of_planet(copy, each)
+        assert {name for name, one in found.items() if one.data} == {"light_curves", "pointing", "frames"}
+        assert found["spectrum"].missing.command.startswith(f"spectramind {words}")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("content", [b"seed: [", b"- 7\n", b"\xff"])
+def test_a_lost_configuration_is_written_again_by_the_command_that_is_told(content: bytes, copy: Run) -> None:
+    path, planet = copy.folder / "config.yaml", two_planets(copy)[0]
+    before = path.read_text()
+    replace(path, content)
+    missing = of_planet(copy, planet)["frames"].missing
+    assert missing is not None and missing.what.startswith("config.yaml: ")
+    assert missing.command == f"spectramind run --run-dir {copy.folder} --profile example"
+    said = CliRunner().invoke(command, ["diagnose", "prepare", "--run", str(copy.folder)])
+    assert said.exit_code == 2 and "config.yaml" in said.output and "Fix:" in said.output
+    said = CliRunner().invoke(command, [*missing.command.split()[1:], "--to", "00_calibration"])
+    assert said.exit_code == 0, said.output
+    assert path.read_text() == before and of_planet(copy, planet)["frames"].data
+
+
+def test_lines_are_made_anew_when_a_file_changes(copy: Run) -> None:
+    first = planet_rows(copy)
+    assert planet_rows(copy) is first
+    path = copy.folder / "02_transit/artifacts/quality.json"
+    content = path.read_text().replace('"transit_h"', '"no_longer"')
+    replace(path, content.encode())
+    assert {row.transit_h for row in planet_rows(copy)} == {None}
+
+
+def test_a_line_of_the_log_that_is_no_event_costs_itself(copy: Run) -> None:
+    good = {"ts": "2026-01-01T00:00:00Z", "cmd": "run", "status": "ok", "args": {"run": "x"}}
+    lines = ["7", "[]", '"words"', '{"args": 3}', '{"cmd": {}}', "torn {", json.dumps(good), "null"]
+    (copy.folder.parent / "events.jsonl").write_text("\n".join(lines))
+    (event,) = WHOLE["log"](copy)
+    assert (event.cmd, event.args) == ("run", "run=x")
 
 
 def test_prepare_mends_what_is_damaged(copy: Run) -> None:
@@ -163,6 +243,17 @@ def test_the_worst_and_some_others_are_shown_closely() -> None:
     assert len(chosen) == 20 and {0, 1, 2, 3, 4, 95, 96, 97, 98, 99} <= chosen
     assert worst_and_random(rows, 20) == chosen and worst_and_random(rows[:5], 20) == {0, 1, 2, 3, 4}
     assert worst_and_random(rows, 0) == set()
+    close = worst_and_random(rows, 20, [60, 61, 7, 1000])
+    assert len(close) == 20 and {60, 61, 7, 0, 1, 2, 3, 4, 95, 96, 97, 98, 99} <= close
+    assert worst_and_random(rows, 2, [60, 61, 7]) == {60, 61}
+
+
+def test_planets_with_shap_values_are_shown_closely(finished: Run) -> None:
+    few = explained(finished)
+    for detailed in (len(few), len(few) + 1):
+        rows = {path: answer for path, answer in answers(finished, detailed, quiet) if path == "planets"}
+        close = {row.id for row in rows["planets"].data if row.detailed}  # type: ignore[attr-defined]
+        assert len(close) == detailed and {*few} <= close
 
 
 def test_the_page_is_written_by_the_command(finished: Run, tmp_path: Path) -> None:

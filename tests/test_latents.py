@@ -1,8 +1,11 @@
 """What the network sees: maps that repeat, distances that mean what they say, attributions that add up, files."""
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ import torch
 from scipy.stats import kstest
 from test_predict import write_fitted_run
 
+from spectramind_nb import attributions as explaining
 from spectramind_nb import latents as chapter
 from spectramind_nb.attributions import (
     GROUPS,
@@ -23,6 +27,7 @@ from spectramind_nb.attributions import (
 )
 from spectramind_nb.latents import (
     FILES,
+    MapOptions,
     edges_of,
     latent_distance,
     look_closely,
@@ -190,6 +195,38 @@ def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.Monk
     without = read_latents(tmp_path)
     assert without.latent.shape == (16, 0) and np.isnan(without.latent_distance).all()
     assert np.array_equal(without.residual_distance, positions.residual_distance)
+
+
+def test_what_takes_long_is_computed_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counter[str]()
+
+    def count(name: str, form: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **words: counted.update([name]) or form(*args, **words)
+
+    monkeypatch.setattr(chapter, "umap_map", count("umap", lambda latent, seed, **_: latent[:, :2] + seed))
+    monkeypatch.setattr(chapter, "tsne_map", count("tsne", lambda latent, seed, **_: latent[:, 2:4]))
+    monkeypatch.setattr(explaining, "explain_planet", count("shap", explaining.explain_planet))
+    one, other = labelled_planets(home / "run", RawFolder(home / "raw"))[0][:2]
+
+    def look(name: str, planets: list[int], seed: int = 0, perplexity: float = 30.0) -> Counter[str]:
+        before = counted.copy()
+        kept = {"options": MapOptions(perplexity=perplexity), "kept": tmp_path / "kept"}
+        look_closely(home / "run", tmp_path / name, True, planets, seed, **kept)  # type: ignore[arg-type]
+        return counted - before
+
+    assert look("first", [one]) == {"umap": 1, "tsne": 1, "shap": 1}
+    assert look("again", [one]) == {}
+    for name in FILES:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert look("more", [other, one]) == {"shap": 1}
+    both, alone = (read_attributions(tmp_path / name) for name in ("more", "first"))
+    assert both.planet.tolist() == [other, one] and np.array_equal(both.shap[:, 1:], alone.shap)
+    assert look("near", [one], perplexity=5.0) == {"umap": 1, "tsne": 1}
+    for path in (tmp_path / "kept").glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert look("damaged", [one], perplexity=5.0) == {"umap": 1, "tsne": 1, "shap": 1}
+    assert look("seed", [], seed=1) == {"umap": 1, "tsne": 1}
+    assert len([*(tmp_path / "kept").iterdir()]) == 2, "what is of no use any more is gone"
 
 
 def test_damaged_files_say_so(laptop: Weights, found: chapter.Latents, tmp_path: Path) -> None:

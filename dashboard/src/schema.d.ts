@@ -640,12 +640,17 @@ export interface components {
              * @default true
              */
             detailed: boolean;
+            /**
+             * Calibrated
+             * @default true
+             */
+            calibrated: boolean;
             /** Depth Ppm */
-            depth_ppm: number;
+            depth_ppm?: number | null;
             /** Sigma Ppm */
-            sigma_ppm: number;
+            sigma_ppm?: number | null;
             /** Signal To Noise */
-            signal_to_noise: number;
+            signal_to_noise?: number | null;
             /** Score */
             score?: number | null;
             /** Fgs1 Error Ppm */
@@ -796,6 +801,12 @@ export interface components {
             z_fgs1?: number | null;
             /** Z Airs */
             z_airs?: number | null;
+            /** Fgs1 Cost */
+            fgs1_cost?: number | null;
+            /** Airs Mean Cost */
+            airs_mean_cost?: number | null;
+            /** Airs Shape Cost */
+            airs_shape_cost?: number | null;
         };
         /**
          * Spectrum

@@ -22,6 +22,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from .calls import short
+from .config import read_settings
 from .contracts import ContractError, UserError, read_csv, read_npz, read_submission, run_folder
 from .instrument import N_BINS
 from .provenance import TIMING, event_faults, read_events, sha256
@@ -141,7 +142,7 @@ def _written(run: Path, cmd: str, *guesses: Path) -> Path:
 
 def page(run: Path) -> Seen:
     """The dashboard as one file, of this run."""
-    cfg: Any = OmegaConf.load(_there(run / "config.yaml"))
+    cfg = read_settings(_there(run / "config.yaml"))
     path = _written(
         run, "dashboard", Path(OmegaConf.select(cfg, "diag.html.out", default="outputs/diagnostics/v1.html"))
     )

@@ -21,7 +21,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .config import ConfigError, cfg_hash, compose
+from .config import ConfigError, cfg_hash, compose, read_settings
 from .contracts import SHIPPED, ContractError, UserError, atomic_path, network_file
 from .progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
 from spectramind_nb.lib.provenance import (
@@ -247,11 +247,10 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False)
     """
     if cfg.data.raw:
         return _given_raw(Path(cfg.data.raw).expanduser().resolve(), list(cfg.data.planets))
-    saved = run_dir / "config.yaml"
-    if saved.is_file() and (before := OmegaConf.load(saved).data.raw):
+    raw, marker = run_dir / "raw", run_dir / "simulation.json"
+    if before := _raw_before(run_dir / "config.yaml", marker):
         fix = f"repeat --raw {before}, or choose another --run-dir"
         raise UserError(f"{run_dir}: was made of the raw data in {before}. Fix: {fix}")
-    raw, marker = run_dir / "raw", run_dir / "simulation.json"
     wanted = {**cfg.simulate, "seed": cfg.seed, "code": code_hash("import spectramind_nb.lib.simulator")}
     known = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
     if raw.exists() and known is None:
@@ -281,6 +280,15 @@ def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
                 raw, "planet folder", f"{planet} is in neither train/ nor test/", "choose planets that are there"
             )
     return raw
+
+
+def _raw_before(saved: Path, marker: Path) -> str:
+    try:
+        return str(read_settings(saved).data.raw or "") if saved.is_file() else ""
+    except ContractError:
+        if marker.is_file():  # the run simulated its own
+            return ""
+        raise
 
 # %% ../../nbs/lib/chain.ipynb #4351d4b8
 def _simulate(raw: Path, cfg: DictConfig, show: Show) -> None:
@@ -386,7 +394,7 @@ def run_chain(
 # %% ../../nbs/lib/chain.ipynb #e0a15e61
 def _upstream_ready(run_dir: Path, earlier: Sequence[Stage]) -> bool:
     with contextlib.suppress(OSError):
-        known = OmegaConf.load(run_dir / "config.yaml")
+        known = read_settings(run_dir / "config.yaml")
         marker = run_dir / "simulation.json"
         simulated = marker.is_file() and "files" in json.loads(marker.read_text(encoding="utf-8"))
         return bool(known.data.raw or simulated) and all(map(finished, earlier))
@@ -404,7 +412,7 @@ def ensure_upstream(stage: str, run_dir: str | Path = "runs/example", notebooks:
     if PROGRESS_FILE in os.environ or _upstream_ready(folder, stages[:count]):
         return Path(run_dir)
     saved = folder / "config.yaml"
-    if saved.is_file() and OmegaConf.load(saved).profile != "example":
+    if saved.is_file() and read_settings(saved).profile != "example":
         fix = "end that run with spectramind run, or set run_dir to runs/example"
         raise UserError(f"{run_dir}: the stages before {stage} are not finished. Fix: {fix}")
     with run_lock(folder, wait=True):

@@ -124,10 +124,10 @@ def run(
 # %% ../../nbs/lib/cli.ipynb #67dcb93c
 def _profile_of(folder: Path) -> str:
     """The profile that the run in a folder has, if there is one; else the default."""
-    from omegaconf import OmegaConf
+    from spectramind_nb.lib.config import read_settings
 
     saved = folder / "config.yaml"
-    return str(OmegaConf.load(saved).profile) if saved.is_file() else "demo"
+    return str(read_settings(saved).profile) if saved.is_file() else "demo"
 
 
 def _configuration(

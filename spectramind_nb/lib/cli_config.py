@@ -23,13 +23,11 @@ def settings_of(name: str) -> dict[str, Any]:
     """Settings, by dotted key, of a run's folder, a YAML file, a profile, or an override such as train=fresh. Raises
     `UserError`.
     """
-    from omegaconf import DictConfig, OmegaConf
-
-    from spectramind_nb.lib.config import ConfigError, compose, flat, nearest, profiles
+    from spectramind_nb.lib.config import ConfigError, compose, flat, nearest, profiles, read_settings
 
     saved = Path(name).expanduser() / "config.yaml"
     if saved.is_file():
-        found = flat(DictConfig(OmegaConf.load(saved)))
+        found = flat(read_settings(saved))
     elif name in profiles():
         found = flat(compose(profile=name))
     elif "=" in name:

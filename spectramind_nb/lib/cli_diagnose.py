@@ -10,7 +10,7 @@ import socket
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -51,11 +51,12 @@ def prepare(
 # %% ../../nbs/lib/cli_diagnose.ipynb #c030040c
 def _page_of(run: Path) -> Path:
     """Where a run's configuration wants its page."""
-    from omegaconf import OmegaConf
+    from spectramind_nb.lib.config import read_settings
+    from spectramind_nb.lib.contracts import ContractError
 
-    saved = run / "config.yaml"
-    cfg: Any = OmegaConf.load(saved) if saved.is_file() else OmegaConf.create()
-    return Path(OmegaConf.select(cfg, "diag.html.out", default="outputs/diagnostics/v1.html"))
+    with suppress(ContractError, AttributeError):  # a page can be made of a run whose configuration is lost
+        return Path(read_settings(run / "config.yaml").diag.html.out)
+    return Path("outputs/diagnostics/v1.html")
 
 
 @diagnose.command(epilog="Example: spectramind diagnose dashboard --html outputs/diagnostics/v1.html --open")

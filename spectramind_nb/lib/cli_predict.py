@@ -40,10 +40,10 @@ def _how(run: Path, files: list[str] | None) -> Any:
     """The section `submission` of a run's configuration, or of what `files` make of the default one."""
     from omegaconf import OmegaConf
 
-    from spectramind_nb.lib.config import compose
+    from spectramind_nb.lib.config import compose, read_settings
 
     usual, saved = compose(files=files or []).submission, run / "config.yaml"
-    known = OmegaConf.load(saved) if saved.is_file() and not files else OmegaConf.create()
+    known = read_settings(saved) if saved.is_file() and not files else OmegaConf.create()
     return OmegaConf.merge(usual, OmegaConf.select(known, "submission", default={}))
 
 # %% ../../nbs/lib/cli_predict.ipynb #894c3dad

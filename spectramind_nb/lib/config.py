@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONFIGS', 'GROUPS', 'LAYERS', 'CHOICES', 'REPEATED', 'SECTIONS', 'ConfigError', 'nearest', 'profiles', 'Override',
            'own_key', 'split_override', 'parse_override', 'parse_value', 'same_kind', 'flat', 'nearest_key', 'checked',
-           'read_layer', 'compose', 'section_name', 'section', 'cfg_hash']
+           'read_layer', 'compose', 'section_name', 'section', 'read_settings', 'cfg_hash']
 
 # %% ../../nbs/lib/config.ipynb #c98eb87b
 import difflib
@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from .contracts import UserError
+from .contracts import ContractError, UserError
 
 # %% ../../nbs/lib/config.ipynb #09467f8a
 CONFIGS = Path(str(files("spectramind_nb") / "configs")).resolve()
@@ -266,6 +266,18 @@ def section(cfg: DictConfig, stage: str) -> dict[str, Any]:
     """The settings of one stage, as plain values; empty where the configuration has none."""
     found = flat(cfg).get(section_name(stage))
     return found if isinstance(found, dict) else {}
+
+# %% ../../nbs/lib/config.ipynb #b3a9c7d2
+def read_settings(path: Path) -> DictConfig:
+    """The configuration that a run has kept. Raises `ContractError`."""
+    try:
+        found, problem = OmegaConf.load(path), "holds no settings of a run"
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        found, problem = None, f"can't be read ({str(error).splitlines()[0]})"
+    if isinstance(found, DictConfig) and {"profile", "data"} <= {*found}:
+        return found
+    fix = "the spectramind run that made this run, with its --profile, writes it again"
+    raise ContractError(path, "file", problem, fix)
 
 # %% ../../nbs/lib/config.ipynb #2d95e7ea
 def cfg_hash(cfg: DictConfig) -> str:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_REFERENCE', 'FGS1_WEIGHT', 'BIN_WEIGHTS', 'SIGMA_TRUE', 'SIGMA_FLOOR', 'Reference', 'log_likelihood',
-           'bin_scores', 'score', 'error_parts', 'coverage', 'summary', 'reference_of', 'score_files']
+           'bin_scores', 'score', 'error_parts', 'coverage', 'part_costs', 'summary', 'reference_of', 'score_files']
 
 # %% ../../nbs/lib/metric.ipynb #c0b78fd3
 from dataclasses import dataclass
@@ -67,6 +67,23 @@ def coverage(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, level: float)
     """Share of values inside the central interval of probability `level` (FGS1 and AIRS weighed as in the score)."""
     inside = np.abs(truth - mu) <= ndtri(0.5 + level / 2) * sigma
     return float(np.average(inside.mean(axis=0), weights=BIN_WEIGHTS))
+
+# %% ../../nbs/lib/metric.ipynb #6b2e91d7
+def part_costs(
+    truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE
+) -> dict[str, float]:
+    """How much score each part of the error costs, before the score is clipped; arrays are (P, 283) in (Rp/Rs)^2."""
+    mean = (mu - truth)[:, 1:].mean(axis=1, keepdims=True)
+    without = {
+        "fgs1": np.hstack([truth[:, :1], mu[:, 1:]]),
+        "airs_mean": np.hstack([mu[:, :1], mu[:, 1:] - mean]),
+        "airs_shape": np.hstack([mu[:, :1], truth[:, 1:] + mean]),
+    }
+
+    def unclipped(mu: np.ndarray) -> float:
+        return float(np.average(bin_scores(truth, mu, sigma, reference).mean(axis=0), weights=BIN_WEIGHTS))
+
+    return {name: unclipped(better) - unclipped(mu) for name, better in without.items()}
 
 # %% ../../nbs/lib/metric.ipynb #ef0a94f4
 def summary(

@@ -258,14 +258,14 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """All events of a log, oldest first; a line torn by a full disk is passed over."""
+    """All events of a log, oldest first; a line torn by a full disk, or that is no event, is passed over."""
     events = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             events.append(json.loads(line))
         except json.JSONDecodeError:
             continue
-    return events
+    return [event for event in events if isinstance(event, dict)]
 
 # %% ../../nbs/lib/provenance.ipynb #13bbed66
 def write_json(path: Path, value: Any) -> Path:

@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
-from .config import ConfigError, compose, nearest, same_kind, section, section_name
+from .config import ConfigError, compose, nearest, read_settings, same_kind, section, section_name
 from .contracts import ContractError, network_file
 from .provenance import code_hash, damaged_artifact, digest, raw_fingerprint, sha256
 
@@ -178,7 +178,7 @@ def finished(stage: Stage) -> bool:
 def raw_of(run_dir: str | Path) -> Path:
     """The raw data of a run: those it was given, or those it simulated. Raises `ContractError` where they are gone."""
     saved = Path(run_dir) / "config.yaml"
-    given = OmegaConf.load(saved).data.raw if saved.is_file() else ""
+    given = read_settings(saved).data.raw if saved.is_file() else ""
     folder = Path(given or Path(run_dir) / "raw").expanduser()
     if not folder.is_dir():
         raise ContractError(folder, "folder", "is missing", "--raw names a folder that is there")
@@ -190,7 +190,7 @@ def rerun_settings(run_dir: Path, settings: Mapping[str, Any]) -> tuple[DictConf
     path, done = run_dir / "config.yaml", find_manifests(run_dir)
     if not path.is_file() or not done:
         raise ContractError(path, "file", "is missing", "name the folder of a finished run")
-    saved = OmegaConf.load(path)
+    saved = read_settings(path)
     cfg = OmegaConf.merge(compose(profile=saved.profile), saved)  # a setting newer than the run has its default
     assert isinstance(cfg, DictConfig)
     for key, value in settings.items():

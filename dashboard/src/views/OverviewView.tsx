@@ -26,7 +26,7 @@ export function OverviewView() {
         <Panel
           testid="panel-scores"
           title="Predictors side by side"
-          description="Errors in ppm are root mean squares over planets, with the median in brackets. z is the standard deviation of error over sigma; coverage is the share of truths within the 68% and 90% intervals."
+          description="Errors in ppm are root mean squares over planets, with the median in brackets. What a part costs is the score that there would be more without its error. z is the standard deviation of error over sigma; coverage is the share of truths within the 68% and 90% intervals."
           loaded={scores}
           className={WIDE}
         >
@@ -94,6 +94,10 @@ function errorColumn(key: string, label: string, rms: (score: Score) => number |
   };
 }
 
+function costColumn(part: string, cost: (score: Score) => number | null | undefined): Column<Score> {
+  return { key: `cost_${part}`, label: `${part} costs`, numeric: true, value: cost, cell: (score) => fixed3(cost(score)) };
+}
+
 function columnsFor(submitted: string | null | undefined): Column<Score>[] {
   return [
     {
@@ -116,6 +120,9 @@ const SCORES: Column<Score>[] = [
   errorColumn("fgs1", "FGS1", (score) => score.fgs1_ppm, (score) => score.fgs1_median_ppm),
   errorColumn("mean", "AIRS mean", (score) => score.airs_mean_ppm, (score) => score.airs_mean_median_ppm),
   errorColumn("shape", "AIRS shape", (score) => score.airs_shape_ppm, (score) => score.airs_shape_median_ppm),
+  costColumn("FGS1", (score) => score.fgs1_cost),
+  costColumn("mean", (score) => score.airs_mean_cost),
+  costColumn("shape", (score) => score.airs_shape_cost),
   { key: "z_fgs1", label: "z FGS1", numeric: true, cell: (score) => fixed2(score.z_fgs1), value: (score) => score.z_fgs1 },
   { key: "z_airs", label: "z AIRS", numeric: true, cell: (score) => fixed2(score.z_airs), value: (score) => score.z_airs },
   { key: "68", label: "In 68%", numeric: true, cell: (score) => percent(score.coverage68), value: (score) => score.coverage68 },

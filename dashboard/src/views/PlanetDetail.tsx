@@ -126,6 +126,7 @@ function Summary({ planet: { row, star } }: { planet: Planet }) {
 function notes(row: PlanetRow): string {
   const notes = [`From the ${row.planets === "test" ? "test set" : "training set, predicted out of fold"}.`];
   if (row.score == null) notes.push("No truth is known, so there are no errors and no score.");
+  if (row.calibrated === false) notes.push("Its error bars are as predicted: the calibration can't be read.");
   if (row.failed) notes.push("Its fit failed; the prediction falls back to what training spectra look like.");
   return notes.join(" ");
 }
