@@ -179,10 +179,7 @@ def test_torchscript_says_the_same(tmp_path: Path, head: str) -> None:
         assert torch.allclose(found, theirs, rtol=1e-3, atol=1e-8)
 
 
-EXPORTED = [(fusion, HEADS[0]) for fusion in FUSIONS] + [(FUSIONS[0], head) for head in HEADS[1:]]
-
-
-@pytest.mark.parametrize(("fusion", "head"), EXPORTED)
+@pytest.mark.parametrize(("fusion", "head"), zip(FUSIONS, HEADS, strict=True))
 def test_onnx_says_the_same(tmp_path: Path, fusion: str, head: str) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the dev extra")
     made = network(replace(SMALL, fusion=fusion, head=head), stirred=0.05)
