@@ -21,11 +21,12 @@ import spectramind_nb
 from spectramind_nb.lib import simulator_light_curves as light_curves
 from spectramind_nb.lib.contracts import atomic_path
 from spectramind_nb.lib.flat_predictor import flat_depth
-from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.lib.instrument import AIRS, N_BINS, Channel, airs_column_wavelengths
 from spectramind_nb.lib.light_curve import Orbit, transit
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE
 from spectramind_nb.lib.simulator import FRAME_COUNTS
 from spectramind_nb.lib.simulator_bank import Bank, make_bank, read_bank
+from spectramind_nb.lib.simulator_frames import airs_profile, fgs1_image, image_modes
 from spectramind_nb.lib.simulator_sky import Planet, World, observe, physics, planet_stream
 from spectramind_nb.training import Fits
 from spectramind_nb.transit import white_light
@@ -35,6 +36,7 @@ from spectramind_nb.transit_model import Block, FitOptions, blocks_of
 Features = dict[str, dict[str, np.ndarray]]
 KINDS = ("train", "calib", "test", "ood", "bank", "ood_bank")
 PART = 20  # planets fitted, and saved, at a time
+WIDER, USUAL_MODES = 1.15, light_curves.profile_modes  # the star's image, where the stress is that
 
 
 def tell(what: str, done: int, total: int) -> None:
@@ -122,15 +124,30 @@ STRESSES: dict[str, Callable[[np.random.Generator, Features], None] | None] = {
     "correlated noise": red_noise,
     "baseline step": baseline_step,
     "jitter and width": None,
+    "image 15% wider": None,
 }
+
+
+@lru_cache(maxsize=2)
+def wider_modes(channel: Channel) -> tuple[np.ndarray, np.ndarray]:
+    """As `profile_modes`, where sums are still weighed by the usual image, and a wider one moves."""
+
+    def image(row: float, column: float, stretch: float) -> np.ndarray:
+        wide = WIDER * (1 + stretch) - 1
+        return airs_profile(airs_column_wavelengths(), row, wide) if channel == AIRS else fgs1_image(row, column, wide)
+
+    modes = image_modes(image).T.reshape(-1, channel.rows, channel.columns)
+    return USUAL_MODES(channel)[0], modes[[1, 3, 6]]  # of `MODES`
 
 
 @contextmanager
 def changed_simulator(stress: str) -> Iterator[None]:
-    """The simulator without its own drift, or with other jitter, where the stress is that."""
+    """The simulator without its own drift, with other jitter, or with another image, where the stress is that."""
     changes: dict[str, Any] = {}
     if "drift" in stress:
         changes["draw_gain_drift"] = lambda rng, terms: np.zeros((6, terms))
+    if "wider" in stress:
+        changes["profile_modes"] = wider_modes
     if "jitter" in stress:
         changes["JITTER_PX"] = {name: (2 * row, 2 * column) for name, (row, column) in light_curves.JITTER_PX.items()}
         changes["JITTER_WIDTH"] = 3 * light_curves.JITTER_WIDTH

@@ -2,13 +2,13 @@
 line JSON.
 
     python benchmarks/predictors.py [--planets 300] [--bank 20000] [--stress 0] [--raw 0] [--seed 1] [--workers 2]
-                                    [--network FILE]
+                                    [--network laptop] [--without]
 
 `--planets`: test planets in distribution, as many out of it, and as many to choose factors of sigma on; features by the
 light-curve path. `--bank`: spectra that the oracle knows, of each distribution. `--stress N`: N test planets with noise
 and drifts that the fit was not told of. `--raw N`: N full-size planets as raw frames through 00 and 01 as well (about
-25 s each). `--network FILE`: a network's weights, see train_network.py. Spectra and fits are kept in `--folder`, and a
-run that was cut goes on from there.
+25 s each). `--network`: weights by name, a file of them (see train_network.py), or none. `--without`: what each part of
+gaussian is worth. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
 
 flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. bank: the same, its prior learned
 from the spectra that the network knows too. neural: the network, from there. oracle: the simulator's own priors. floor:
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
@@ -60,7 +61,7 @@ from spectramind_nb.error_bars import (
     sigma_of,
 )
 from spectramind_nb.features import extract_planet
-from spectramind_nb.lib.contracts import read_npz
+from spectramind_nb.lib.contracts import network_file, read_npz
 from spectramind_nb.lib.flat_predictor import fixed_sigma
 from spectramind_nb.lib.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, score, summary
 from spectramind_nb.lib.raw import RawFolder
@@ -68,7 +69,7 @@ from spectramind_nb.lib.simulator import FRAME_COUNTS, draw_planets, simulate_da
 from spectramind_nb.lib.simulator_bank import Bank
 from spectramind_nb.lib.simulator_light_curves import simulate_features
 from spectramind_nb.lib.simulator_sky import Planet, physics, planet_stream
-from spectramind_nb.lib.spectral_prior import learn_prior
+from spectramind_nb.lib.spectral_prior import SpectralPrior, learn_prior
 from spectramind_nb.network import read_network
 from spectramind_nb.training import join, predict_gaussian, predict_neural
 from spectramind_nb.transit_model import FitOptions
@@ -83,6 +84,8 @@ FITS = {
     "oracle": "simulator",
     "floor": "floor",
 }
+WITHOUT = ("no learned factors", "one kind", "no low rank", "no other chemistry", "white for GP", "no star table")
+FITS |= dict.fromkeys(WITHOUT, "plain")
 WIDTHS = (Widths(1.0, 1.0), Widths(0.5, 0.7), Widths(0.3, 1.0), Widths(0.3, 0.7))
 Z_NAMES = {"fgs1": "z_fgs", "airs_mean": "z_mean", "airs_shape": "z_shape"}
 
@@ -99,7 +102,7 @@ class Answers:
 def answer(name: str, fits: Fits, learned: Any) -> tuple[Predicted, np.ndarray]:
     """Predictions of one predictor, from what it has learned, and effective sample sizes."""
     nothing = np.zeros(len(fits.depth))
-    if name in ("gaussian", "bank"):
+    if isinstance(learned, SpectralPrior):
         return predict_gaussian(learned, fits), nothing
     if name == "neural":
         return predict_neural(learned, fits), nothing
@@ -175,8 +178,8 @@ def judged(truth: np.ndarray, answers: Answers, factors: SigmaFactors | float) -
     return Judged(truth, found.mu, sigma_of(found, factors), z, answers.seconds)
 
 
-def gain(name: str, seen: Judged, other: Judged, seed: int) -> float:
-    """Print by how much one predictor scores more than another on the same planets, and by what; the gain."""
+def gain(name: str, seen: Judged, other: Judged, seed: int) -> dict[str, float]:
+    """Print and return by how much one predictor scores more than another on the same planets, and by what."""
     rng, count = np.random.default_rng(seed), len(seen.truth)
     scores = [planet_score(seen.truth, mu, sigma) for mu, sigma in ((other.mu, other.sigma), (seen.mu, other.sigma))]
     steps = np.diff([*scores, planet_score(seen.truth, seen.mu, seen.sigma)], axis=0)
@@ -184,7 +187,8 @@ def gain(name: str, seen: Judged, other: Judged, seed: int) -> float:
     low, high = np.percentile(drawn, [2.5, 97.5])
     total, by_mu, by_sigma = steps.sum(axis=0).mean(), *steps.mean(axis=1)
     print(f"{name}: {total:+.4f} [{low:+.4f}, {high:+.4f}]; by mu {by_mu:+.4f}, by sigma {by_sigma:+.4f}")
-    return float(total)
+    figures = {"gain": total, "low": low, "high": high, "by_mu": by_mu, "by_sigma": by_sigma}
+    return {key: float(value) for key, value in figures.items()}
 
 
 def planet_score(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> np.ndarray:  # (P,)
@@ -235,7 +239,21 @@ class Learned:
         return (self.ood_bank, known[1]) if ood and name in ("oracle", "floor") else known
 
 
-def learn(pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: int, network: Path | None) -> Learned:
+def poorer_priors(spectra: np.ndarray, stars: pd.DataFrame, prior: SpectralPrior) -> dict[str, SpectralPrior]:
+    """Priors that lack a part, by the names in `WITHOUT`. The kind for other chemistry has a low rank of its own, so
+    that no low rank means neither.
+    """
+    with patch("spectramind_nb.lib.spectral_prior.matern52", lambda um, length_um: np.eye(len(um))):
+        white = learn_prior(spectra, stars)
+    known = learn_prior(spectra, stars, chemistry=0.0)
+    shapeless = learn_prior(spectra, stars, rank=0, chemistry=0.0)
+    priors = (prior, learn_prior(spectra, stars, kinds=1), shapeless, known, white, learn_prior(spectra))
+    return dict(zip(WITHOUT, priors, strict=True))
+
+
+def learn(
+    pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: int, network: Path | None, without: bool
+) -> Learned:
     """Learn from training spectra and banks, then choose widths and factors on calibration planets."""
     train, banks = setting.bank("train", TRAIN), [setting.bank(kind, spectra) for kind in ("bank", "ood_bank")]
     paths = fit_kind(pool, setting, "calib", setting.bank("calib", planets), planets)
@@ -249,8 +267,10 @@ def learn(pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: in
     if network:
         by_name["neural"] = read_network(network)
         by_name["bank"] = by_name["neural"].prior
-    factors: dict[str, SigmaFactors | float] = {"transit": SigmaFactors()}
-    for name in (name for name in FITS if name in by_name and name != "transit"):
+    if without:
+        by_name |= poorer_priors(train.spectrum, stars, prior)
+    factors: dict[str, SigmaFactors | float] = dict.fromkeys(("transit", WITHOUT[0]), SigmaFactors())
+    for name in (name for name in FITS if name in by_name and name not in factors):
         found = answer_all(pool, paths, name, by_name[name], "calib").predicted
         sigma = partial(learn_factors, truth, found, DEFAULT_REFERENCE, λ_FACTORS)
         factors[name] = fixed_sigma(truth, found.mu) if name == "flat" else sigma()
@@ -272,7 +292,10 @@ def compare(pool: ProcessPoolExecutor, paths: Sequence[Path], learned: Learned, 
     figures = {**scores, "seconds_per_planet": seen["gaussian"].seconds, **_spread(seen["gaussian"])}
     if "neural" in seen:
         figures["neural_gain"] = gain("neural over bank", seen["neural"], seen["bank"], seed)
-    return figures
+        figures["neural_of_oracle"] = scores["neural"] / scores["oracle"]
+    parts = [name for name in WITHOUT if name in seen]
+    costs = {name: gain(f"{name}, over gaussian", seen[name], seen["gaussian"], seed) for name in parts}
+    return {key: value for key, value in figures.items() if key not in parts} | ({"without": costs} if parts else {})
 
 
 def _spread(seen: Judged) -> dict[str, float]:
@@ -281,8 +304,8 @@ def _spread(seen: Judged) -> dict[str, float]:
 
 def stress_table(
     pool: ProcessPoolExecutor, setting: Setting, test: Bank, planets: int, learned: Learned
-) -> dict[str, dict[str, float]]:
-    """Predictors under what the fit was not told of, on the same planets."""
+) -> dict[str, dict[str, Any]]:
+    """Predictors under what the fit was not told of, on the same planets; their figures, gaussian's first."""
     seen: dict[str, dict[str, Judged]] = {}
     names = [name for name in ("gaussian", "bank", "neural") if name in learned.by_name]
     for stress in STRESSES:
@@ -294,10 +317,12 @@ def stress_table(
         print(f"\n{name} under what the fit was not told of\n{HEAD}")
         for under, by_name in seen.items():
             row(under, by_name[name], None, setting.seed)
-    if "neural" in names:
-        for under, by_name in seen.items():
-            gain(f"neural over bank, {under}", by_name["neural"], by_name["bank"], setting.seed)
-    return {under: by_name["gaussian"].figures for under, by_name in seen.items()}
+    figures: dict[str, dict[str, Any]] = {under: by_name["gaussian"].figures for under, by_name in seen.items()}
+    for under, by_name in seen.items() if "neural" in names else ():
+        figures[under]["neural"] = by_name["neural"].figures
+        named = f"neural over bank, {under}"
+        figures[under]["neural_gain"] = gain(named, by_name["neural"], by_name["bank"], setting.seed)
+    return figures
 
 
 def fit_raw(root: Path, folder: Path, seed: int, number: int, label: int, planet: Planet) -> dict[str, list[Fitted]]:
@@ -350,12 +375,14 @@ def main() -> None:
     for option, default in options.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
-    parser.add_argument("--network", type=Path)
+    parser.add_argument("--network", default="laptop")
+    parser.add_argument("--without", action="store_true")
     args = parser.parse_args()
+    network = None if args.network == "none" else network_file(args.network)
     setting = Setting(args.folder, args.seed, args.workers)
     args.folder.mkdir(parents=True, exist_ok=True)
     with open_pool(args.workers) as pool:
-        learned = learn(pool, setting, args.planets, args.bank, args.network)
+        learned = learn(pool, setting, args.planets, args.bank, network, args.without)
         print(f"{physics()}\nsigma of flat {1e6 * float(learned.factors['flat']):.0f} ppm")  # type: ignore[arg-type]
         print(f"factors of gaussian {learned.factors['gaussian']}\nfactors of oracle {learned.factors['oracle']}")
         test, ood = (setting.bank(kind, args.planets) for kind in ("test", "ood"))

@@ -3,8 +3,8 @@
     python benchmarks/recovery.py [--planets 1000] [--mcmc 5] [--seed 1] [--workers 2] [--exact 0]
 
 First pulls, (estimate - truth) / standard deviation, of depths, times and limb darkening of planets of the light-curve
-path, about half a second each: wanted are means of 0 +- .1 and standard deviations of 1 +- .1. a/Rs and the squared
-impact parameter are bounded: there the rank of the truth among draws from the posterior is to be uniform. The fit's
+path, about half a second each: wanted are means of 0 +- .1 and standard deviations of 1 +- .1. a/Rs, the squared
+impact parameter and the inclination are bounded: there the rank of the truth among draws is to be uniform. The fit's
 priors are a little wider than the simulator's scatters; with `--exact 1` those of orbits and drifts are the same.
 
 Then the posterior of a few planets by Markov chains, some minutes each, against the fit's Gaussian. Noise and priors
@@ -31,14 +31,23 @@ import emcee
 import numpy as np
 from fitted_planets import Setting, open_pool, side_by_side, simulated
 from numpy.polynomial import legendre
-from scipy.optimize import brentq
-from scipy.stats import chisquare, norm, truncnorm
+from scipy.stats import chisquare, truncnorm
 
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.lib.normal_equations import posterior
 from spectramind_nb.lib.simulator_sky import Planet, World, planet_stream
 from spectramind_nb.lib.systematics import not_negative
-from spectramind_nb.transit_fit import Equations, Fit, Problem, State, converge, equations, fit_planet, local_prior
+from spectramind_nb.transit_fit import (
+    Equations,
+    Problem,
+    State,
+    averaged,
+    converge,
+    equations,
+    local_prior,
+    report,
+    weigh_drifts,
+)
 from spectramind_nb.transit_model import SOLAR_K, FitOptions, airs_coordinate, blocks_of, limb_priors
 
 LIMB = tuple(limb_priors(SOLAR_K))
@@ -68,34 +77,30 @@ class Recovered:
     truth: dict[str, float]
 
 
-def uncut(mean: float, std: float) -> tuple[float, float]:
-    """Mean and standard deviation of the Gaussian that, without what lies below 0, has the given ones."""
-
-    def cut(edge: float) -> tuple[float, float]:
-        hazard = float(np.exp(norm.logpdf(edge) - norm.logsf(edge)))
-        return hazard - edge, float(np.sqrt(1 - hazard * (hazard - edge)))
-
-    if mean > 5 * std:
-        return mean, std
-    ratio = min(std / mean, 0.99)  # 1 for an exponential tail
-    edge = float(brentq(lambda at: cut(at)[1] - ratio * cut(at)[0], -8, 20))
-    scale = std / cut(edge)[1]
-    return -edge * scale, scale
-
-
-def draw_ranks(fit: Fit, truth: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
-    """Shares of draws from the posterior below the truth."""
-    middle, spread = uncut(fit.shared["b2"], fit.shared_std["b2"])
-    b2 = truncnorm.rvs(-middle / spread, np.inf, middle, spread, size=999, random_state=rng)
-    sma = rng.normal(fit.shared["sma"], fit.shared_std["sma"], size=999)
-    return {name: float(np.mean(draws < truth[name])) for name, draws in (("sma", sma), ("b2", b2))}
+def draw_ranks(
+    mean: np.ndarray, covariance: np.ndarray, truth: dict[str, float], rng: np.random.Generator
+) -> dict[str, float]:
+    """Shares of draws from the posterior below the truth, of a/Rs, b2 and the inclination that follows from both; mean
+    (2,) and covariance (2, 2) of the Gaussian that is cut at b2 = 0.
+    """
+    spread, slope = np.sqrt(covariance[1, 1]), covariance[0, 1] / covariance[1, 1]
+    b2 = truncnorm.rvs(-mean[1] / spread, np.inf, mean[1], spread, size=999, random_state=rng)
+    rest = np.sqrt(covariance[0, 0] - slope * covariance[0, 1])
+    sma = mean[0] + slope * (b2 - mean[1]) + rest * rng.normal(size=999)
+    below = {"sma": sma < truth["sma"], "b2": b2 < truth["b2"]}
+    below["i"] = np.sqrt(b2) / sma > np.sqrt(truth["b2"]) / truth["sma"]  # cos i falls as i grows
+    return {name: float(np.mean(values)) for name, values in below.items()}
 
 
 def recover(seed: int, number: int, world: World, exact: int) -> Recovered:
     """Fit a planet and compare."""
     planet, features = simulated(seed, number, world, False, "")
     star, truth, visits = planet.system.row(), true_values(planet), len(planet.orbits)
-    fit = fit_planet(blocks_of(features), star, FitOptions.of_simulator() if exact else FitOptions())
+    options = FitOptions.of_simulator() if exact else FitOptions()
+    problem, state, now, *_ = converge(blocks_of(features), star, options)
+    mean, wide = averaged(problem, now.reduced, *weigh_drifts(problem, now.reduced, state.std))
+    place = problem.layout.place
+    fit, two = report(problem, state, now, *not_negative(mean, wide, place["b2"]), {}), [place["sma"], place["b2"]]
     error, covariance = fit.depth - planet.spectrum, fit.covariance
     pull = {name: (fit.shared[name] - value) / fit.shared_std[name] for name, value in truth.items()}
     pulls = {name: np.array([pull[f"{name}[{v}]"] for v in range(visits)]) for name in ("t0_h", "fgs1_delay_h")}
@@ -103,7 +108,8 @@ def recover(seed: int, number: int, world: World, exact: int) -> Recovered:
     pulls["airs_depth_mean"] = error[1:].mean(keepdims=True) / np.sqrt(covariance[1:, 1:].mean())
     pulls["airs_depth_bins"] = error[1:] / np.sqrt(np.diag(covariance)[1:])
     pulls |= {name: np.array([pull[name]]) for name in (*LIMB, "sma", "b2")}
-    ranks, impact = draw_ranks(fit, truth, planet_stream(seed, "bank", number, 9)), fit.quality["impact"]
+    ranks = draw_ranks(mean[two], wide[np.ix_(two, two)], truth, planet_stream(seed, "bank", number, 9))
+    impact = fit.quality["impact"]
     hard = bool(fit.quality["baseline_h"] < 1 or impact > 1 - np.sqrt(fit.depth[1:].mean().clip(0)))
     return Recovered(pulls, ranks, hard, star["i"] > 89.75, visits, impact, truth)
 

@@ -1,6 +1,6 @@
 """How long 1,100 planets take to predict on 4 cores, from measured parts; last line JSON.
 
-    python benchmarks/runtime.py [--raw DIR] [--run DIR] [--workers 2] [--seed 41] [--planets 3]
+    python benchmarks/runtime.py [--raw DIR] [--run DIR] [--workers 2] [--seed 41] [--planets 3] [--model full]
 
 Simulates full-size test planets until one of them has two visits (or takes those of DIR), and predicts them as
 `spectramind predict` does, with what comes with the package or a run of yours: once a planet for warming up, then all
@@ -8,7 +8,8 @@ of them. Every planet's seconds are those of one worker while `--workers` are bu
 
 The 4 cores are taken to share features and fits evenly; predicting and writing run on one of them. With a T4 only the
 network would run there, and is taken to cost nothing: nothing else has use for it. `hours_cpu4_by_cpu_time` is what
-this process's CPU time makes of it, for a machine that others use as well.
+this process's CPU time makes of it, for a machine that others use as well. `--model`: also the time that a network of
+that size takes on one core, untrained and with all of FGS1's steps, and its share of 9 hours for 1,100 planets.
 """
 
 import argparse
@@ -25,14 +26,17 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 import numpy as np
 import pandas as pd
 
+from spectramind_nb.lib.config import compose
 from spectramind_nb.lib.contracts import run_folder
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets, simulate_dataset
-from spectramind_nb.network import answer, inputs_of, read_network
+from spectramind_nb.mamba import CHANNELS
+from spectramind_nb.network import Inputs, answer, inputs_of, network_of, options_of, read_network
 from spectramind_nb.predict_planets import CORES, PLANETS, predict, runtime_table, shipped_run
 from spectramind_nb.training import LEARNED, read_fits, start_of
 
 TWO_VISITS = 0.1  # share of the challenge's planets
+STEPS, BATCH, LIMIT_H = 1125, 16, 9.0  # of FGS1; planets; hours that Kaggle gives
 
 
 def simulated(folder: Path, planets: int, seed: int, workers: int) -> RawFolder:
@@ -44,14 +48,21 @@ def simulated(folder: Path, planets: int, seed: int, workers: int) -> RawFolder:
     return RawFolder(folder)
 
 
-def network_seconds(run: Path, work: Path, planets: list[int]) -> float:
-    """Seconds a planet of the network alone."""
+def network_seconds(run: Path, work: Path, planets: list[int], model: str = "") -> float:
+    """Seconds a planet of the network alone: the run's, or an untrained one of `model` that hears FGS1."""
     weights, fits = read_network(run_folder(run, "outputs/checkpoints") / LEARNED[2]), read_fits(work, planets)
-    inputs = inputs_of(start_of(weights.prior, fits), weights.scaling)
-    answer(weights.network, inputs)
+    network, start = weights.network, start_of(weights.prior, fits)
+    if model:
+        network = network_of(options_of(compose([f"model={model}"]).model), weights.scaling).eval()
+        guide = np.random.default_rng(0).normal(size=(len(planets), STEPS, len(CHANNELS))).astype(np.float32)
+        inputs = inputs_of(start, weights.scaling, guide)
+        inputs = Inputs(*(x[np.arange(BATCH) % len(planets)] for x in inputs))
+    else:
+        inputs = inputs_of(start, weights.scaling)
+    answer(network, Inputs(*(x[:1] for x in inputs)))
     begun = time.perf_counter()
-    answer(weights.network, inputs)
-    return (time.perf_counter() - begun) / len(planets)
+    answer(network, inputs)
+    return (time.perf_counter() - begun) / len(inputs.nodes)
 
 
 def main() -> None:
@@ -62,6 +73,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=41)
     parser.add_argument("--planets", type=int, default=3)
+    parser.add_argument("--model")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
@@ -81,6 +93,7 @@ def main() -> None:
         serial = pd.read_csv(home / "runtime.csv").set_index("step")["seconds_per_planet"]
         parts |= {step: float(serial[step]) for step in ("predict", "write")}
         network = network_seconds(run, work, planets)
+        other = network_seconds(run, work, planets, given.model) if given.model else 0.0
     table = runtime_table(parts, len(planets), given.workers)
     print(table.to_string(index=False))
     hours = float(table["hours_1100_planets_4_cores"].iloc[-1])
@@ -91,6 +104,9 @@ def main() -> None:
         "seconds_per_planet": float(table["seconds_per_planet"].iloc[-1]),
         "cpu_seconds_per_planet": cpu,
     }
+    if given.model:
+        share = other * PLANETS / 3600 / LIMIT_H
+        found |= {f"{given.model}_seconds_per_planet": other, f"{given.model}_share_of_9_hours": share}
     print(json.dumps({name: round(value, 3) for name, value in found.items()}))
 
 

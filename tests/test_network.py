@@ -179,9 +179,10 @@ def test_torchscript_says_the_same(tmp_path: Path, head: str) -> None:
         assert torch.allclose(found, theirs, rtol=1e-3, atol=1e-8)
 
 
-def test_onnx_says_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fusion", "head"), zip(FUSIONS, HEADS, strict=True))
+def test_onnx_says_the_same(tmp_path: Path, fusion: str, head: str) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the dev extra")
-    made = network(stirred=0.05)
+    made = network(replace(SMALL, fusion=fusion, head=head), stirred=0.05)
     path = export_onnx(made, Inputs(*(x[:2] for x in INPUTS)), tmp_path / "network.onnx")
     session = runtime.InferenceSession(str(path))
     given = {name: value.numpy() for name, value in zip(Inputs._fields, INPUTS, strict=True)}
