@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
 from .adaptation import Teaching, Tell, adapt, beginning, material_of, own_planets, some_planets
@@ -254,8 +255,8 @@ def plot_spectrum(
     sigma: np.ndarray,
     truth: np.ndarray | None = None,
     label: str = "predicted",
-) -> None:
-    """Fitted depths, predicted spectrum with its 1 sigma band and the truth where known; FGS1 in a panel of its own."""
+) -> list[Axes]:
+    """Fitted depths, predicted spectrum with its 1 sigma band and the truth where known; returns FGS1's axes and AIRS's."""
     um, ppm = wavelengths(), 1e6
     axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 12])
     for ax, chosen in zip(axes, (slice(0, 1), slice(1, None)), strict=True):
@@ -269,6 +270,7 @@ def plot_spectrum(
         ax.set_xlabel("wavelength (µm)" if wide else "FGS1")
     axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7])
     axes[1].legend()
+    return list(axes)
 
 # %% ../nbs/06_training.ipynb #1ff98ea9
 STAGE = "06_training"

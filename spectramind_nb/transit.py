@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from threadpoolctl import threadpool_limits
 
@@ -47,8 +48,8 @@ def allan(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return spans, np.array([mean.std() for mean in means])
 
 # %% ../nbs/02_transit.ipynb #60facc4e
-def plot_white(figure: FigureBase, white: Mapping[str, np.ndarray], visit: int = 0) -> None:
-    """White light, drift, residuals and Allan plot of a visit, both channels, into an empty figure."""
+def plot_white(figure: FigureBase, white: Mapping[str, np.ndarray], visit: int = 0) -> list[Axes]:
+    """White light, drift, residuals and Allan plot of a visit, both channels, into an empty figure; returns its axes."""
     axes = figure.subplots(3, 3, sharex="col", height_ratios=[2, 1, 1], width_ratios=[3, 3, 2])
     for channel, colour in enumerate(("C0", "C3")):
         chosen = (white["channel"] == channel) & (white["visit"] == visit)
@@ -71,6 +72,7 @@ def plot_white(figure: FigureBase, white: Mapping[str, np.ndarray], visit: int =
     axes[0, 2].tick_params(labelbottom=True)
     for ax in axes[1:, 2]:
         ax.remove()
+    return [*axes[:, :2].T.ravel(), axes[0, 2]]
 
 # %% ../nbs/02_transit.ipynb #bf947a43
 def plot_depths(
@@ -79,8 +81,8 @@ def plot_depths(
     noise_variance: np.ndarray,
     nuisance: np.ndarray,
     truth: np.ndarray | None = None,
-) -> None:
-    """Depths with 1 sigma errors over wavelength: total and white noise alone; FGS1 in a panel of its own."""
+) -> list[Axes]:
+    """Depths with 1 sigma errors over wavelength: total and white noise alone; FGS1 in axes of its own, returned first."""
     um, ppm = wavelengths(), 1e6
     total = np.sqrt(noise_variance + (nuisance**2).sum(axis=1))
     axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 12])
@@ -100,6 +102,7 @@ def plot_depths(
     axes[1].errorbar(places, np.array(means) * ppm, errors, **style)
     axes[1].legend(loc="upper left")
     axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7], xlim=(0.6, 0.8))
+    return list(axes)
 
 # %% ../nbs/02_transit.ipynb #fa50ea54
 STAGE = "02_transit"

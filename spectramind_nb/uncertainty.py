@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from scipy.special import ndtr, ndtri
 
@@ -115,9 +116,9 @@ def coverage_curve(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.array([(np.abs(z) <= ndtri(0.5 + level / 2)).mean() for level in levels])
 
 
-def plot_calibration(figure: FigureBase, before: np.ndarray, after: np.ndarray) -> None:
+def plot_calibration(figure: FigureBase, before: np.ndarray, after: np.ndarray) -> list[Axes]:
     """Pulls of AIRS and FGS1 after calibration, coverage before and after, and coverage over wavelength; pulls
-    (P, 283).
+    (P, 283). Returns the three axes.
     """
     histogram, curve, bins = figure.subplots(1, 3)
     grid, levels = np.linspace(-4, 4, 33), np.linspace(0.05, 0.99, 30)
@@ -135,6 +136,7 @@ def plot_calibration(figure: FigureBase, before: np.ndarray, after: np.ndarray) 
     curve.legend()
     bins.axhline(0.9, color="k", lw=0.5)
     bins.set(xlabel="wavelength (µm)", ylabel="share inside 90%", ylim=(0, 1.02))
+    return [histogram, curve, bins]
 
 # %% ../nbs/07_uncertainty.ipynb #314abcea
 def groups_of(mu: np.ndarray, sigma: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:

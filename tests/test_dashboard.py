@@ -380,12 +380,23 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Any]:
-    """A tab in which nothing may go wrong unseen."""
+    """A tab of a page that is a file, so that it may ask for nothing."""
+    with watched(browser) as tab:
+        yield tab
+
+
+@contextmanager
+def watched(browser: Any, served_from: str = "") -> Iterator[Any]:
+    """A tab in which nothing may go wrong unseen, nor be asked from elsewhere than its server."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["clipboard-read"])
     tab, wrong = context.new_page(), list[str]()
+
+    def elsewhere(url: str) -> bool:
+        return url.startswith("http") and not (served_from and url.startswith(f"{served_from}/"))
+
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     tab.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    tab.on("request", lambda asked: wrong.append(asked.url) if asked.url.startswith("http") else None)
+    tab.on("request", lambda asked: wrong.append(asked.url) if elsewhere(asked.url) else None)
     yield tab
     context.close()
     assert not wrong
@@ -476,10 +487,129 @@ def test_nothing_serious_stands_in_a_readers_way(theme: str, tab: Any, page_file
 
 @in_browser
 def test_a_server_feeds_the_same_page(browser: Any, finished: Run) -> None:
-    with serving(finished.folder) as address:
-        tab = browser.new_page()
+    with serving(finished.folder) as address, watched(browser, address) as tab:
         planet = explained(finished)[0]
         tab.goto(f"{address}/#/planets/{planet}")
         for name in OF_A_PLANET:
             tab.wait_for_selector(f"[data-testid=panel-{name}][data-state=ready]", timeout=10_000)
-        tab.close()
+
+
+# In a browser: what a reader does
+
+
+def where(tab: Any, place: str) -> None:
+    tab.wait_for_function("place => location.hash.includes(place)", arg=place, timeout=10_000)
+
+
+def click_some_point(tab: Any, panel: str) -> None:
+    """Walk over a scatter plot until its cursor says that a point is near, then click."""
+    canvas = tab.locator(f"[data-testid=panel-{panel}] canvas").first
+    canvas.scroll_into_view_if_needed()
+    at = canvas.evaluate(
+        """async canvas => {
+            const box = canvas.getBoundingClientRect();
+            const step = () => new Promise(requestAnimationFrame);
+            for (let y = 8; y < box.height; y += 24) for (let x = 8; x < box.width; x += 24) {
+                const place = { clientX: box.left + x, clientY: box.top + y, bubbles: true, pointerType: "mouse" };
+                canvas.dispatchEvent(new PointerEvent("pointermove", place));
+                await step();
+                if (canvas.style.cursor === "pointer") return { x, y };
+            }
+            return null;
+        }"""
+    )
+    assert at, "no point found"
+    canvas.click(position=at)
+
+
+@in_browser
+@pytest.mark.parametrize(("view", "panel"), [("latents", "embedding"), ("ood", "ood-scatter")])
+def test_a_click_on_a_point_opens_its_planet(view: str, panel: str, tab: Any, page_file: Path) -> None:
+    show(tab, page_file, view, panel)
+    click_some_point(tab, panel)
+    tab.wait_for_selector("[data-testid=panel-spectrum][data-state=ready]")
+    planets = {row["id"] for row in embedded(page_file.read_text(encoding="utf-8"))["api/planets"]["data"]}
+    assert int(tab.url.partition("#/planets/")[2].partition("?")[0]) in planets
+
+
+@in_browser
+def test_the_maps_are_coloured_by_what_is_chosen(tab: Any, page_file: Path) -> None:
+    show(tab, page_file, "latents", "embedding")
+    maps = tab.locator("[data-testid=panel-embedding] canvas").first
+    pictures = []
+    for chosen in ("planets", "score", "depth_ppm"):
+        tab.get_by_label("Colour by").select_option(chosen)
+        tab.wait_for_timeout(100)
+        pictures.append(maps.evaluate("canvas => canvas.toDataURL()"))
+    assert len({*pictures}) == 3
+    assert "Depth (ppm)" in tab.locator("[data-testid=panel-embedding]").inner_text() and "colour=depth_ppm" in tab.url
+
+
+@in_browser
+def test_keys_step_through_planets_and_search(tab: Any, page_file: Path) -> None:
+    show(tab, page_file, f"planets/{worst_of(page_file)}", "spectrum")
+    seen = [tab.url]
+    for key in ("j", "ArrowRight", "ArrowLeft", "k"):
+        before = tab.evaluate("location.hash")
+        tab.keyboard.press(key)
+        tab.wait_for_function("before => location.hash !== before", arg=before)
+        tab.wait_for_selector("[data-testid=panel-spectrum][data-state=ready]")
+        seen.append(tab.url)
+    assert seen[0] == seen[4] and seen[1] == seen[3] and len({*seen}) == 3
+    tab.keyboard.press("/")
+    assert tab.evaluate("document.activeElement.type") == "search"
+    tab.keyboard.type("jk")
+    assert tab.url == seen[4], "in a field, keys are letters"
+
+
+@in_browser
+def test_the_theme_is_the_readers(tab: Any, page_file: Path) -> None:
+    tab.emulate_media(color_scheme="light")
+    show(tab, page_file, "overview", "score")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = tab.evaluate(paper)
+    tab.get_by_test_id("theme").click()
+    dark = tab.evaluate(paper)
+    assert dark != light and tab.get_by_test_id("theme").inner_text() == "Light theme"
+    tab.reload()
+    tab.wait_for_selector("[data-testid=panel-score][data-state=ready]")
+    assert tab.evaluate(paper) == dark, "the choice is kept"
+
+
+@in_browser
+def test_a_planet_that_is_not_detailed_says_where_the_rest_is(tab: Any, page_file: Path) -> None:
+    rows = embedded(page_file.read_text(encoding="utf-8"))["api/planets"]["data"]
+    far = next(row["id"] for row in rows if not row["detailed"])
+    show(tab, page_file, f"planets/{far}", "spectrum")
+    show(tab, page_file, f"planets/{far}", "frames", "light-curves", "pointing", state="missing")
+    assert "spectramind diagnose serve" in tab.locator("[data-testid=panel-frames] code").inner_text()
+    assert not tab.locator("main [data-state=error], main [data-state=loading]").count()
+
+
+def serious_faults(tab: Any) -> dict[str, str]:
+    from axe_playwright_python.sync_playwright import Axe
+
+    faults = Axe().run(tab).response["violations"]
+    return {fault["id"]: fault["nodes"][0]["html"] for fault in faults if fault["impact"] in ("serious", "critical")}
+
+
+@in_browser
+def test_nothing_serious_stands_in_the_way_on_a_phone(tab: Any, page_file: Path) -> None:
+    tab.set_viewport_size({"width": 390, "height": 900})
+    tab.emulate_media(reduced_motion="reduce")
+    for route, panels in {**VIEWS, f"planets/{worst_of(page_file)}": OF_A_PLANET}.items():
+        show(tab, page_file, route, *panels)
+        assert not serious_faults(tab), route
+
+
+@in_browser
+def test_nor_where_a_run_has_nothing_yet(tab: Any, tmp_path: Path) -> None:
+    (tmp_path / "bare/06_training").mkdir(parents=True)
+    page = write_page(tmp_path / "bare", tmp_path / "bare.html")
+    tab.emulate_media(reduced_motion="reduce")
+    for width in (1280, 390):
+        tab.set_viewport_size({"width": width, "height": 900})
+        for route in VIEWS:
+            tab.goto(f"{page.as_uri()}#/{route}")
+            tab.wait_for_selector("main [data-state=missing]")
+            assert not serious_faults(tab), f"{route}, {width}"

@@ -1,3 +1,5 @@
+import { formula } from "../lib/format";
+
 interface BarsProps {
   label: string;
   rows: { name: string; value: number; text: string; colour?: string }[];
@@ -13,9 +15,9 @@ export function Bars({ label, rows }: BarsProps) {
       <tbody>
         {rows.map(({ name, value, text, colour = "var(--accent)" }) => (
           <tr key={name}>
-            <th scope="row" className="w-px max-w-[9rem] pr-3 sm:max-w-none sm:whitespace-nowrap text-left text-xs font-normal text-muted">{name}</th>
+            <th scope="row" className="w-px min-w-[7rem] max-w-[9rem] pr-3 sm:min-w-0 sm:max-w-none sm:whitespace-nowrap text-left text-xs font-normal text-muted">{formula(name)}</th>
             <td className="relative h-5 min-w-[4rem]">
-              <span aria-hidden className="absolute inset-y-0.5 rounded-sm" style={{ left: share(Math.min(value, 0) - low), width: share(Math.abs(value)), background: colour }} />
+              <span aria-hidden className="absolute top-1/2 h-4 -translate-y-1/2 rounded-sm" style={{ left: share(Math.min(value, 0) - low), width: share(Math.abs(value)), background: colour }} />
             </td>
             <td className="w-px whitespace-nowrap pl-3 text-right">{text}</td>
           </tr>

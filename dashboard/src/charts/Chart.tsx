@@ -65,7 +65,8 @@ function scaleOf(axis: Axis): Scale {
 
 function ticksOf(axis: Axis, scale: Scale, wanted: number) {
   const found = axis.ticks ?? scale.ticks(Math.max(2, Math.round(wanted)));
-  const values = axis.log && found.length > 8 ? found.filter((value) => Number.isInteger(Math.round(Math.log10(value) * 1e6) / 1e6)) : found;
+  const mantissas = axis.log && axis.domain[1] / axis.domain[0] > 300 ? [1] : [1, 2, 5];
+  const values = axis.log && found.length > 8 ? found.filter((value) => mantissas.includes(Number(value.toExponential(3).split("e")[0]))) : found;
   return values.map((value) => ({ at: scale(value), label: (axis.format ?? plain)(value) }));
 }
 

@@ -1,4 +1,4 @@
-import { bisectRight } from "d3-array";
+import { bisectRight, ticks } from "d3-array";
 import type { ReactNode } from "react";
 import { count, fixed2 } from "../lib/format";
 import { Chart, type Plot } from "./Chart";
@@ -32,7 +32,7 @@ export function HistogramChart({ label, edges, bars, x, y = "Planets", height = 
       label={label}
       height={height}
       x={{ domain: [edges[0], edges[edges.length - 1]], label: x }}
-      y={{ domain: [0, highest * 1.08 || 1], label: y }}
+      y={{ domain: [0, highest * 1.08 || 1], label: y, ticks: ticks(0, highest || 1, height / 45).filter(Number.isInteger) }}
       probe={(plot, px) => {
         const at = Math.min(edges.length - 2, Math.max(0, bisectRight(edges, plot.x.invert(px)) - 1));
         const middle = (edges[at] + edges[at + 1]) / 2;

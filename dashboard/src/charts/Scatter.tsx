@@ -98,12 +98,13 @@ function draw(context: CanvasRenderingContext2D, points: Point[], width: number,
   const palette = new Map<string, string>();
   context.globalAlpha = 0.85;
   context.lineWidth = 0.5;
+  const radius = points.length < 200 ? 4.5 : 3.2;
   context.strokeStyle = solid("var(--muted)"); // an edge for colours close to the background's
   for (const { x, y, colour } of points) {
     if (!palette.has(colour)) palette.set(colour, solid(colour));
     context.fillStyle = palette.get(colour) ?? colour;
     context.beginPath();
-    context.arc(x, y, 3.2, 0, 2 * Math.PI);
+    context.arc(x, y, radius, 0, 2 * Math.PI);
     context.fill();
     context.stroke();
   }
@@ -113,6 +114,6 @@ function draw(context: CanvasRenderingContext2D, points: Point[], width: number,
   context.lineWidth = 2;
   context.strokeStyle = solid("var(--ink)");
   context.beginPath();
-  context.arc(chosen.x, chosen.y, 7, 0, 2 * Math.PI);
+  context.arc(chosen.x, chosen.y, radius + 4, 0, 2 * Math.PI);
   context.stroke();
 }

@@ -1,5 +1,5 @@
 import { binName } from "../lib/bands";
-import { fixed3, spaced } from "../lib/format";
+import { fixed3, formula, spaced } from "../lib/format";
 import { Reading } from "./Frame";
 import { areaPath } from "./paths";
 import { WavelengthChart, type WavelengthPlot } from "./WavelengthChart";
@@ -59,7 +59,7 @@ function OneStrip({ plot: { x, y, width, margin }, strip: { name, colour, values
       <line x1={margin.left} x2={width - margin.right} y1={zero} y2={zero} stroke="var(--line)" />
       <path d={areaPath(x.slice(1), ys.slice(1).map(() => zero), ys.slice(1))} fill={colour} fillOpacity={0.35} stroke={colour} strokeWidth={0.8} />
       <rect x={x[0] - 8} width={16} y={Math.min(zero, ys[0])} height={Math.max(1, Math.abs(zero - ys[0]))} fill={colour} fillOpacity={0.6} />
-      <text x={x[1]} y={y(row) + 11} style={{ fill: "var(--ink)", fontWeight: 600 }}>{spaced(name)}</text>
+      <text x={x[1]} y={y(row) + 11} style={{ fill: "var(--ink)", fontWeight: 600 }}>{formula(spaced(name))}</text>
       <text x={margin.left - 6} y={zero} dy="0.32em" textAnchor="end">{peak}</text>
     </g>
   );

@@ -31,9 +31,10 @@ interface WavelengthChartProps {
 
 const FGS1_WIDTH = 34;
 const GAP = 14;
-const LABEL_WIDTH = 32;
+const LABEL_WIDTH = 30;
+const LANE = 14;
 
-/** The frame of every chart against wavelength: FGS1 and AIRS side by side on one y axis, molecules' bands shaded. */
+/** The frame of every chart against wavelength: FGS1 and AIRS side by side on one y axis, molecules' bands above it. */
 export function WavelengthChart(props: WavelengthChartProps) {
   const [ref, width] = useWidth<HTMLDivElement>();
   return (
@@ -43,14 +44,18 @@ export function WavelengthChart(props: WavelengthChartProps) {
   );
 }
 
-function Plotted({ label, height, y: axis, right, probe, width, children }: WavelengthChartProps & { width: number }) {
+function Plotted({ label, height: least, y: axis, right, probe, width, children }: WavelengthChartProps & { width: number }) {
   const bands = useBands();
-  const margin: Margin = { top: 40, right: right ? 44 : 12, bottom: 38, left: 52 };
-  const start = margin.left + FGS1_WIDTH + GAP;
+  const sides = { right: right ? 44 : 12, bottom: 38, left: 52 };
+  const start = sides.left + FGS1_WIDTH + GAP;
   const wavelengths = bands.wavelength_um;
-  const airs = scaleLinear([wavelengths[1], wavelengths[wavelengths.length - 1]], [start + 6, width - margin.right - 6]);
+  const airs = scaleLinear([wavelengths[1], wavelengths[wavelengths.length - 1]], [start + 6, width - sides.right - 6]);
+  const x = wavelengths.map((wavelength, bin) => (bin === 0 ? sides.left + FGS1_WIDTH / 2 : airs(wavelength)));
+  const lanes = lanesOf(bands, x);
+  const margin: Margin = { ...sides, top: 22 + LANE * lanes.length };
+  const height = least + LANE * Math.max(0, lanes.length - 2);
   const plot: WavelengthPlot = {
-    x: wavelengths.map((wavelength, bin) => (bin === 0 ? margin.left + FGS1_WIDTH / 2 : airs(wavelength))),
+    x,
     y: scaleLinear(axis.domain, [height - margin.bottom, margin.top]).clamp(true),
     width, height, margin, bands,
   };
@@ -58,7 +63,7 @@ function Plotted({ label, height, y: axis, right, probe, width, children }: Wave
   const xTicks: Tick[] = [{ at: plot.x[0], label: wavelengths[0].toFixed(1) }, ...airs.ticks(Math.max(3, Math.round(width / 90))).map((value) => ({ at: airs(value), label: value.toFixed(1) }))];
   return (
     <Frame {...{ width, height, margin, label }} probe={probe && ((px, py) => probeAt(plot, start, px, py, probe))}>
-      <MoleculeBands plot={plot} />
+      <MoleculeBands top={margin.top - 4} lanes={lanes} />
       <YAxis {...{ width, margin }} ticks={yTicks} label={axis.label} />
       {right && <YAxis {...{ width, margin }} right ticks={right.ticks.map(({ at, label: text }) => ({ at: plot.y(at), label: text }))} label={right.label} />}
       <XAxis {...{ width, height, margin }} ticks={xTicks} label="Wavelength (µm)" />
@@ -79,20 +84,43 @@ function probeAt(plot: WavelengthPlot, start: number, px: number, py: number, te
   return content ? { x: plot.x[bin], content } : null;
 }
 
-function MoleculeBands({ plot: { x, height, margin, bands } }: { plot: WavelengthPlot }) {
-  const runs = Object.entries(bands.molecules)
-    .flatMap(([molecule, ranges]) => ranges.map(([first, last]) => ({ molecule, from: x[first] - 1, to: x[last] + 1 })))
-    .sort((a, b) => a.from - b.from);
-  const middle = (run: { from: number; to: number }) => (run.from + run.to) / 2;
-  const tight = (at: number) => at % 2 === 1 && [at - 1, at + 1].some((other) => runs[other] && Math.abs(middle(runs[other]) - middle(runs[at])) < LABEL_WIDTH);
+interface Absorber {
+  molecule: string;
+  bands: { from: number; to: number }[]; // pixels
+  name: number; // where its name stands: in the middle of its widest band
+}
+
+/** Molecules in as few lanes as hold bands and names without overlap. */
+function lanesOf({ molecules }: Bands, x: number[]): Absorber[][] {
+  const lanes: Absorber[][] = [];
+  const taken = ({ bands, name }: Absorber) => [...bands, { from: name - LABEL_WIDTH / 2, to: name + LABEL_WIDTH / 2 }];
+  const clash = (one: Absorber, other: Absorber) => taken(one).some((a) => taken(other).some((b) => a.from < b.to && b.from < a.to));
+  const absorbers = Object.entries(molecules).map(([molecule, ranges]): Absorber => {
+    const bands = ranges.map(([first, last]) => ({ from: x[first] - 1, to: x[last] + 1 }));
+    const widest = bands.reduce((best, band) => (band.to - band.from > best.to - best.from ? band : best));
+    return { molecule, bands, name: (widest.from + widest.to) / 2 };
+  });
+  for (const absorber of absorbers.sort((a, b) => a.name - b.name)) {
+    const free = lanes.find((lane) => lane.every((other) => !clash(absorber, other)));
+    if (free) free.push(absorber);
+    else lanes.push([absorber]);
+  }
+  return lanes;
+}
+
+/** Bars above the plot, where tints of bands that overlap don't mix. */
+function MoleculeBands({ top: bottom, lanes }: { top: number; lanes: Absorber[][] }) {
   return (
     <g>
-      {runs.map(({ molecule, from, to }, at) => (
-        <g key={`${molecule} ${from}`}>
-          <rect x={from} width={to - from} y={margin.top} height={height - margin.top - margin.bottom} fill={moleculeColour(molecule)} opacity={0.11} />
-          <text x={(from + to) / 2} y={margin.top - (tight(at) ? 17 : 6)} textAnchor="middle" style={{ fill: moleculeColour(molecule), fontWeight: 600 }}>{formula(molecule)}</text>
-        </g>
-      ))}
+      {lanes.map((lane, row) => {
+        const top = bottom - LANE * (lanes.length - row);
+        return lane.map(({ molecule, bands, name }) => (
+          <g key={molecule} fill={moleculeColour(molecule)}>
+            {bands.map(({ from, to }) => <rect key={from} x={from} width={to - from} y={top + 1} height={LANE - 4} rx={2} opacity={0.3} />)}
+            <text x={name} y={top + 10} textAnchor="middle" style={{ fill: moleculeColour(molecule), fontWeight: 600 }}>{formula(molecule)}</text>
+          </g>
+        ));
+      })}
     </g>
   );
 }

@@ -1,4 +1,5 @@
 import { useState } from "react";
+import { formula } from "../lib/format";
 
 export interface Series {
   name: string;
@@ -27,7 +28,7 @@ export function Toggles({ label, series, hidden, onToggle }: TogglesProps) {
           className={`inline-flex min-h-7 items-center gap-1.5 rounded-full border px-2.5 text-xs transition-colors hover:border-muted ${hidden.has(name) ? "border-dashed border-line text-muted" : "border-line bg-sunken text-ink"}`}
         >
           <Swatch colour={hidden.has(name) ? "var(--line)" : colour} dashed={dashed} />
-          {text}
+          {formula(text)}
         </button>
       ))}
     </div>

@@ -2,7 +2,7 @@
 
 const PREDICTORS: Record<string, string> = { transit: "var(--transit)", gaussian: "var(--gaussian)", neural: "var(--neural)" };
 const MOLECULES: Record<string, string> = { H2O: "var(--h2o)", CO2: "var(--co2)", CH4: "var(--ch4)", CO: "var(--co)", HCN: "var(--hcn)", O3: "var(--o3)" };
-const STEPS: Record<string, string> = { before: "var(--s6)", sigma: "var(--s1)", after: "var(--s1)", interval: "var(--s3)" };
+const STEPS: Record<string, string> = { before: "var(--s6)", sigma: "var(--s1)", interval: "var(--s3)" };
 const SETS: Record<string, string> = { "out of fold": "var(--s5)", test: "var(--s2)" };
 const CHANNELS: Record<string, string> = { FGS1: "var(--s1)", AIRS: "var(--s2)" };
 

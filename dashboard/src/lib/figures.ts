@@ -9,23 +9,24 @@ export interface Figure {
   label: string;
   unit?: string;
   worse: "high" | "low";
+  log?: boolean; // spread over powers of ten: coloured by its logarithm
   format: (value: number | null | undefined) => string;
 }
 
 export const FIGURES: Figure[] = [
   { key: "score", label: "Score", worse: "low", format: format.fixed3 },
-  { key: "fgs1_error_ppm", label: "FGS1 error", unit: "ppm", worse: "high", format: format.ppm },
-  { key: "airs_mean_error_ppm", label: "AIRS mean error", unit: "ppm", worse: "high", format: format.ppm },
-  { key: "airs_shape_error_ppm", label: "AIRS shape error", unit: "ppm", worse: "high", format: format.ppm },
-  { key: "z_rms", label: "RMS of z", worse: "high", format: format.fixed2 },
+  { key: "fgs1_error_ppm", label: "FGS1 error", unit: "ppm", worse: "high", log: true, format: format.ppm },
+  { key: "airs_mean_error_ppm", label: "AIRS mean error", unit: "ppm", worse: "high", log: true, format: format.ppm },
+  { key: "airs_shape_error_ppm", label: "AIRS shape error", unit: "ppm", worse: "high", log: true, format: format.ppm },
+  { key: "z_rms", label: "RMS of z", worse: "high", log: true, format: format.fixed2 },
   { key: "inside90", label: "Inside 90%", worse: "low", format: format.percent },
   { key: "unknown", label: "Unknown", worse: "high", format: format.fixed3 },
   { key: "latent_distance", label: "Latent distance", worse: "high", format: format.percent },
   { key: "residual_distance", label: "Residual distance", worse: "high", format: format.percent },
   { key: "violations", label: "Rules broken", worse: "high", format: format.count },
-  { key: "depth_ppm", label: "Depth", unit: "ppm", worse: "low", format: format.ppm },
-  { key: "sigma_ppm", label: "Sigma", unit: "ppm", worse: "high", format: format.ppm },
-  { key: "signal_to_noise", label: "Signal to noise", worse: "low", format: format.fixed2 },
+  { key: "depth_ppm", label: "Depth", unit: "ppm", worse: "low", log: true, format: format.ppm },
+  { key: "sigma_ppm", label: "Sigma", unit: "ppm", worse: "high", log: true, format: format.ppm },
+  { key: "signal_to_noise", label: "Signal to noise", worse: "low", log: true, format: format.fixed2 },
   { key: "teff_k", label: "Star's temperature", unit: "K", worse: "high", format: format.ppm },
   { key: "transit_h", label: "Transit", unit: "h", worse: "low", format: format.fixed2 },
 ];

@@ -55,7 +55,7 @@ export function spaced(name: string): string {
   return name.replaceAll("_", " ");
 }
 
-/** "H2O" -> "H₂O" */
+/** "H2O band" -> "H₂O band"; FGS1 and AIRS-CH0 are no molecules. */
 export function formula(name: string): string {
-  return name.replace(/(?<=[A-Z)])\d+/g, (digits) => [...digits].map((digit) => "₀₁₂₃₄₅₆₇₈₉"[Number(digit)]).join(""));
+  return name.replace(/\b[CHNOS]+[2-9][CHNOS2-9]*\b/g, (molecule) => molecule.replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[Number(digit)]));
 }

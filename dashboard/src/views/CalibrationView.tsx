@@ -150,22 +150,24 @@ function QuantilesOf({ quantiles: { predictor, q, q_by_itself: alone, factor } }
   );
 }
 
-const BEFORE_AFTER = [{ name: "before", colour: stepColour("before") }, { name: "after", colour: stepColour("after") }];
 const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
 
 function Histograms({ histograms }: { histograms: Histogram[] }) {
   return (
     <>
-      <Legend series={[...BEFORE_AFTER, { name: "expected", colour: "var(--ink)", dashed: true }]} />
-      {histograms.map((histogram) => (histogram.quantity === "z" ? <Deviations key="z" histogram={histogram} /> : <Ranks key="pit" histogram={histogram} />))}
+      <Legend series={[...STEP_SERIES.slice(0, 2), { name: "expected", colour: "var(--ink)", dashed: true }]} />
+      <div className="grid gap-4">
+        {histograms.filter(({ quantity }) => quantity === "z").map((histogram) => <Deviations key="z" histogram={histogram} />)}
+        {histograms.filter(({ quantity }) => quantity !== "z").map((histogram) => <Ranks key="pit" histogram={histogram} />)}
+      </div>
     </>
   );
 }
 
 function barsOf({ before, after }: Histogram) {
   return [
-    { name: "before", colour: stepColour("before"), counts: before, filled: true },
-    { name: "after", colour: stepColour("after"), counts: after },
+    { name: STEP_LABELS.before, colour: stepColour("before"), counts: before, filled: true },
+    { name: STEP_LABELS.sigma, colour: stepColour("sigma"), counts: after },
   ];
 }
 
@@ -175,7 +177,7 @@ function Deviations({ histogram }: { histogram: Histogram }) {
   const gaussian = (z: number) => (scale * Math.exp((-z * z) / 2)) / Math.sqrt(2 * Math.PI);
   const zs = Array.from({ length: 121 }, (_, at) => edges[0] + ((edges[edges.length - 1] - edges[0]) * at) / 120);
   return (
-    <HistogramChart label="Histogram of errors over sigma before and after calibration, with the unit Gaussian" edges={edges} bars={barsOf(histogram)} x="Error / sigma" y="Count" top={gaussian(0)}>
+    <HistogramChart label="Histogram of errors over sigma before and after calibration, with the unit Gaussian" edges={edges} bars={barsOf(histogram)} x="Error / sigma" y="Count" height={205} top={gaussian(0)}>
       {(plot) => <path d={linePath(zs.map(plot.x), zs.map((z) => plot.y(gaussian(z))))} fill="none" stroke="var(--ink)" strokeDasharray="5 4" strokeWidth={1.4} />}
     </HistogramChart>
   );
@@ -189,7 +191,7 @@ function Ranks({ histogram }: { histogram: Histogram }) {
   const spread = 1.96 * Math.sqrt(total * each * (1 - each));
   const level = total * each;
   return (
-    <HistogramChart label="Histogram of the ranks of truths in predictions before and after calibration, with the even level and its binomial range" edges={edges} bars={barsOf(histogram)} x="Rank of the truth (PIT)" y="Count" top={level + spread}>
+    <HistogramChart label="Histogram of the ranks of truths in predictions before and after calibration, with the even level and its binomial range" edges={edges} bars={barsOf(histogram)} x="Rank of the truth (PIT)" y="Count" height={205} top={level + spread}>
       {(plot) => {
         const ends = [plot.x(edges[0]), plot.x(edges[edges.length - 1])];
         return (

@@ -52,7 +52,7 @@ function Maps({ embedding, byId, figure }: MapsProps) {
   return (
     <>
       <div className="mb-4">
-        {figure ? <ColourBar low={figure.format(range[0])} high={figure.format(range[1])} label={`${withLabelUnit(figure)}, 2nd to 98th percentile`} /> : <Legend series={SETS.map((name) => ({ name, colour: setColour(name) }))} />}
+        {figure ? <ColourBar low={figure.format(range[0])} high={figure.format(range[1])} label={`${withLabelUnit(figure)}, 2nd to 98th percentile${onLog(figure, range) ? ", by its logarithm" : ""}`} /> : <Legend series={SETS.map((name) => ({ name, colour: setColour(name) }))} />}
       </div>
       <div className="grid grid-cols-[minmax(0,1fr)] gap-6 lg:grid-cols-[repeat(2,minmax(0,1fr))]">
         {maps.map(({ name, points }) => (
@@ -83,12 +83,18 @@ function rangeOf(embedding: Embedding, byId: Map<number, PlanetRow>, figure: Fig
   return [at(0.02), at(0.98)];
 }
 
-function pointsOf(embedding: Embedding, name: string, byId: Map<number, PlanetRow>, figure: Figure | undefined, [low, high]: [number, number]): Point[] {
+function onLog(figure: Figure | undefined, [low]: [number, number]): boolean {
+  return !!figure?.log && low > 0;
+}
+
+function pointsOf(embedding: Embedding, name: string, byId: Map<number, PlanetRow>, figure: Figure | undefined, range: [number, number]): Point[] {
+  const scale = onLog(figure, range) ? Math.log : Number;
+  const [low, high] = range.map(scale);
   return embedding.planet.map((id, at) => {
     const [x, y] = embedding.maps[name][at];
     const row = byId.get(id);
     const value = figure && row?.[figure.key];
-    const colour = !figure ? setColour(row?.planets ?? "") : value == null ? "var(--line)" : rampColour((value - low) / (high - low || 1));
+    const colour = !figure ? setColour(row?.planets ?? "") : value == null ? "var(--line)" : rampColour((scale(value) - low) / (high - low || 1));
     return { id, x, y, colour };
   });
 }

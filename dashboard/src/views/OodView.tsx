@@ -10,6 +10,7 @@ import { Legend } from "../components/Toggles";
 import { Grid, View, WIDE } from "../components/View";
 import { setColour } from "../lib/colours";
 import { figureOf, knownFigures, withLabelUnit, type Figure } from "../lib/figures";
+import { percent, share } from "../lib/format";
 import { useRows } from "../lib/planet-rows";
 import { planetLink, useParam } from "../lib/route";
 
@@ -102,13 +103,17 @@ function Against({ rows, distance, against }: { rows: PlanetRow[]; distance: Fig
         label={`${withLabelUnit(against)} against ${distance.label.toLowerCase()} of ${points.length} planets`}
         points={points}
         height={340}
-        x={{ label: withLabelUnit(distance) }}
-        y={{ label: withLabelUnit(against) }}
+        x={axisOf(distance)}
+        y={axisOf(against)}
         tell={(id) => <Reading head={`Planet ${id}`} rows={[distance, against].map((figure) => [figure.label, figure.format(byId.get(id)?.[figure.key])])} />}
         onChoose={(id) => location.assign(planetLink(id))}
       />
     </>
   );
+}
+
+function axisOf(figure: Figure) {
+  return { label: withLabelUnit(figure), format: figure.format === percent ? share : undefined };
 }
 
 function Farthest({ rows, distance, figures }: { rows: PlanetRow[]; distance: Figure; figures: Figure[] }) {

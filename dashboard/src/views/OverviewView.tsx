@@ -20,8 +20,13 @@ export function OverviewView() {
         <Panel testid="panel-score" title="Score of what is submitted" description="The challenge's score: Gaussian log-likelihood above a flat reference, 1 at best." loaded={scores}>
           {(data) => <Submitted scores={data} submitted={submitted} />}
         </Panel>
-        <Panel testid="panel-run" title="This run" loaded={overview}>
-          {(data) => <Facts facts={runFacts(data)} />}
+        <Panel testid="panel-runtime" title="Runtime" description={`What the stages took, and what ${count(1100)} planets would take against the challenge's budget.`} loaded={part(overview, (data) => data.stages)}>
+          {(data) => (
+            <>
+              {overview.state === "ready" && <Budget overview={overview.data} />}
+              <Runtime stages={data} />
+            </>
+          )}
         </Panel>
         <Panel
           testid="panel-scores"
@@ -32,13 +37,8 @@ export function OverviewView() {
         >
           {(data) => <DataTable label="Scores of the predictors" columns={columnsFor(submitted)} rows={data} rowKey={(score) => `${score.predictor} ${score.planets}`} />}
         </Panel>
-        <Panel testid="panel-runtime" title="Runtime" description={`What the stages took, and what ${count(1100)} planets would take against the challenge's budget.`} loaded={part(overview, (data) => data.stages)}>
-          {(data) => (
-            <>
-              {overview.state === "ready" && <Budget overview={overview.data} />}
-              <Runtime stages={data} />
-            </>
-          )}
+        <Panel testid="panel-run" title="This run" loaded={overview}>
+          {(data) => <Facts facts={runFacts(data)} />}
         </Panel>
         <Panel testid="panel-rules" title="Rules violated" description="Planets of the submission that break a rule of the physics." loaded={part(overview, (data) => data.rules_violated)}>
           {(data) => <Rules broken={data} />}
@@ -57,7 +57,7 @@ function Submitted({ scores: every, submitted }: { scores: Score[]; submitted: s
   const scores = every.filter(({ predictor }) => predictor === submitted);
   if (!scores.some(({ score }) => score != null)) return <p>No truth is known for any planet of this run, so it has no score.</p>;
   return (
-    <div className="grid grid-cols-1 gap-6 sm:grid-cols-2">
+    <div className="grid grid-cols-1 gap-6 sm:grid-cols-2 lg:grid-cols-1">
       {scores.map(({ planets, score, count: number }) => (
         <div key={planets} className="min-w-0">
           <Metric className="text-4xl font-semibold tracking-tight text-ink">{fixed3(score)}</Metric>

@@ -16,6 +16,7 @@ import { planetAsked } from "../lib/timing";
 import { PlanetDetail } from "./PlanetDetail";
 
 const SETS = ["out of fold", "test"];
+const SET_SERIES = SETS.map((name) => ({ name, colour: setColour(name) }));
 const AFTER_DRAWING_MS = 80;
 
 /** All planets; with one chosen, the list stands beside it. */
@@ -40,7 +41,7 @@ export function PlanetsView({ id }: { id?: number }) {
   if (id === undefined) {
     return (
       <View title="Planets" lead={<>Sort by any figure; choose a planet to see its spectrum and all that led to it. <Keys /></>}>
-        <Panel testid="panel-planets" title="All planets" loaded={loaded} actions={<Legend series={SETS.map((name) => ({ name, colour: setColour(name) }))} />}>
+        <Panel testid="panel-planets" title="All planets" loaded={loaded} actions={<Legend series={SET_SERIES} />}>
           {() => (
             <>
               <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} someThin={someThin} /></div>
@@ -60,7 +61,8 @@ export function PlanetsView({ id }: { id?: number }) {
             {() => (
               <>
                 <div className="mb-3"><Controls list={list} figures={known} search={search} total={rows.length} someThin={someThin} narrow /></div>
-                <PlanetTable list={list} figures={shown} selected={id} className="h-[calc(100vh-25rem)] max-h-[48rem] min-h-[14rem]" />
+                <Legend series={SET_SERIES} />
+                <PlanetTable list={list} figures={shown} selected={id} className="h-[calc(100vh-27rem)] max-h-[48rem] min-h-[14rem]" />
               </>
             )}
           </Panel>

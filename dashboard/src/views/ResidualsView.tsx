@@ -8,9 +8,10 @@ import { useLoaded } from "../lib/use-loaded";
 export function ResidualsView() {
   const residuals = useLoaded("api/residuals");
   const planets = residuals.state === "ready" ? ` over ${count(residuals.data.planets)} planets` : "";
+  const lines = residuals.state === "ready" && !residuals.data.lines.length ? "No line of the pointing's jitter is known." : "Dashed verticals: known lines of the pointing's jitter.";
   return (
     <View title="Residuals" lead="What the fits leave over, by frequency. White noise lies at 1; a line or a rise to the left is what nothing models.">
-      <Panel testid="panel-residuals" title="Periodograms of residuals" description={`Line: median${planets}; shade: from 5% to 95% of them. Dashed verticals: known lines of the pointing's jitter.`} loaded={residuals}>
+      <Panel testid="panel-residuals" title="Periodograms of residuals" description={`Line: median${planets}; shade: from 5% to 95% of them. ${lines}`} loaded={residuals}>
         {({ channels, lines }) => (
           <div className="grid grid-cols-[minmax(0,1fr)] gap-6">
             {channels.map(({ channel, frequency_mhz: frequency, median, low, high }) => (
