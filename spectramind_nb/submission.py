@@ -20,7 +20,14 @@ import pandas as pd
 
 from . import __version__
 from .features import read_plan
-from .lib.contracts import ContractError, UserError, atomic_path, check_planets, read_submission, run_folder
+from spectramind_nb.lib.contracts import (
+    ContractError,
+    UserError,
+    atomic_path,
+    check_planets,
+    read_submission,
+    run_folder,
+)
 from .lib.metric import summary
 from .lib.picture import Picture
 from .lib.provenance import identity
@@ -68,7 +75,7 @@ def _stars_of(run: Path | None) -> Path | None:
 
 def bundle(submission: str | Path, out_zip: str | Path, stars: Path | None = None) -> Path:
     """A zip of a submission that was checked, of its audit made now, of report and times where these lie beside it, and
-    of a manifest that names the run behind it. `stars` gives temperatures to the audit: by default the run's star table.
+    of a manifest that names the run behind it. `stars`, by default the run's star table, tells temperatures.
     Raises `ContractError` for a stale one.
     """
     source = Path(submission)

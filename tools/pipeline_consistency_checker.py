@@ -236,7 +236,7 @@ def taken(known: Mapping[str, Any]) -> set[str]:
 
 
 def unread(root: Path, known: Mapping[str, Any]) -> list[str]:
-    """Settings that no code reads: not as a notebook's parameter, not in a chapter's options, not by their whole name."""
+    """Settings that no code reads: not as a notebook's parameter, nor in a chapter's options, nor by the whole name."""
     books = {path.stem: code_of(path) for path in sorted((root / "nbs").glob("[0-9]*.ipynb"))}
     modules = (path.read_text(encoding="utf-8") for path in (root / "spectramind_nb").rglob("*.py"))
     texts = [f".{chain}." for code in [*books.values(), *modules] for chain in reads(code)]
@@ -251,7 +251,9 @@ def unread(root: Path, known: Mapping[str, Any]) -> list[str]:
         inside = key.partition(".")[2] if key.startswith(sections) else ""  # a notebook has its section's parts by name
         return any(f".{name}." in text for name in (key, *([inside] if "." in inside else [])) for text in texts)
 
-    leaves = [key for key, value in known.items() if not isinstance(value, dict) and not key.startswith(config.REPEATED)]
+    leaves = [
+        key for key, value in known.items() if not isinstance(value, dict) and not key.startswith(config.REPEATED)
+    ]
     return [key for key in leaves if key not in found and not read(key)]
 
 
@@ -428,7 +430,7 @@ def check_docs(root: Path) -> Iterator[Fault]:
 
 
 def words_in(code: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and words of each `spectramind("predict", ...)` in code; 1 for a value that only a run knows, $ for words."""
+    """Line and words of each `spectramind("predict", ...)` in code; 1 for what only a run knows, $ for words."""
     lists, calls = dict[str, list[ast.expr]](), list[ast.Call]()
     source = ast.parse(re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE))
     for node in ast.walk(source):

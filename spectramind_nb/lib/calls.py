@@ -113,8 +113,8 @@ def recorded(cmd: str, **args: Any) -> Iterator[Call]:
 
 # %% ../../nbs/lib/calls.ipynb #b07932a5
 def remember(call: Call, run: Path) -> None:
-    """Let a call's event lie beside a run, with its name, settings' hash and seed. Raises `ContractError` where there is
-    no such folder.
+    """Let a call's event lie beside a run, with its name, settings' hash and seed. Raises `ContractError` where there
+    is no such folder.
     """
     from spectramind_nb.lib.contracts import ContractError
     from spectramind_nb.lib.provenance import identity

@@ -110,18 +110,14 @@ def _usual_submission(run: Path) -> Path | None:
 
 def _calibrate(call: Call, run: Path | None, submission: Path | None, settings: dict[str, Any]) -> None:
     from spectramind_nb.lib.chain import run_chain
-    from spectramind_nb.lib.contracts import UserError
     from spectramind_nb.lib.progress import make_show
-    from spectramind_nb.lib.stages import find_stages, finished, rerun_settings
+    from spectramind_nb.lib.stages import rerun_settings
     from spectramind_nb.prediction import read_prediction, recalibrate
     from spectramind_nb.uncertainty import FILES, calibration_lines
 
     folder = run or (Path(read_prediction(submission)[1]["run"]) if submission else DEMO)
     ensure_run(call, folder, "07_uncertainty")
     cfg, last = rerun_settings(folder, settings)
-    if gone := [one for one in find_stages(folder) if one.name < "07_uncertainty" and not finished(one)]:
-        fix = f"spectramind diagnose prepare --run {short(folder)} makes again what is missing"
-        raise UserError(f"{short(gone[0].folder)}: the stage isn't whole. Fix: {fix}")
     show = make_show()
     try:
         run_chain(cfg, folder, first="07_uncertainty", last=last, show=show)

@@ -326,7 +326,7 @@ def write_summary(run_dir: Path, cfg_hash: str, seed: int, manifests: Sequence[M
 
 
 def identity(run_dir: Path) -> dict[str, Any]:
-    """`run_id`, which is the folder's name, and `cfg_hash`, `seed` and `git_sha` of a run's summary, where it has one."""
+    """`run_id`, the folder's name, and `cfg_hash`, `seed` and `git_sha` of a run's summary, where it has one."""
     found: dict[str, Any] = {"run_id": run_dir.resolve().name}
     with suppress(OSError, ValueError, KeyError, TypeError):
         summary = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8"))
