@@ -226,11 +226,13 @@ def taken(known: Mapping[str, Any]) -> set[str]:
         usual = {section: made(section, whole) for section in makers}
         for key in (key for key, value in known.items() if "." in key and not isinstance(value, dict)):
             section, *between, name = key.split(".")
+            if section not in makers:
+                continue
             node = other = copy.deepcopy(whole)
             for part in (section, *between):
                 node = node[part]
             node[name] = changed(node[name])
-            if section in makers and made(section, other) != usual[section]:
+            if made(section, other) != usual[section]:
                 found.add(key)
     return found
 

@@ -45,7 +45,7 @@ def prepare(
         call.facts["artifacts"] = [short(outcome.stage.folder) for outcome in outcomes if outcome.why]
         print(f"now               spectramind diagnose dashboard --run {short(run)}")
 
-# %% ../../nbs/lib/cli_diagnose.ipynb #c030040c
+# %% ../../nbs/lib/cli_diagnose.ipynb #5d0c21aa
 def _page_of(run: Path) -> tuple[Path, bool]:
     """Where a run's configuration wants its page, and whether it is to be opened."""
     from omegaconf import OmegaConf
@@ -55,7 +55,7 @@ def _page_of(run: Path) -> tuple[Path, bool]:
     out = OmegaConf.select(cfg, "diag.html.out", default="outputs/diagnostics/v1.html")
     return Path(out), bool(OmegaConf.select(cfg, "diag.html.open", default=False))
 
-
+# %% ../../nbs/lib/cli_diagnose.ipynb #c030040c
 @diagnose.command(epilog="Example: spectramind diagnose dashboard --html outputs/diagnostics/v1.html --open")
 def dashboard(
     run: Of = Path("runs/demo"),
