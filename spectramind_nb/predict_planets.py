@@ -31,7 +31,7 @@ from .lib.contracts import ContractError, UserError, atomic_path, run_folder
 from .lib.instrument import N_BINS
 from .lib.metric import DEFAULT_REFERENCE, Reference, reference_of
 from .lib.planets import Failure, Workers, _attempt, open_executor, require_any
-from .lib.provenance import code_hash, digest, raw_fingerprint, write_json
+from .lib.provenance import SUMMARY, code_hash, digest, raw_fingerprint, write_json
 from .lib.raw import RawFolder, choose_planets, read_ahead
 from .prediction import Prediction, write_prediction
 from spectramind_nb.training import (
@@ -59,7 +59,7 @@ RUN_FILES = {
 def copy_learned(run_dir: str | Path, out: str | Path) -> Path:
     """Copy what predicting needs of a run; `out` is a run that predicts the same. Raises `UserError`."""
     way_of(run_dir)
-    names = ["config.yaml", *(f"{folder}/{name}" for folder, names in RUN_FILES.items() for name in names)]
+    names = ["config.yaml", SUMMARY, *(f"{folder}/{name}" for folder, names in RUN_FILES.items() for name in names)]
     for name in names:
         if (source := Path(run_dir) / name).is_file():
             copy_whole(source, Path(out) / name)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Prediction', 'calibrated', 'read_truth', 'memory_of', 'calibration_digest', 'write_prediction', 'read_prediction',
-           'recalibrate', 'why_stale']
+           'recalibrate', 'run_behind', 'why_stale']
 
 # %% ../nbs/08b_prediction.ipynb #653bfdd7
 import hashlib
@@ -122,6 +122,15 @@ def recalibrate(path: str | Path) -> None:
     write_prediction(path, prediction, made["run"], made["spelling"])
 
 # %% ../nbs/08b_prediction.ipynb #1d859d97
+def run_behind(path: str | Path) -> Path | None:
+    """The folder of the run that a submission lies in, or that predicted it; None where nothing says, or it is gone."""
+    folder = Path(path).resolve().parent
+    if run_folder(home := folder.parent.parent, "outputs") == folder:
+        return home
+    run = Path(read_prediction(path)[1]["run"]) if memory_of(path).is_file() else None
+    return run if run and run.is_dir() else None
+
+
 def why_stale(path: str | Path) -> str:
     """Why a submission is not what its run would write now; "" where it is, or where nothing remembers it."""
     if not memory_of(path).is_file():

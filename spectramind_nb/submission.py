@@ -6,10 +6,13 @@
 __all__ = ['STAGE', 'report_rows', 'seconds_per_planet', 'bundle', 'submit_run', 'explore']
 
 # %% ../nbs/09_submission.ipynb #8f83db6f
+import hashlib
 import json
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,15 +20,23 @@ import pandas as pd
 
 from . import __version__
 from .features import read_plan
-from .lib.contracts import ContractError, atomic_path, check_planets, read_submission, run_folder
+from spectramind_nb.lib.contracts import (
+    ContractError,
+    UserError,
+    atomic_path,
+    check_planets,
+    read_submission,
+    run_folder,
+)
 from .lib.metric import summary
 from .lib.picture import Picture
-from .lib.provenance import sha256
+from .lib.provenance import identity
 from .lib.raw import RawFolder
+from .lib.stages import raw_of
 from .predict_planets import fill_failed, population, predict_fits
-from .prediction import Prediction, read_truth, why_stale, write_prediction
+from .prediction import Prediction, read_truth, run_behind, why_stale, write_prediction
 from .rule_table import equilibrium_kelvin
-from .symbolic import LOG, audit_into
+from .symbolic import LOG, audit_file, audit_into
 from .training import plot_spectrum, read_fits, read_learned, read_out_of_fold
 from .transit import read_fit
 
@@ -55,20 +66,32 @@ def seconds_per_planet(run_dir: str | Path) -> float:
     return float(sum(json.loads(path.read_text())["seconds_per_planet"] for path in files if path.is_file()))
 
 # %% ../nbs/09_submission.ipynb #9bb9eb6b
-def bundle(submission: str | Path, out_zip: str | Path) -> Path:
-    """A zip of a submission that was checked, of its audit, report and times where these lie beside it, and of a
-    manifest. Raises `ContractError` for a stale one.
+def _stars_of(run: Path | None) -> Path | None:
+    with suppress(UserError, OSError):
+        path = RawFolder(raw_of(run)).root / "test_star_info.csv" if run else None
+        return path if path and path.is_file() else None
+    return None
+
+
+def bundle(submission: str | Path, out_zip: str | Path, stars: Path | None = None) -> Path:
+    """A zip of a submission that was checked, of its audit made now, of report and times where these lie beside it, and
+    of a manifest that names the run behind it. `stars`, by default the run's star table, tells temperatures.
+    Raises `ContractError` for a stale one.
     """
     source = Path(submission)
     found, why = read_submission(source), why_stale(source)
     if why:
         fix = f"spectramind calibrate-temp --submission {source} writes it again, or predict again"
         raise ContractError(source, "submission", why, fix)
-    others = [source.with_name(name) for name in (LOG, "report.json", "runtime.csv")]
-    beside = [source, *(path for path in others if path.is_file())]
-    manifest = {"planets": len(found.mu), "files": {path.name: sha256(path) for path in beside}, "version": __version__}
+    run = run_behind(source)
+    beside = [source, *(path for name in ("report.json", "runtime.csv") if (path := source.with_name(name)).is_file())]
+    content = {path.name: path.read_bytes() for path in beside}
+    with TemporaryDirectory() as scratch:
+        audit_file(source, stars or _stars_of(run), Path(scratch))
+        content[LOG] = (Path(scratch) / LOG).read_bytes()
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    manifest = {"planets": len(found.mu), "files": files, "version": __version__, **(identity(run) if run else {})}
     with atomic_path(out_zip) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        content = {path.name: path.read_bytes() for path in beside}
         for name, data in (content | {"manifest.json": json.dumps(manifest, indent=1).encode()}).items():
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # without the time of day
     return Path(out_zip)

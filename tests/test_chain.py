@@ -112,6 +112,9 @@ def test_from_to_force(copy: Path) -> None:
         reasons(copy, first="01", last="00")
     with pytest.raises(ConfigError, match=r"did you mean '01_features'\?"):
         reasons(copy, first="featurs")
+    shutil.rmtree(copy / "run/00_calibration/artifacts")
+    with pytest.raises(UserError, match=r"artifacts of the stage are gone\. Fix: spectramind diagnose prepare --run"):
+        reasons(copy, first="01")
     (copy / "run/00_calibration/manifest.json").unlink()
     with pytest.raises(UserError, match="--from 00_calibration"):
         reasons(copy, first="01")

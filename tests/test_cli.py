@@ -24,7 +24,7 @@ from spectramind_nb.lib import cli, stages
 from spectramind_nb.lib.calls import Call, recorded
 from spectramind_nb.lib.config import compose
 from spectramind_nb.lib.contracts import Submission, write_submission
-from spectramind_nb.lib.provenance import event_faults, read_events
+from spectramind_nb.lib.provenance import event_faults, read_events, write_summary
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,8 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("fit", "--light-curves", "a.ecsv", "--run", "runs/a", "--planet", "7"), "what to fit isn't clear"),
         (("fit", "--run", "runs/a", "--planet", "7", "--sma", "9"), "star values can't change a finished fit"),
         (("fit", "--run", "runs/a"), "what to fit isn't clear"),
-        (("fit", "--run", "runs/a", "--planet", "7"), "planet 7: has no fit there. Fix: run the chain up to"),
+        (("fit", "--run", "mine", "--planet", "7"), "planet 7: has no fit there. Fix: run the chain up to"),
+        (("expect", "runs/none"), "runs/none: folder: is missing. Fix: spectramind run makes one"),
         (("fit", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
         (("inject", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
         (("inject", "--light-curves", "a.ecsv", "--depth-ppm", "0.01"), "0.01 is no depth to inject"),
@@ -190,6 +191,8 @@ def test_the_shell_completes_commands_and_options(home: Path) -> None:
 def test_usage_errors_are_typers_own() -> None:
     assert spectramind("run", "--wrong").exit_code == 2
     assert spectramind("run", "--workers", "0").exit_code == 2
+    too_much = spectramind("calibrate-corel", "--run", "mine", "--alpha", "3")
+    assert too_much.exit_code == 2 and "Invalid value for '--alpha'" in too_much.stderr
     assert spectramind("validate").exit_code == 2
 
 
@@ -282,6 +285,12 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
     assert words[7:10] == (None, None, False) and callable(words[10]) and not named
     spectramind("predict", "--raw", "mine", "--run", "runs/a", "-c", "overrides/kaggle_fast.yaml")
     assert seen.pop()[0][6] == 2048
+    (home / "runs/a/config.yaml").write_text("submission: {spelling: specification, batch_predict: 7}")
+    (home / "own.yaml").write_text("submission: {batch_predict: 64}")
+    for layer, batch in (("overrides/kaggle_fast.yaml", 2048), ("own.yaml", 64)):
+        spectramind("predict", "--raw", "mine", "--run", "runs/a", "-c", layer)
+        assert seen.pop()[0][5:7] == ("specification", batch)
+    write_summary(home / "runs/a", "0123abcd", 5, [])
     (home / "runs/a/config.yaml").write_text("data: {raw: mine}")
     monkeypatch.setattr("spectramind_nb.lib.stages.rerun_settings", lambda run, settings: (compose(), ""))
     assert spectramind("predict", "--run", "runs/a").exit_code == 0
@@ -295,10 +304,40 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         == 0
     )
     assert seen.pop() == (Path("o"), (3, 2, 5, "demo", True, 2))
-    assert [event["cmd"] for event in read_events(home / "runs/events.jsonl")] == ["predict"] * 3 + [
-        "score",
-        "simulate",
-    ]
+    events = read_events(home / "runs/events.jsonl")
+    assert [event["cmd"] for event in events] == ["predict"] * 5 + ["score", "simulate"]
+    known = [(event["run_id"], event["cfg_hash"], event["seed"]) for event in events[3:5]]
+    assert known == [("a", "00000000", 0), ("a", "0123abcd", 5)]
+
+
+def test_the_page_opens_where_the_configuration_or_the_call_wants_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    fake_module(monkeypatch, "page", write_page=lambda run, path, planets, tell: path.write_text("page"))
+    for wanted in ("false", "true"):
+        (home / "mine/config.yaml").write_text(f"diag: {{html: {{open: {wanted}, out: own.html}}}}")
+        for words in ((), ("--open",), ("--no-open",)):
+            assert spectramind("diagnose", "dashboard", "--run", "mine", *words).exit_code == 0
+    assert opened == 3 * [(home / "own.html").as_uri()]  # --open, the configuration, --open
+
+
+def test_what_goes_on_names_every_option(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    fake_module(monkeypatch, "predict_planets", predict=cut)
+    fake_module(monkeypatch, "features", estimate_work=cut)
+    layer = ("-c", "overrides/kaggle_fast")
+    for words in (
+        ("predict", "--run", "mine", "--raw", "mine", "--workers", "3", "--keep", *layer),
+        ("calibrate", "--raw", "mine", "--out", "runs/a", "--profile", "laptop", "--workers", "3", *layer),
+    ):
+        said = spectramind(*words)
+        assert said.exit_code == 130
+        resume = said.stderr.split("to go on: spectramind ")[1].split()
+        assert {*words} <= {*resume}, resume
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:

@@ -85,6 +85,8 @@ def test_two_spellings_are_one(one: str, other: str) -> None:
         ("features.folds=2.5", "2.5 is float, not int"),
         ("features.folds=true", "True is bool, not int"),
         ("calib.temp=3", "not dict"),
+        ("model.decoder_mu.scales=[a]", r"\['a'\] is list of str, not list of int"),
+        ("train.phases=[mae,1]", "is list of int, str, not list of str"),
         ("data.planets=1,2", r"write lists as \[1,2\]"),
         ("data.planets=[1", r"write lists as \[1,2\]"),
         ("loss=spek", "did you mean 'spec'"),

@@ -24,7 +24,8 @@ PLANTED = {
     "spectramind_nb/configs/config_v50.yaml": [
         r"transit.knob: is missing, 02_transit.ipynb declares the parameter knob. Fix: add knob",
         r"features.newest: 01_features.ipynb has no such parameter. Fix: ",
-        r"chain.patience_s is read by nothing",
+        r"chain.patience is read by nothing",
+        r"model.fusion.width is read by nothing",
         r"the specification's calib.corel.alpha is missing",
     ],
     "spectramind_nb/lib/planted.py": [
@@ -49,6 +50,7 @@ PLANTED = {
         r"07a_corel.ipynb isn't listed",
     ],
     "nbs/03b_graph.ipynb": ["spectramind has no command grph"],
+    "kaggle/submit/submit.ipynb": [r"spectramind predict: No such option: --budgets"],
     ".github/workflows/test.yaml": ["there is no gate nonsense", "spectramind has no command selfdestruct"],
 }
 MORE = """
@@ -93,7 +95,8 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget()
     change("nbs/02_transit.ipynb", '"clip_sigma = ', '"knob = 3\\n", "clip_sigma = ')
     change("spectramind_nb/configs/config_v50.yaml", "\nfeatures:\n", "\nfeatures:\n  newest: 1\n")
-    change("spectramind_nb/configs/config_v50.yaml", "\nchain:\n", "\nchain:\n  patience_s: 1\n")
+    change("spectramind_nb/configs/config_v50.yaml", "\nchain:\n", "\nchain:\n  patience: 3\n")
+    change("spectramind_nb/configs/model/fusion.yaml", "\n  hidden:", "\n  width: 3\n  hidden:")
     (alpha,) = [path for path in configs.rglob("*.yaml") if "alpha: 0.1" in path.read_text(encoding="utf-8")]
     change(str(alpha.relative_to(tmp_path)), ", alpha: 0.1", "")
     (tmp_path / "spectramind_nb/lib/planted.py").write_text("read_npz(path, 'latent')\nkey = 'features.fold'\n")
@@ -108,6 +111,7 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     readme = tmp_path / "README.md"
     readme.write_text(readme.read_text(encoding="utf-8") + MORE, encoding="utf-8")
     change("nbs/03b_graph.ipynb", '"source": [\n    "# ', '"source": [\n    "`spectramind grph --x`\\n",\n    "# ')
+    change("kaggle/submit/submit.ipynb", "--budget-hours", "--budgets")
     change(".github/workflows/test.yaml", "bash .ci/gates", "bash .ci/gates nonsense && spectramind selfdestruct")
     yield tmp_path
     forget()
@@ -154,7 +158,13 @@ def test_workflows_parse_and_use_pythons_that_we_support(path: Path) -> None:
 def test_the_pull_request_goes_through_the_specifications_sequence() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/test.yaml").read_text(encoding="utf-8"))["jobs"]
     assert {"selftest", "gates", "smoke", "consistency"} <= {*jobs}
-    assert [name for name, job in jobs.items() if job.get("needs") != "selftest"] == ["selftest"]
+    order = ["selftest", "gates", "smoke", "consistency"]
+    assert [jobs[name].get("needs") for name in order] == [None, *order[:-1]]
+    steps = [step.get("run", "") for step in jobs["smoke"]["steps"]]
+    assert "spectramind acceptance --run runs/smoke" in steps
+    release = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text(encoding="utf-8"))["jobs"]["release"]
+    commands = [step.get("run", "").split(" -")[0] for step in release["steps"]]
+    assert commands.index("spectramind acceptance") < commands.index('gh release create "$GITHUB_REF_NAME" dist/*')
     left = str(jobs["smoke"]["steps"][-1]["with"]["path"])
     assert "outputs/" in left and "events.jsonl" in left and "notebook.ipynb" in left
 

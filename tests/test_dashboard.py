@@ -260,9 +260,11 @@ def test_the_page_is_written_by_the_command(finished: Run, tmp_path: Path) -> No
     out = tmp_path / "deep/v1.html"
     said = CliRunner().invoke(command, ["diagnose", "dashboard", "--run", str(finished.folder), "--html", str(out)])
     assert said.exit_code == 0 and "page" in said.output and out.stat().st_size > 1e5
+    (tmp_path / "empty").mkdir()
     for words in (["dashboard", "--html", str(tmp_path / "no.html")], ["serve"]):
-        said = CliRunner().invoke(command, ["diagnose", *words, "--run", str(tmp_path / "nowhere")])
-        assert said.exit_code == 2 and "is no run" in said.output and "Fix:" in said.output
+        for name, problem in (("nowhere", "is missing"), ("empty", "is no run")):
+            said = CliRunner().invoke(command, ["diagnose", *words, "--run", str(tmp_path / name)])
+            assert said.exit_code == 2 and problem in said.output and "Fix:" in said.output
     assert not (tmp_path / "no.html").exists()
 
 

@@ -190,7 +190,7 @@ def test_an_ablation_that_can_not_be_is_refused_before_it_runs(
         (("training.rank=8",), "nothing differs from the run"),
         (("training.rnk=4,8",), "did you mean 'training.rank'"),
         (("simulate.planets=4",), "changes the planets"),
-        (("--run", "nowhere", "training.rank=4"), "name the folder of a finished run"),
+        (("--run", "nowhere", "training.rank=4"), "name the folder of a run"),
     ):
         result = spectramind("ablate", *(() if "--run" in words else ("--run", "run")), *words)
         assert result.exit_code == 2 and said in result.stderr, result.output

@@ -34,13 +34,13 @@ from spectramind_nb.lib.contracts import (
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE, reference_of
 from spectramind_nb.lib.planets import Workers
-from spectramind_nb.lib.provenance import sha256
+from spectramind_nb.lib.provenance import git_sha, read_events, sha256, write_summary
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets
 from spectramind_nb.predict_planets import copy_learned, fill_failed, predict, predict_fits
 from spectramind_nb.prediction import memory_of, read_prediction, recalibrate, why_stale, write_prediction
 from spectramind_nb.submission import bundle, submit_run
-from spectramind_nb.symbolic import LOG, MAPS, summed_up
+from spectramind_nb.symbolic import LOG, MAPS, audit_into, summed_up
 from spectramind_nb.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
 from spectramind_nb.transit import FitOptions, fit_run, read_fit
 from spectramind_nb.uncertainty import FILES, CalibOptions, calibrate_sigmas, read_calibration, steps_of
@@ -174,7 +174,7 @@ def test_a_later_calibration_makes_a_submission_stale_until_it_is_written_again(
     assert why_stale(out) == ""
     with zipfile.ZipFile(bundle(out, out.with_name("a.zip"))) as archive:
         manifest = json.loads(archive.read("manifest.json"))
-        assert archive.namelist() == ["out.csv", "manifest.json"] and manifest["planets"] == len(before.mu)
+        assert archive.namelist() == ["out.csv", LOG, "manifest.json"] and manifest["planets"] == len(before.mu)
         assert manifest["files"]["out.csv"] == sha256(out)
     calibrate_sigmas(home, "", CalibOptions(corel=False, widening=0.5))
     with pytest.raises(ContractError, match=r"is older than its run's calibration\. Fix: spectramind calibrate-temp"):
@@ -188,6 +188,32 @@ def test_a_later_calibration_makes_a_submission_stale_until_it_is_written_again(
     assert np.allclose(after.sigma, plain.sigma[plain.chosen] * scale[:, None]) and why_stale(out) == ""
     out.write_text(out.read_text().replace("0.0", "0.1", 1))
     assert why_stale(out) == "was changed after it was written"
+
+
+def test_a_bundle_holds_its_own_audit_and_leads_back_to_its_run(later: tuple[Path, Path]) -> None:
+    out, home = later
+    audit_into(out.parent, np.array([5]), np.full((1, N_BINS), 0.01))  # of another submission beside this one
+    write_summary(home, "0123abcd", 5, [])
+    words = ("submit", "bundle", "--submission", str(out), "--out-zip", str(out.with_name("a.zip")))
+    result = CliRunner().invoke(cli.app, [*words], prog_name="spectramind")
+    assert result.exit_code == 0, result.output
+    with zipfile.ZipFile(out.with_name("a.zip")) as archive:
+        records, manifest = (json.loads(archive.read(name)) for name in (LOG, "manifest.json"))
+    assert [record["planet_id"] for record in records] == read_submission(out).planet_id.tolist()
+    (event,) = read_events(home.parent / "events.jsonl")
+    for told in (manifest, event):
+        assert (told["run_id"], told["cfg_hash"], told["seed"]) == ("mine", "0123abcd", 5)
+    assert manifest["git_sha"] == event["git_sha"] == git_sha() and event["cmd"] == "submit"
+
+
+def test_the_audit_of_a_bundle_knows_the_stars_of_its_run(run: Path, unlabelled: RawFolder, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(run, tmp_path / "run"))
+    source, told = run_folder(home, "outputs") / "submission.csv", []
+    for raw in ("", str(unlabelled.root)):
+        (home / "config.yaml").write_text(f"data: {{raw: '{raw}'}}")
+        with zipfile.ZipFile(bundle(source, tmp_path / "a.zip")) as archive:
+            told.append(json.loads(archive.read(LOG)))
+    assert told[1] == json.loads(source.with_name(LOG).read_text()) != told[0]
 
 
 def test_what_holds_nine_tenths_is_no_sigma(later: tuple[Path, Path]) -> None:

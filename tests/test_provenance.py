@@ -143,6 +143,26 @@ def test_outside_a_checkout_the_commit_is_zeros(tmp_path: Path, monkeypatch: pyt
     git_sha.cache_clear()
 
 
+@pytest.mark.parametrize(("changes", "dirty"), [("", False), (" M nbs/a.ipynb", True)])
+def test_the_summary_says_whether_the_checkout_was_as_committed(
+    changes: str, dirty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "_git", lambda *words: changes)
+    monkeypatch.setattr(provenance, "git_sha", lambda: "0123456")
+    assert json.loads(write_summary(tmp_path, "0123abcd", 5, []).read_text())["dirty"] is dirty
+    monkeypatch.setattr(provenance, "git_sha", lambda: provenance.NO_SHA)
+    assert "dirty" not in json.loads(write_summary(tmp_path, "0123abcd", 5, []).read_text())
+
+
+def test_a_run_without_a_summary_has_only_its_name(tmp_path: Path) -> None:
+    assert provenance.identity(tmp_path / "mine") == {"run_id": "mine"}
+    write_summary(tmp_path, "0123abcd", 5, [])
+    known = {"run_id": tmp_path.name, "cfg_hash": "0123abcd", "seed": 5, "git_sha": git_sha()}
+    assert provenance.identity(tmp_path) == known
+    (tmp_path / provenance.SUMMARY).write_text("{")
+    assert provenance.identity(tmp_path) == {"run_id": tmp_path.name}
+
+
 def test_the_summary_gathers_the_stages_hashes(tmp_path: Path) -> None:
     manifest = {"stage": "00_x", "artifacts": {"artifacts/a": {"bytes": 1, "sha256": "ff"}}}
     found = json.loads(write_summary(tmp_path, "0123abcd", 5, [manifest]).read_text())

@@ -1,8 +1,11 @@
 """A whole run again gives the same bytes; what differs is named; what acceptance asks for is found and read."""
 
+import base64
+import gzip
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,15 @@ from typer.testing import CliRunner, Result
 from spectramind_nb.lib import cli, reproduce
 from spectramind_nb.lib.acceptance import REQUIRED, finding_lines, look_at
 from spectramind_nb.lib.contracts import Submission, read_submission, write_submission
-from spectramind_nb.lib.provenance import append_line, event_schema, make_event, read_events, write_json
+from spectramind_nb.lib.provenance import (
+    append_line,
+    event_schema,
+    make_event,
+    raw_fingerprint,
+    read_events,
+    sha256,
+    write_json,
+)
 from spectramind_nb.lib.reproduce import SUBMISSION, SUMMARY, read_recorded, submission_line
 
 NO_LOCK = shutil.ignore_patterns(".lock")
@@ -115,11 +126,36 @@ def test_other_versions_are_said_first(pair: Path) -> None:
 def test_raw_data_that_were_given_are_used_again(pair: Path) -> None:
     recorded = read_recorded(pair / "old")
     recorded.cfg.data.raw = str(pair / "old/raw")
-    first = next(iter(recorded.manifests.values()))
-    first["inputs"]["raw"] = reproduce.raw_fingerprint(pair / "old/raw")  # type: ignore[index]
+    for manifest in recorded.manifests.values():
+        manifest["inputs"]["raw"] = raw_fingerprint(pair / "old/raw")
     assert not any("raw data" in line for line in reproduce.changes_since(recorded))
     os.utime(pair / "old/raw/train.csv", (1, 1))
     assert any("raw data" in line for line in reproduce.changes_since(recorded))
+
+
+def test_another_person_says_where_the_data_are(pair: Path) -> None:
+    cfg = (pair / "old/config.yaml").read_text()
+    foreign = cfg.replace('  raw: ""', "  raw: there/raw").replace("  raw: ''", "  raw: there/raw")
+    replace(pair / "old/config.yaml", foreign.replace("weights: ''", "weights: there/run").encode())
+    words = ["reproduce", "old"]
+    for name, place in (("raw", "old/raw"), ("weights", "made")):
+        refused = spectramind(*words)
+        assert refused.exit_code == 2 and f"is missing. Fix: --{name} says where it is here" in refused.stderr
+        words += [f"--{name}", place]
+    refused = spectramind(*words, "--network", "no.safetensors")
+    assert refused.exit_code == 2 and "no.safetensors: file: is missing. Fix: --network" in refused.stderr
+    assert "verdict           the same" in spectramind(*words).stdout
+    assert "settings" not in spectramind(*words, "--out", "third", "--network", "laptop").stdout
+
+
+def test_stages_whose_code_is_another_are_named(pair: Path) -> None:
+    path = pair / "old/05_symbolic/manifest.json"
+    replace(path, json.dumps({**json.loads(path.read_text()), "code": "0", "notebook": "0"}).encode())
+    summary = json.loads((pair / "old" / SUMMARY).read_text())
+    replace(pair / "old" / SUMMARY, json.dumps({**summary, "git_sha": "0123456789ab", "dirty": True}).encode())
+    said = [line for line in spectramind("reproduce", "old").stdout.splitlines() if line.startswith("not as then")]
+    assert said[-1] == "not as then       05_symbolic: notebook, code"
+    assert said[0].startswith("not as then       commit: 0123456789ab, changed, now ")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +214,50 @@ def test_every_event_is_to_the_schema(accepted: Path) -> None:
     assert {"run", "selftest", "dashboard", "submit"} <= {event["cmd"] for event in events}
     for event in events:
         jsonschema.Draft202012Validator(event_schema()).validate(event)
+
+
+def write_page(path: Path, run: str) -> None:
+    """A dashboard in outline."""
+    data = base64.b64encode(gzip.compress(json.dumps({"data": {"run": run}}).encode())).decode()
+    path.write_text(f'<script data-path="api/overview">{data}</script>')
+
+
+def write_bundle(path: Path, run: str, planets: list[int]) -> None:
+    """A bundle in outline."""
+    shape = (len(planets), 283)
+    write_submission(path.with_suffix(".csv"), Submission(np.array(planets), np.full(shape, 0.01), np.ones(shape)))
+    files = {"submission.csv": sha256(path.with_suffix(".csv"))}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(path.with_suffix(".csv"), "submission.csv")
+        archive.writestr("manifest.json", json.dumps({"files": files, "run_id": run}))
+
+
+def test_what_is_another_runs_is_not_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        write_json(tmp_path / f"runs/{name}/00_calibration/artifacts/plan.json", {"planets": {"test": [1, 2]}})
+        (tmp_path / f"runs/{name}/config.yaml").write_text("diag: {html: {out: page.html}}")
+
+    def wrote(cmd: str, path: str, run: str) -> None:
+        event = make_event(cmd, "ok", 0.0, run_id=run, artifacts=[path])
+        append_line(tmp_path / "runs/events.jsonl", json.dumps(event))
+
+    def said(run: str) -> list[str]:
+        wanted = [one for one in REQUIRED if one.artifact in ("diagnostics HTML", "submission.zip")]
+        return [found.path or found.said for found in (look_at(tmp_path / "runs" / run, one) for one in wanted)]
+
+    write_page(tmp_path / "page.html", "b")
+    write_bundle(tmp_path / "b.zip", "b", [1, 2, 3])
+    wrote("dashboard", "page.html", "b")
+    wrote("submit", "b.zip", "b")
+    assert said("b") == ["page.html", "b.zip"]
+    page, zipped = said("a")
+    assert "page.html: file: is of run b, not of a" in page and "is missing" in zipped
+    wrote("submit", "b.zip", "a")  # and written over since
+    assert "b.zip: file: is of run b, not of a" in said("a")[1]
+    write_bundle(tmp_path / "a.zip", "a", [1])
+    wrote("submit", "a.zip", "a")
+    assert "a.zip: file: lacks 1 of the run's test planets" in said("a")[1]
 
 
 def no_plots(path: Path) -> None:

@@ -6,19 +6,23 @@ One line for each thing that one of them says and another doesn't know: file:lin
 """
 
 import ast
+import copy
 import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import typer.main
 import yaml
+from omegaconf import OmegaConf
 
+from spectramind_nb import adaptation, latents, uncertainty
 from spectramind_nb.lib import cli, config, contracts, provenance, stages
 from spectramind_nb.lib.cli_experiments import choices
 from spectramind_nb.lib.config import ConfigError, compose, flat, nearest, section_name
@@ -165,6 +169,96 @@ def _split(fault: str) -> tuple[str, str]:
     return what, fix or "mend it"
 
 
+# What reads a setting
+
+
+def dotted(node: ast.AST) -> str:
+    """`cfg.chain.workers` of an expression of attributes and of keys in brackets; ? for what else stands in front."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return f"{dotted(node.value)}.{node.slice.value}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def reads(code: str) -> set[str]:
+    """Whatever code may read a setting by: dotted expressions, names that stand for one followed, and texts."""
+    found, stands_for = set[str](), dict[str, str]()
+    for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE))):
+        if isinstance(node, ast.Assign):
+            left, right = (getattr(side, "elts", [side]) for side in (node.targets[0], node.value))
+            stands_for |= {one.id: dotted(other) for one, other in zip(left, right) if isinstance(one, ast.Name)}  # noqa: B905
+        elif isinstance(node, (ast.Attribute, ast.Subscript)):
+            found.add(dotted(node))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    roots = ((chain, *chain.partition(".")[::2]) for chain in sorted(found))
+    return found | {f"{stands_for[root]}.{rest}" for chain, root, rest in roots if root in stands_for}
+
+
+def changed(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, list):
+        return [*value, *(value[-1:] or ["x"])]
+    return f"{value}x" if isinstance(value, str) else value + 1 if isinstance(value, int) else value * 1.01 + 1e-9
+
+
+def taken(known: Mapping[str, Any]) -> set[str]:
+    """Settings inside the sections model, train, calib and diag that change what the chapters make of these."""
+    whole = {name: value for name, value in known.items() if "." not in name}
+    makers: dict[str, Callable[[Any], Any]] = {
+        "model": lambda all_: adaptation.teaching_of({"start": "fresh"}, all_["model"]),
+        "train": lambda all_: adaptation.teaching_of({**all_["train"], "start": "fresh"}, all_["model"]),
+        "calib": lambda all_: uncertainty.steps_of(**all_["calib"]),
+        "diag": lambda all_: latents.MapOptions(**all_["diag"]["umap"], **all_["diag"]["tsne"]),
+    }
+
+    def made(section: str, settings: Any) -> Any:
+        try:
+            return makers[section](settings)
+        except Exception as error:
+            return str(error)
+
+    found = set[str]()
+    with mock.patch.object(adaptation, "compose", lambda: OmegaConf.create(whole)):
+        usual = {section: made(section, whole) for section in makers}
+        for key in (key for key, value in known.items() if "." in key and not isinstance(value, dict)):
+            section, *between, name = key.split(".")
+            if section not in makers:
+                continue
+            node = other = copy.deepcopy(whole)
+            for part in (section, *between):
+                node = node[part]
+            node[name] = changed(node[name])
+            if made(section, other) != usual[section]:
+                found.add(key)
+    return found
+
+
+def unread(root: Path, known: Mapping[str, Any]) -> list[str]:
+    """Settings that no code reads: not as a notebook's parameter, nor in a chapter's options, nor by the whole name."""
+    books = {path.stem: code_of(path) for path in sorted((root / "nbs").glob("[0-9]*.ipynb"))}
+    modules = (path.read_text(encoding="utf-8") for path in (root / "spectramind_nb").rglob("*.py"))
+    texts = [f".{chain}." for code in [*books.values(), *modules] for chain in reads(code)]
+    found = taken(known)
+    for stage in stages.find_stages(Path("run"), root / "nbs"):
+        names = [name for name in stages.declared_parameters(stage.notebook) if name not in stages.COMMON]
+        used = {name for name in names if re.search(rf"\b{re.escape(name)}\b", books[stage.name])}
+        found |= {f"{section_name(stage.name)}.{name}" for name in used}
+    sections = tuple(f"{name}." for name in config.SECTIONS.values())
+
+    def read(key: str) -> bool:
+        inside = key.partition(".")[2] if key.startswith(sections) else ""  # a notebook has its section's parts by name
+        return any(f".{name}." in text for name in (key, *([inside] if "." in inside else [])) for text in texts)
+
+    leaves = [
+        key for key, value in known.items() if not isinstance(value, dict) and not key.startswith(config.REPEATED)
+    ]
+    return [key for key in leaves if key not in found and not read(key)]
+
+
 # The checks: each yields faults of the project below a folder
 
 
@@ -182,13 +276,10 @@ def check_settings(root: Path) -> Iterator[Fault]:
                     told.add(str(error))
                     line = line_of(home, f"{section_name(stage.name)}:")
                     yield Fault(home, line, *_split(str(error).removeprefix("configuration: ")))
-    words = "\n".join(path.read_text(encoding="utf-8") for path in (root / "spectramind_nb").rglob("*.py"))
-    words += "\n".join(map(code_of, sorted((root / "nbs").glob("[0-9]*.ipynb"))))
     known = flat(compose())
-    for key, value in known.items():
+    for key in unread(root, known):
         name = key.rpartition(".")[2]
-        if not isinstance(value, dict) and not re.search(rf"\b{re.escape(name)}\b", words):
-            yield Fault(home, line_of(home, f"{name}:"), f"{key} is read by nothing", "use it, or leave it out")
+        yield Fault(home, line_of(home, f"{name}:"), f"{key} is read by nothing", "use it, or leave it out")
     for key in (key for key in KNOBS if key not in known):
         yield Fault(home, 1, f"the specification's {key} is missing", "add it")
 
@@ -340,6 +431,37 @@ def check_docs(root: Path) -> Iterator[Fault]:
             )
 
 
+def words_in(code: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and words of each `spectramind("predict", ...)` in code; 1 for what only a run knows, $ for words."""
+    lists, calls = dict[str, list[ast.expr]](), list[ast.Call]()
+    source = ast.parse(re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE))
+    for node in ast.walk(source):
+        target: Any = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, (ast.Assign, ast.AugAssign)) and isinstance(node.value, ast.List):
+            lists.setdefault(getattr(target, "id", "?"), []).extend(node.value.elts)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "spectramind":
+            calls.append(node)
+
+    def spell(node: ast.expr) -> list[str]:
+        if isinstance(node, ast.Starred):
+            inside = lists.get(getattr(node.value, "id", "?"))
+            return ["$"] if inside is None else [word for each in inside for word in spell(each)]
+        text = node.value if isinstance(node, ast.Constant) else "$" if isinstance(node, ast.JoinedStr) else "1"
+        return [str(text)]
+
+    for call in calls:
+        yield call.lineno, [word for each in call.args for word in spell(each)]
+
+
+def check_kaggle(root: Path) -> Iterator[Fault]:
+    """Commands that Kaggle's notebooks call are good."""
+    for path in sorted(root.glob("kaggle/*/*.ipynb")):
+        code = code_of(path)
+        for number, words in words_in(code):
+            if fault := command_fault(words):
+                yield Fault(path, line_of(path, code.splitlines()[number - 1].strip().split('"')[0]), *_split(fault))
+
+
 def check_workflows(root: Path) -> Iterator[Fault]:
     """What workflows, gates and Dockerfile run is there."""
     gates = re.findall(r"^gate_(\w+)\(\)", (root / ".ci/gates").read_text(encoding="utf-8"), re.M)
@@ -364,6 +486,7 @@ CHECKS: tuple[Callable[[Path], Iterator[Fault]], ...] = (
     check_events,
     check_dvc,
     check_docs,
+    check_kaggle,
     check_workflows,
 )
 

@@ -8,7 +8,9 @@ __all__ = ['LEARNED', 'VIOLATIONS', 'Seen', 'REQUIRED', 'debug_log', 'all_events
            'look_at', 'finding_lines']
 
 # %% ../../nbs/lib/acceptance.ipynb #392adb2f
+import base64
 import csv
+import gzip
 import hashlib
 import json
 import re
@@ -134,10 +136,16 @@ def coverage(run: Path) -> Seen:
 # %% ../../nbs/lib/acceptance.ipynb #1b0b9b93
 def _written(run: Path, cmd: str, *guesses: Path) -> Path:
     """The newest file that a command wrote for this run, or that lies at one of the `guesses`."""
-    told = [e["artifacts"] for e in all_events(run) if e.get("cmd") == cmd and e.get("status") == "ok"]
+    wanted = {"cmd": cmd, "status": "ok", "run_id": run.name}
+    told = [e["artifacts"] for e in read_events(run.parent / "events.jsonl") if wanted.items() <= e.items()]
     paths = [*guesses, *(Path(path) for paths in told for path in paths)]
     there = sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)
     return there[-1] if there else _there(guesses[0])
+
+
+def _of_run(path: Path, run: Path, other: str | None) -> None:
+    if other != run.name:
+        raise ContractError(path, "file", f"is of run {other or '?'}, not of {run.name}", "see the command")
 
 
 def page(run: Path) -> Seen:
@@ -146,9 +154,12 @@ def page(run: Path) -> Seen:
     path = _written(
         run, "dashboard", Path(OmegaConf.select(cfg, "diag.html.out", default="outputs/diagnostics/v1.html"))
     )
-    panels = len(re.findall(r'data-path="api/', path.read_text(encoding="utf-8")))
-    if not panels:
+    text = path.read_text(encoding="utf-8")
+    overview = re.search(r'data-path="api/overview">([^<]*)<', text)
+    if not overview:
         raise ContractError(path, "file", "is no dashboard", "see the command")
+    _of_run(path, run, (json.loads(gzip.decompress(base64.b64decode(overview[1])))["data"] or {}).get("run"))
+    panels = len(re.findall(r'data-path="api/', text))
     return path, f"{panels} answers inside"
 
 
@@ -169,7 +180,8 @@ def bundle(run: Path) -> Seen:
     path = _written(run, "submit", run_folder(run, "outputs") / "submission.zip")
     try:
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as scratch:
-            known = json.loads(archive.read("manifest.json"))["files"]
+            manifest = json.loads(archive.read("manifest.json"))
+            known = manifest["files"]
             for name, told in known.items():
                 if hashlib.sha256(archive.read(name)).hexdigest() != told:
                     raise ContractError(path, name, "is not what the manifest says", "see the command")
@@ -177,6 +189,10 @@ def bundle(run: Path) -> Seen:
             found = read_submission(archive.extract(name, scratch))
     except (zipfile.BadZipFile, KeyError, ValueError, StopIteration) as error:
         raise ContractError(path, "file", f"is no bundle ({error})", "see the command") from error
+    _of_run(path, run, manifest.get("run_id"))
+    plan = json.loads(_there(run / "00_calibration/artifacts/plan.json").read_text(encoding="utf-8"))
+    if lost := {*plan["planets"]["test"]} - {*found.planet_id.tolist()}:
+        raise ContractError(path, "file", f"lacks {len(lost)} of the run's test planets", "see the command")
     return path, f"{len(found.mu)} planets, {len(known)} files, sha256 {sha256(path)[:12]}"
 
 # %% ../../nbs/lib/acceptance.ipynb #1fda9fc3

@@ -27,9 +27,9 @@ from .progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # n
 from spectramind_nb.lib.provenance import (
     LOG_FILE,
     code_hash,
+    commit,
     digest,
     environment,
-    git_sha,
     hash_artifacts,
     library_versions,
     raw_fingerprint,
@@ -198,7 +198,7 @@ def run_stage(
         **work,
         "artifacts": hash_artifacts(stage.folder),
         "cfg_hash": cfg_hash(cfg),
-        "git_sha": git_sha(),
+        **commit(),
         "seed": cfg.seed,
         "workers": parameters.get("workers"),
         "device": environment()["device"],
@@ -343,9 +343,10 @@ def _run(
     parameters = [stage_parameters(stage, cfg, common) for stage in stages[:stop]]
     for stage in stages[:first]:
         if not finished(stage):
-            raise UserError(
-                f"{stage.folder}: the stage isn't finished. Fix: run without --from, or with --from {stage.name}"
-            )
+            lost = read_manifest(stage) is not None
+            fix = f"diagnose prepare --run {run_dir}" if lost else f"run --run-dir {run_dir} --from {stage.name}"
+            problem = "artifacts of the stage are gone" if lost else "the stage isn't finished"
+            raise UserError(f"{stage.folder}: {problem}. Fix: spectramind {fix} makes them")
     prepare_raw(cfg, run_dir, show, begun=first > 0)
     with atomic_path(run_dir / "config.yaml") as temporary:
         temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")

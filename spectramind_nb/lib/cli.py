@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .calls import DEMO, Call, ensure_run, hear_interrupts, recorded, short, shown
+from .calls import DEMO, Call, ensure_run, hear_interrupts, recorded, remember, short, shown
 from .cli_checks import checks
 from .cli_config import config
 from .cli_diagnose import diagnose
@@ -175,13 +175,16 @@ def calibrate(
 
     Planets that are done are skipped, so the same command resumes what was cut.
     """
-    with recorded("calibrate", raw=raw, out=out, planets=planets, workers=workers, overrides=overrides) as call:
+    words = {"planets": planets, "workers": workers, "profile": profile, "config": files, "overrides": overrides}
+    with recorded("calibrate", raw=raw, out=out, **words) as call:
         from spectramind_nb.features import estimate_work
 
         folder, chosen = out.expanduser(), planet_ids(planets)
         call.runs, call.facts["run_id"] = folder.resolve().parent, folder.resolve().name
-        words = ["--raw", short(raw), "--out", short(folder), *(["--planets", planets] if planets else [])]
-        call.resume = shlex.join(["spectramind", "calibrate", *words, "--workers", str(workers), *(overrides or [])])
+        given = {"--raw": short(raw), "--out": short(folder), "--planets": planets, "--profile": profile}
+        named = [word for name, value in given.items() if value for word in (name, value)]
+        named += ["--workers", str(workers), *(word for name in files or [] for word in ("-c", name))]
+        call.resume = shlex.join(["spectramind", "calibrate", *named, *(overrides or [])])
         print(*estimate_work(raw, chosen, workers).lines(workers), sep="\n")
         settings = {"data.raw": raw, "data.planets": chosen, "chain.workers": workers}
         cfg = _configuration(call, overrides, profile or _profile_of(folder), files, settings)
@@ -346,7 +349,7 @@ def fit(
         from spectramind_nb.your_light_curves import fit_file, read_result, result_lines, result_of, write_result
 
         if run is not None and planet is not None:
-            call.runs, call.facts["run_id"] = run.resolve().parent, run.resolve().name
+            remember(call, run)
             folder, result = out or Path(f"fit_{planet}"), read_result(run, planet)
         elif light_curves is not None:
             folder, result = out or Path(f"fit_{light_curves.stem}"), result_of(*fit_file(light_curves, star)[::-1])

@@ -6,13 +6,14 @@
 __all__ = ['checks', 'selftest', 'reproduce', 'acceptance', 'benchmarks', 'bench']
 
 # %% ../../nbs/lib/cli_checks.ipynb #e4bd3aa7
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .calls import recorded, short
+from .calls import recorded, remember, short
 
 # %% ../../nbs/lib/cli_checks.ipynb #290b737c
 checks = typer.Typer(no_args_is_help=True)
@@ -49,22 +50,26 @@ def selftest(
 def reproduce(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; by default RUN_DIR-again.")] = None,
+    raw: Annotated[Path | None, typer.Option("--raw", help="Where the run's raw data are here.")] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Where its earlier run is here.")] = None,
+    network: Annotated[str, typer.Option("--network", help="Where its file of weights is here.")] = "",
 ) -> None:
     """Run a finished run again, with its own settings and seed, and compare every artifact.
 
     Exit code 0 if all came out the same, 4 if not.
     """
-    with recorded("reproduce", run_dir=run_dir, out=out) as call:
+    given = {"raw": raw, "weights": weights, "network": network}
+    with recorded("reproduce", run_dir=run_dir, out=out, **given) as call:
         from spectramind_nb.lib.progress import make_show
-        from spectramind_nb.lib.reproduce import begin, changes_since, default_out, read_recorded
+        from spectramind_nb.lib.reproduce import begin, changes_since, default_out, read_recorded, with_given
         from spectramind_nb.lib.reproduce import reproduce as run_again
 
-        known, new = read_recorded(run_dir), out or default_out(run_dir)
+        known, new = with_given(read_recorded(run_dir), raw, weights, network), out or default_out(run_dir)
         begin(known, new)
-        call.runs = known.folder.parent
-        call.facts |= {"run_id": known.folder.name, "cfg_hash": known.summary["cfg_hash"], "artifacts": [short(new)]}
-        call.facts["seed"] = int(known.cfg.seed)
-        call.resume = f"spectramind reproduce {short(run_dir)} --out {short(new)}"
+        remember(call, known.folder)
+        call.facts["artifacts"] = [short(new)]
+        words = [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
+        call.resume = shlex.join(["spectramind", "reproduce", short(run_dir), "--out", short(new), *words])
         changes = changes_since(known)
         print(*(f"not as then       {line}" for line in changes), sep="\n" if changes else "")
         show = make_show()
@@ -84,12 +89,10 @@ def acceptance(run: Annotated[Path, typer.Option("--run", help="Folder of a run.
     """
     with recorded("acceptance", run=run) as call:
         from spectramind_nb.lib.acceptance import REQUIRED, finding_lines, look_at
-        from spectramind_nb.lib.contracts import ContractError, UserError
+        from spectramind_nb.lib.contracts import UserError
 
-        if not run.is_dir():
-            raise ContractError(run, "folder", "is missing", "--run names the folder of a run")
+        remember(call, run)
         folder = run.resolve()
-        call.runs, call.facts["run_id"] = folder.parent, folder.name
         findings = []
         for required in REQUIRED:
             findings.append(look_at(folder, required))
@@ -130,7 +133,7 @@ def bench(
         from spectramind_nb.lib.provenance import PACKAGE, TIMING
 
         if run:
-            call.runs, call.facts["run_id"] = run.resolve().parent, run.resolve().name
+            remember(call, run)
             if not (run / TIMING).is_file():
                 raise ContractError(run / TIMING, "file", "is missing", f"spectramind run --run-dir {run} writes it")
             rows = [line.split(",") for line in (run / TIMING).read_text(encoding="utf-8").splitlines()]

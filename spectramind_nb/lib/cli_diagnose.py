@@ -14,15 +14,11 @@ from typing import Annotated
 
 import typer
 
-from .calls import Call, recorded, short, shown
+from .calls import recorded, remember, short, shown
 
 # %% ../../nbs/lib/cli_diagnose.ipynb #d1338b40
 diagnose = typer.Typer(no_args_is_help=True, help="See why a spectrum is what it is.")
 Of = Annotated[Path, typer.Option("--run", help="Folder of a run.")]
-
-
-def _remember(call: Call, run: Path) -> None:
-    call.runs, call.facts["run_id"] = run.resolve().parent, run.resolve().name
 
 
 @diagnose.command(epilog="Example: spectramind diagnose prepare --run runs/demo")
@@ -37,7 +33,7 @@ def prepare(
         from spectramind_nb.lib.progress import make_show
         from spectramind_nb.lib.stages import rerun_settings
 
-        _remember(call, run)
+        remember(call, run)
         wanted = {"diag.skip_heavy_diag": light} | ({"diag.shap.planets": shap} if shap else {})
         cfg, last = rerun_settings(run, wanted)
         show = make_show()
@@ -45,38 +41,46 @@ def prepare(
             outcomes = run_chain(cfg, run, last=max(last, "08_diagnostics"), show=show)
         finally:
             show.close()
+        remember(call, run)
         call.facts["artifacts"] = [short(outcome.stage.folder) for outcome in outcomes if outcome.why]
         print(f"now               spectramind diagnose dashboard --run {short(run)}")
 
-# %% ../../nbs/lib/cli_diagnose.ipynb #c030040c
-def _page_of(run: Path) -> Path:
-    """Where a run's configuration wants its page."""
+# %% ../../nbs/lib/cli_diagnose.ipynb #5d0c21aa
+def _page_of(run: Path) -> tuple[Path, bool]:
+    """Where a run's configuration wants its page, and whether it is to be opened."""
+    from omegaconf import OmegaConf
+
     from spectramind_nb.lib.config import read_settings
     from spectramind_nb.lib.contracts import ContractError
 
-    with suppress(ContractError, AttributeError):  # a page can be made of a run whose configuration is lost
-        return Path(read_settings(run / "config.yaml").diag.html.out)
-    return Path("outputs/diagnostics/v1.html")
+    cfg: Any = OmegaConf.create()
+    with suppress(ContractError):  # a page can be made of a run whose configuration is lost
+        cfg = read_settings(run / "config.yaml")
+    out = OmegaConf.select(cfg, "diag.html.out", default="outputs/diagnostics/v1.html")
+    return Path(out), bool(OmegaConf.select(cfg, "diag.html.open", default=False))
 
-
+# %% ../../nbs/lib/cli_diagnose.ipynb #c030040c
 @diagnose.command(epilog="Example: spectramind diagnose dashboard --html outputs/diagnostics/v1.html --open")
 def dashboard(
     run: Of = Path("runs/demo"),
     html: Annotated[Path | None, typer.Option("--html", help="The page to write; by default diag.html.out.")] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    open_: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Show it in the browser; by default diag.html.open.")
+    ] = None,
     planets: Annotated[int, typer.Option("--planets", min=0, help="Planets in detail: the worst, and others.")] = 60,
 ) -> None:
     """Write a run's dashboard as one HTML file that needs nothing else, not even a network."""
     with recorded("dashboard", run=run, html=html, open=open_, planets=planets) as call:
         from spectramind_nb.page import write_page
 
-        _remember(call, run)
-        path = html or _page_of(run)
+        remember(call, run)
+        out, to_open = _page_of(run)
+        path = html or out
         with shown(call, short(path)) as show:
             write_page(run, path, planets, show.inner)
         call.facts["artifacts"] = [short(path)]
         print(f"page              {short(path)} ({path.stat().st_size / 1e6:.1f} MB)")
-        if open_:
+        if to_open if open_ is None else open_:
             webbrowser.open(path.resolve().as_uri())
 
 # %% ../../nbs/lib/cli_diagnose.ipynb #67fa0bd2
@@ -95,7 +99,7 @@ def serve(
 
         from spectramind_nb.page import LOOPBACK, make_app
 
-        _remember(call, run)
+        remember(call, run)
         app = make_app(run, LOOPBACK if host in LOOPBACK else (*LOOPBACK, host))
         with _listen(host, port) as listening:
             address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .calls import Call, explain, recorded, short
+from .calls import Call, explain, recorded, remember, short
 from .report import aligned
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def expect(
 ) -> None:
     """Say which score to expect on the leaderboard, and how surely, from planets predicted out of fold."""
     with recorded("expect", run_dir=run_dir, planets=planets) as call:
-        call.runs, call.facts["run_id"] = run_dir.resolve().parent, run_dir.resolve().name
+        remember(call, run_dir)
         from spectramind_nb.expectation import expectation, expectation_lines, judge_run
         from spectramind_nb.lib.stages import find_manifests
 
@@ -230,7 +230,7 @@ def ablate(
         from spectramind_nb.lib.config import ConfigError
         from spectramind_nb.lib.contracts import atomic_path
 
-        call.runs, call.facts["run_id"] = run.resolve().parent, run.resolve().name
+        remember(call, run)
         extra = [word for text in lists or [] for word in ("--list", text)]
         call.resume = shlex.join(["spectramind", "ablate", "--run", short(run), *extra, *(grid or [])])
         planned = plan(run.expanduser().resolve(), variants(grid or [], lists or []))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .calls import DEMO, Call, ensure_run, recorded, short, shown
+from .calls import DEMO, Call, ensure_run, recorded, remember, short, shown
 
 # %% ../../nbs/lib/cli_predict.ipynb #0beca280
 predictions = typer.Typer(no_args_is_help=True)
@@ -37,14 +37,15 @@ def planet_ids(text: str) -> list[int]:
 
 # %% ../../nbs/lib/cli_predict.ipynb #e7dedadc
 def _how(run: Path, files: list[str] | None) -> Any:
-    """The section `submission` of a run's configuration, or of what `files` make of the default one."""
+    """The section `submission` of a run's configuration, but for what `files` say of it."""
     from omegaconf import OmegaConf
 
-    from spectramind_nb.lib.config import compose, read_settings
+    from spectramind_nb.lib.config import compose, layer_settings, read_settings
 
-    usual, saved = compose(files=files or []).submission, run / "config.yaml"
-    known = read_settings(saved) if saved.is_file() and not files else OmegaConf.create()
-    return OmegaConf.merge(usual, OmegaConf.select(known, "submission", default={}))
+    saved = run / "config.yaml"
+    known = read_settings(saved) if saved.is_file() else OmegaConf.create()
+    layers = layer_settings(files, "submission") if files else {}
+    return OmegaConf.merge(compose().submission, OmegaConf.select(known, "submission", default={}), layers)
 
 # %% ../../nbs/lib/cli_predict.ipynb #894c3dad
 @predictions.command(epilog="Example: spectramind predict --raw data/mine --run runs/demo --out-csv submission.csv")
@@ -75,17 +76,16 @@ def predict(
         from spectramind_nb.lib.contracts import ContractError
         from spectramind_nb.lib.stages import raw_of
 
-        call.runs, call.facts = run.resolve().parent, {"run_id": run.resolve().name, "artifacts": [out_csv]}
+        call.facts["artifacts"] = [out_csv]
         ensure_run(call, run, "07_uncertainty")
-        if not run.is_dir():
-            raise ContractError(run, "folder", "is missing", "spectramind run makes one, or --run names one")
         if raw and not raw.is_dir():
             raise ContractError(raw, "folder", "is missing", "--raw names a folder that is there")
         found, chosen, how = raw or raw_of(run), planet_ids(planets), _how(run, files)
         given = {"--out-csv": short(out_csv), "--run": short(run), "--raw": short(found), "--planets": planets}
         given |= {"--budget-hours": str(budget_hours or ""), "--work": short(work) if work else ""}
+        given["--workers"] = str(workers)
         named = [word for name, value in given.items() if value for word in (name, value)]
-        named += [word for name in files or [] for word in ("-c", name)]
+        named += ["--keep"] * keep + [word for name in files or [] for word in ("-c", name)]
         call.resume = shlex.join(["spectramind", "predict", *named])
         from spectramind_nb.predict_planets import predict as predict_spectra
 
@@ -117,13 +117,13 @@ def _calibrate(call: Call, run: Path | None, submission: Path | None, settings: 
 
     folder = run or (Path(read_prediction(submission)[1]["run"]) if submission else DEMO)
     ensure_run(call, folder, "07_uncertainty")
-    call.runs, call.facts["run_id"] = folder.resolve().parent, folder.resolve().name
     cfg, last = rerun_settings(folder, settings)
     show = make_show()
     try:
         run_chain(cfg, folder, first="07_uncertainty", last=last, show=show)
     finally:
         show.close()
+    remember(call, folder)
     if submission := submission or _usual_submission(folder):
         recalibrate(submission)
     call.facts["artifacts"] = [short(folder / "07_uncertainty/artifacts" / name) for name in FILES]
@@ -142,7 +142,9 @@ def calibrate_temp(run: Run = None, submission: Again = None) -> None:
 def calibrate_corel(
     run: Run = None,
     submission: Again = None,
-    alpha: Annotated[float, typer.Option("--alpha", help="Intervals hold 1 - alpha of the truths.")] = 0.1,
+    alpha: Annotated[
+        float, typer.Option("--alpha", min=0.001, max=0.999, help="Intervals hold 1 - alpha of the truths.")
+    ] = 0.1,
 ) -> None:
     """Learn conformal quantiles of each bin from a run's out-of-fold predictions; its submission is written again."""
     with recorded("calibrate-corel", run=run, submission=submission, alpha=alpha) as call:
@@ -158,12 +160,18 @@ def submit_bundle(
     out_zip: Annotated[Path, typer.Option("--out-zip", help="The zip to write.")] = Path(
         "outputs/submission_bundle.zip"
     ),
+    stars: Annotated[
+        Path | None, typer.Option("--stars", help="Star table for the audit; by default the raw data's of its run.")
+    ] = None,
 ) -> None:
-    """Check a submission and zip it with its audit, its times and a manifest; one older than its calibration is
-    refused.
+    """Check and audit a submission, and zip it with its audit, its times and a manifest that names its run; one older
+    than its calibration is refused.
     """
-    with recorded("submit", submission=submission, out_zip=out_zip) as call:
+    with recorded("submit", submission=submission, out_zip=out_zip, stars=stars) as call:
+        from spectramind_nb.prediction import run_behind
         from spectramind_nb.submission import bundle
 
-        call.facts["artifacts"] = [bundle(submission, out_zip)]
+        if run := run_behind(submission):
+            remember(call, run)
+        call.facts["artifacts"] = [short(bundle(submission, out_zip, stars))]
         print(f"bundle            {short(out_zip)}")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'GROUPS', 'LAYERS', 'CHOICES', 'REPEATED', 'SECTIONS', 'ConfigError', 'nearest', 'profiles', 'Override',
-           'own_key', 'split_override', 'parse_override', 'parse_value', 'same_kind', 'flat', 'nearest_key', 'checked',
-           'read_layer', 'compose', 'section_name', 'section', 'read_settings', 'cfg_hash']
+           'own_key', 'split_override', 'parse_override', 'parse_value', 'kind_of', 'same_kind', 'flat', 'nearest_key',
+           'checked', 'read_layer', 'compose', 'layer_settings', 'section_name', 'section', 'read_settings', 'cfg_hash']
 
 # %% ../../nbs/lib/config.ipynb #c98eb87b
 import difflib
@@ -106,8 +106,16 @@ def parse_value(key: str, text: str) -> Any:
     raise ConfigError(key, f"the value {text!r} can't be read", "write lists as [1,2], put other text in quotes")
 
 # %% ../../nbs/lib/config.ipynb #c01c4fae
+def kind_of(value: Any) -> str:
+    """The name of a value's type; a list's with the types of what it holds."""
+    inside = sorted({kind_of(each) for each in value}) if isinstance(value, list) else []
+    return type(value).__name__ + (f" of {', '.join(inside)}" if inside else "")
+
+
 def same_kind(old: Any, new: Any) -> bool:
-    """Whether `new` may stand where `old` stood."""
+    """Whether `new` may stand where `old` stood; in a list, whether each of its values may."""
+    if isinstance(old, list) and isinstance(new, list):
+        return not old or all(any(same_kind(one, each) for one in old) for each in new)
     if old is None or type(old) is type(new):
         return True
     if isinstance(old, bool) or isinstance(new, bool):
@@ -172,7 +180,7 @@ def checked(override: Override, known: Mapping[str, Any]) -> list[Override]:
     elif isinstance(value, dict) and isinstance(known[key], dict):
         return [each for name in value for each in checked(Override(sign, f"{key}.{name}", value[name]), known)]
     elif not same_kind(known[key], value):
-        kinds = f"{value!r} is {type(value).__name__}, not {type(known[key]).__name__}"
+        kinds = f"{value!r} is {kind_of(value)}, not {kind_of(known[key])}"
         raise ConfigError(key, kinds, f"give a value like {known[key]!r}")
     elif key in CHOICES:
         return [Override(sign, key, _choice(key, value, CHOICES[key]))]
@@ -255,6 +263,17 @@ SECTIONS = {
     "08_diagnostics": "diag",
     "09_submission": "submission",
 }
+
+
+def layer_settings(files: Sequence[str], section: str) -> dict[str, Any]:
+    """What files named after `-c` say of a section, by dotted key inside it. Raises `ConfigError`."""
+    plain, cfg, start = flat(compose()), flat(compose(files=files)), f"{section}."
+    said = {item.key for name in files for item in read_layer(name)}
+    return {
+        key.removeprefix(start): value
+        for key, value in cfg.items()
+        if key.startswith(start) and (key in said or value != plain.get(key))
+    }
 
 
 def section_name(stage: str) -> str:
