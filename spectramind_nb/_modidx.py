@@ -1707,6 +1707,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'spectramind_nb/predict_planets.py'),
                                                 'spectramind_nb.predict_planets.predict_some': ( 'predict.html#predict_some',
                                                                                                  'spectramind_nb/predict_planets.py'),
+                                                'spectramind_nb.predict_planets.runtime_line': ( 'predict.html#runtime_line',
+                                                                                                 'spectramind_nb/predict_planets.py'),
                                                 'spectramind_nb.predict_planets.runtime_table': ( 'predict.html#runtime_table',
                                                                                                   'spectramind_nb/predict_planets.py'),
                                                 'spectramind_nb.predict_planets.shipped_run': ( 'predict.html#shipped_run',

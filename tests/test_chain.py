@@ -19,7 +19,14 @@ from spectramind_nb.lib.chain import StageError, ensure_upstream, run_chain, run
 from spectramind_nb.lib.config import ConfigError, compose, profiles
 from spectramind_nb.lib.contracts import ContractError, UserError
 from spectramind_nb.lib.progress import PROGRESS_FILE, Show
-from spectramind_nb.lib.stages import declared_parameters, find_stages, stage_parameters
+from spectramind_nb.lib.stages import (
+    declared_parameters,
+    find_stages,
+    stage_inputs,
+    stage_parameters,
+    stage_work,
+    why_run,
+)
 
 STAGES = ("00_calibration", "01_features")
 WORK = ("parameters", "notebook", "code", "inputs", "package")
@@ -325,3 +332,20 @@ def test_the_real_notebooks_agree_with_the_configuration(profile: str) -> None:
         assert set(stage_parameters(stage, compose(profile=profile), common)) == set(
             declared_parameters(stage.notebook)
         )
+
+
+def test_kaggle_fast_redoes_nothing_before_training(tmp_path: Path) -> None:
+    """A finished example run, as far as its manifests go."""
+    stages, fast = find_stages(tmp_path), compose(["profile=example"], files=["overrides/kaggle_fast.yaml"])
+    common = chain._common(fast, tmp_path, write_raw(tmp_path / "raw"))
+    why = {}
+    for index, stage in enumerate(stages):
+        before, now = (stage_parameters(stage, cfg, common) for cfg in (compose(["profile=example"]), fast))
+        inputs = stage_inputs(stages[:index], before)
+        stage.folder.mkdir()
+        manifest = {"status": "ok", "artifacts": {}, **stage_work(stage, before, inputs)}
+        (stage.folder / "manifest.json").write_text(json.dumps(manifest))
+        why[stage.name] = why_run(stage, stage_work(stage, now, inputs))
+    redone = {name: reason for name, reason in why.items() if reason}
+    told = {"08_diagnostics": "skip_heavy_diag", "09_submission": "batch_predict"}
+    assert redone == {name: f"parameters changed ({key})" for name, key in told.items()}

@@ -271,7 +271,8 @@ def test_audit_says_which_planet_and_names_its_files(home: Path) -> None:
 
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    fake_module(monkeypatch, "predict_planets", predict=lambda *words, **named: seen.append((words, named)) or {})
+    told = {"predict": lambda *words, **named: seen.append((words, named)) or {}, "runtime_line": lambda out: "an hour"}
+    fake_module(monkeypatch, "predict_planets", **told)
     fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
     simulate = lambda out, *words: seen.append((out, words[:6]))  # noqa: E731
     fake_module(monkeypatch, "lib.simulator", simulate_dataset=simulate)

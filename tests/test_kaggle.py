@@ -8,15 +8,20 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+import torch
+from packaging.requirements import Requirement
 from typer.testing import CliRunner, Result
 
+from spectramind_nb.adaptation import usable_device
 from spectramind_nb.lib import cli, kaggle_pack
-from spectramind_nb.lib.contracts import read_submission
+from spectramind_nb.lib.contracts import Submission, read_submission
+from spectramind_nb.lib.metric import DEFAULT_REFERENCE
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import simulate_dataset
 from spectramind_nb.predict_planets import population
@@ -25,7 +30,9 @@ KAGGLE = Path(__file__).parents[1] / "kaggle"
 KERNELS = sorted(KAGGLE.glob("*/kernel-metadata.json"))
 # Another interpreter, with the versions of Kaggle's image; by default the one that runs the tests.
 PYTHON = os.environ.get("SPECTRAMIND_KAGGLE_PYTHON", sys.executable)
-LEFT_OUT = "spectramind|hydra|antlr4|torch_geometric|xxhash|zuko|exoplanet|taurex|acepython|nbdev|fastcore"
+LEFT_OUT = (
+    "spectramind|hydra|antlr4|torch_geometric|xxhash|zuko|exoplanet|taurex|acepython|fastapi|uvicorn|nbdev|fastcore"
+)
 DROPPED = ("PYTHONPATH", "PIP_FIND_LINKS", "KAGGLE_IS_COMPETITION_RERUN")
 BARE = {key: value for key, value in os.environ.items() if key not in DROPPED}
 REFUSE = """
@@ -79,9 +86,11 @@ def away(root: Path) -> Path:
     return home
 
 
-def execute(away: Path, root: Path, name: str, rerun: bool = False, **parameters: object) -> Path:
-    """Execute a notebook as Kaggle would; the executed one."""
-    env = BARE | {"PATH": f"{away / 'bin'}:{BARE['PATH']}", "HOME": str(root)}
+def execute(
+    away: Path, root: Path, name: str, rerun: bool = False, bin_: Path | None = None, **parameters: object
+) -> Path:
+    """Execute a notebook as Kaggle would, with its commands in `bin_`; the executed one."""
+    env = BARE | {"PATH": f"{bin_ or away / 'bin'}:{os.defpath}", "HOME": str(root)}
     env |= {"KAGGLE_IS_COMPETITION_RERUN": "1"} if rerun else {}
     working, out = root / "working", root / f"{name}.ipynb"
     shutil.rmtree(working, ignore_errors=True)
@@ -127,13 +136,116 @@ def test_submit_predicts_the_hidden_planets_and_names_the_one_that_fails(fitted:
     assert (root / "working/runtime.csv").is_file()
 
 
-def test_a_look_without_time_still_leaves_a_valid_submission(away: Path, fitted: Path, root: Path) -> None:
-    book = execute(away, root, "submit", commit_hours=0)
-    found = read_submission(root / "working/submission.csv")
-    assert len(found.mu) == 3 and np.all(found.mu == population(fitted).mean)
+def said(book: Path) -> str:
     outputs = [output for cell in nbformat.read(book, 4).cells for output in cell.get("outputs", [])]
-    said = "".join(output.get("text", "") for output in outputs)
-    assert "a look: 0 h" in said and "was not reached in time" in said and "OK " in said
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def hidden_by_the_population(root: Path) -> bool:
+    """Whether the submission names every hidden planet, by the mean and spread of the challenge's training spectra."""
+    found: Submission = read_submission(root / "working/submission.csv")
+    known = (found.mu == DEFAULT_REFERENCE.mean).all() and (found.sigma == DEFAULT_REFERENCE.std).all()
+    hidden = RawFolder(root / "input/competitions/ariel-data-challenge-2025").planets_on_disk("test")
+    return bool(known) and found.planet_id.tolist() == hidden
+
+
+def test_a_look_without_time_and_without_fit_still_leaves_a_valid_submission(
+    away: Path, fitted: Path, root: Path
+) -> None:
+    aside = fitted.parent.rename(root / "aside")
+    try:
+        text = said(execute(away, root, "submit", commit_hours=0))
+    finally:
+        aside.rename(fitted.parent)
+    assert hidden_by_the_population(root)
+    assert "a look 3 planets" in text and "spectramind-v50/run" in text and "WRONG" not in text
+    assert "was not reached in time" in text and "OK " in text
+
+
+def command(folder: Path, script: str) -> Path:
+    """A command `spectramind` of our own, whose words go to a file beside it; its folder."""
+    folder.mkdir()
+    path = folder / "spectramind"
+    path.write_text(f'#!/bin/sh\necho "$*" >> {folder}/words\n{script}\n')
+    path.chmod(0o755)
+    return folder
+
+
+def test_a_command_that_hangs_is_killed_and_one_that_fails_replaced(away: Path, fitted: Path, root: Path) -> None:
+    """*Fit*'s run fails, the data set's hangs; the second call of that one leaves rubbish behind."""
+    script = """
+case "$*" in
+    validate*) exit 0;;
+    *kaggle_fast*) echo "planet_id,wl_1" > $7; exit 3;;
+esac
+[ $(wc -l < {words}) = 1 ] && exit 2
+sleep 600""".format(words=root / "hangs/words")
+    bin_ = command(root / "hangs", script)
+    text = said(execute(away, root, "submit", rerun=True, bin_=bin_, budget_hours=0, grace_hours=0.001))
+    assert hidden_by_the_population(root)
+    words = [line.split() for line in (bin_ / "words").read_text().splitlines()]
+    assert [line[0] for line in words] == ["predict"] * 3 + ["validate"]
+    assert words[2][-6:] == ["--workers", "1", "-c", "overrides/kaggle_fast.yaml", "--budget-hours", "0"]
+    for what in (
+        f"with {fitted} ended with code 2",
+        "was killed",
+        "submission.csv can't be read",
+        "some rows were none",
+    ):
+        assert "WRONG: " in text and what in text
+
+
+def test_where_nothing_installs_there_is_a_submission(away: Path, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input/competitions").symlink_to(root / "input/competitions")
+    text = said(execute(away, tmp_path, "submit", rerun=True, bin_=tmp_path))
+    assert hidden_by_the_population(tmp_path) and "not attached: send it again" in text
+
+
+def test_teaching_that_takes_too_long_leaves_the_shipped_network(away: Path, fitted: Path, root: Path) -> None:
+    bin_ = command(root / "slow", f'case "$*" in *finetune) sleep 600;; esac\ncp -r {fitted} $5')
+    text = said(execute(away, root, "fit", bin_=bin_, train="finetune", hours=0.001))
+    assert "train=finetune ended with code -9: the network stays as it was sent" in text
+    left = {path.relative_to(root / "working/run"): path for path in (root / "working/run").rglob("*.*")}
+    assert left and all(path.read_bytes() == (fitted / name).read_bytes() for name, path in left.items())
+
+
+def test_a_gpu_counts_if_an_operation_on_it_comes_out_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that torch was not built for is seen, and fails at the first operation."""
+
+    class Card:
+        device = torch.device("cuda")
+        result: torch.Tensor | None = None
+
+        def __matmul__(self, _: object) -> torch.Tensor:
+            if self.result is None:
+                raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+            return self.result
+
+    card = Card()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", lambda *size, device: card)
+    for card.result, expected in ((None, "cpu"), (torch.zeros(1), "cpu"), (torch.full((8, 8), 8.0), "cuda")):
+        assert usable_device() == expected
+
+
+# What nobody lists, but what is there because of what is listed, or needed by the simulator and the dashboard alone.
+BESIDE = {"threadpoolctl", "typer", "rich", "papermill", "ipykernel", "matplotlib", "seaborn", "astropy", "safetensors"}
+BESIDE |= {"packaging", "pydantic"}
+NOT_THERE = {"taurex", "acepython", "fastapi", "uvicorn"}
+
+
+def test_every_requirement_is_in_the_image_or_sent() -> None:
+    settings = ConfigParser()
+    settings.read(KAGGLE.parent / "settings.ini")
+    wanted = {one.name: one for one in map(Requirement, settings["DEFAULT"]["requirements"].split("\n")[1:])}
+    lines = (KAGGLE.parent / "docker/kaggle-constraints.txt").read_text().splitlines()
+    image = {one.name: one for one in map(Requirement, (line for line in lines if line[0] != "#"))}
+    homes = [{*image} - {"omegaconf"}, {*kaggle_pack.LACKING}, BESIDE, NOT_THERE]
+    assert sorted(wanted) == sorted(name for home in homes for name in home), "each in exactly one of them"
+    for name in {*wanted} & {*image}:
+        (version,) = (one.version.replace(".*", ".0") for one in image[name].specifier)
+        assert wanted[name].specifier.contains(version), f"{name} {version} is what Kaggle has"
 
 
 def test_every_file_of_the_data_set_has_its_checksum(root: Path) -> None:

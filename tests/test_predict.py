@@ -417,6 +417,20 @@ def test_a_prediction_that_was_cut_goes_on(
     assert len(begun) == 3 and out.with_suffix(".work").is_dir(), "what is done stays for the day the file is mended"
 
 
+def test_planets_are_divided_over_calls(
+    run: Path, unlabelled: RawFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, out = tmp_path / "fits", tmp_path / "submission.csv"
+    for planet in unlabelled.planets_on_disk("test"):
+        predict(unlabelled.root, run, tmp_path / f"{planet}.csv", [planet], work_dir=work, keep=True)
+        assert read_submission(tmp_path / f"{planet}.csv").planet_id.tolist() == [planet]
+    monkeypatch.setattr(predict_planets, "extract_planet", lambda *words: pytest.fail("a planet is done again"))
+    assert predict(unlabelled.root, run, out, work_dir=work) == {} and not work.exists()
+    found, whole = read_submission(out), read_submission(run_folder(run, "outputs") / "submission.csv")
+    assert np.array_equal(found.planet_id, whole.planet_id) and np.allclose(found.mu, whole.mu, rtol=1e-5)
+    assert predict_planets.runtime_line(out).startswith("from 2 predicted, starting included: at most ")
+
+
 def test_when_time_runs_out_every_planet_has_a_row(run: Path, unlabelled: RawFolder, tmp_path: Path) -> None:
     out, planets = tmp_path / "outputs/out.csv", unlabelled.planets_on_disk("test")
     words = ("predict", "--raw", str(unlabelled.root), "--run", str(run), "--out-csv", str(out), "--budget-hours", "0")

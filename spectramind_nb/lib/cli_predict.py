@@ -69,7 +69,8 @@ def predict(
 ) -> None:
     """Predict spectra of the test planets in a raw folder with what an earlier run learned.
 
-    Planets that are done are kept, so the same command goes on where it was cut.
+    Planets that are done are kept, so the same command goes on where it was cut. To divide planets over calls, give
+    each its --planets and --out-csv, and all the same --work and --keep; then one call without --planets.
     """
     words = {"planets": planets, "budget_hours": budget_hours, "work": work, "keep": keep, "config": files}
     with recorded("predict", raw=raw, run=run, out_csv=out_csv, **words) as call:
@@ -88,12 +89,13 @@ def predict(
         named += ["--keep"] * keep + [word for name in files or [] for word in ("-c", name)]
         call.resume = shlex.join(["spectramind", "predict", *named])
         from spectramind_nb.predict_planets import predict as predict_spectra
+        from spectramind_nb.predict_planets import runtime_line
 
         with shown(call, short(out_csv)) as show:
             what = (found, run, out_csv, chosen, workers, how.spelling, how.batch_predict)
             call.failed = predict_spectra(*what, budget_hours, work, keep, show.inner)
         print(f"submission        {short(out_csv)}")
-        print(f"times             {short(out_csv.with_name('runtime.csv'))}")
+        print(f"times             {short(out_csv.with_name('runtime.csv'))} ({runtime_line(out_csv)})")
 
 # %% ../../nbs/lib/cli_predict.ipynb #943b6ae6
 Run = Annotated[Path | None, typer.Option("--run", help="Folder of a finished run; the submission's, or runs/demo.")]
