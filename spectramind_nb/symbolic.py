@@ -228,8 +228,10 @@ def influence(
     return np.sum([weight * each[WEIGHT_NAMES[name]] for name, weight in weights.items()], axis=0)
 
 # %% ../nbs/05_symbolic.ipynb #8d5e335c
-PLANTED = ("smoothness", "nonneg", "coherence:H2O", "coherence:CO2", "coherence:CH4", "seam")
-PLANTED += ("ratios:ch4_h2o", "ratios:co2_h2o", "quantile_monotonicity")
+PLANTED = (
+    *("smoothness", "nonneg", "coherence:H2O", "coherence:CO2", "coherence:CH4", "seam"),
+    *("ratios:ch4_h2o", "ratios:co2_h2o", "quantile_monotonicity"),
+)
 
 
 @dataclass(frozen=True)

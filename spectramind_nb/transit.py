@@ -49,7 +49,7 @@ def allan(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../nbs/02_transit.ipynb #60facc4e
 def plot_white(figure: FigureBase, white: Mapping[str, np.ndarray], visit: int = 0) -> list[Axes]:
-    """White light, drift, residuals and Allan plot of a visit, both channels, into an empty figure; returns its axes."""
+    """White light, drift, residuals and Allan plot of a visit, both channels, into an empty figure; its axes."""
     axes = figure.subplots(3, 3, sharex="col", height_ratios=[2, 1, 1], width_ratios=[3, 3, 2])
     for channel, colour in enumerate(("C0", "C3")):
         chosen = (white["channel"] == channel) & (white["visit"] == visit)
@@ -82,7 +82,7 @@ def plot_depths(
     nuisance: np.ndarray,
     truth: np.ndarray | None = None,
 ) -> list[Axes]:
-    """Depths with 1 sigma errors over wavelength: total and white noise alone; FGS1 in axes of its own, returned first."""
+    """Depths with 1 sigma errors over wavelength: total and white noise alone; axes of FGS1, and of AIRS."""
     um, ppm = wavelengths(), 1e6
     total = np.sqrt(noise_variance + (nuisance**2).sum(axis=1))
     axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 12])

@@ -53,7 +53,7 @@ def _page_of(run: Path) -> tuple[Path, bool]:
     from spectramind_nb.lib.config import read_settings
     from spectramind_nb.lib.contracts import ContractError
 
-    cfg: Any = OmegaConf.create()
+    cfg = OmegaConf.create()
     with suppress(ContractError):  # a page can be made of a run whose configuration is lost
         cfg = read_settings(run / "config.yaml")
     out = OmegaConf.select(cfg, "diag.html.out", default="outputs/diagnostics/v1.html")

@@ -69,7 +69,7 @@ def changes_since(recorded: Recorded) -> list[str]:
     then = recorded.summary["env"]
     now = {**environment(), **library_versions(), "python": platform.python_version(), "package": __version__}
     names = {name: f"{then[name]}, now {value}" for name, value in now.items() if name in then and then[name] != value}
-    pairs = {"commit": (_commit(recorded.summary), _commit(commit()))}
+    pairs: dict[str, tuple[Any, Any]] = {"commit": (_commit(recorded.summary), _commit(commit()))}
     pairs["settings"] = (recorded.summary.get("cfg_hash"), cfg_hash(rerun_settings(recorded.folder, {})[0]))
     names |= {name: f"{old}, now {new}" for name, (old, new) in pairs.items() if old != new}
     return [f"{name}: {text}" for name, text in names.items()] + work_since(recorded)
