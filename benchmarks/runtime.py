@@ -28,7 +28,7 @@ import pandas as pd
 from spectramind_nb.lib.contracts import run_folder
 from spectramind_nb.lib.raw import RawFolder
 from spectramind_nb.lib.simulator import draw_planets, simulate_dataset
-from spectramind_nb.network import answer, inputs_of, read_network
+from spectramind_nb.network import answer, read_network
 from spectramind_nb.predict_planets import CORES, PLANETS, predict, runtime_table, shipped_run
 from spectramind_nb.training import LEARNED, read_fits, start_of
 
@@ -47,7 +47,7 @@ def simulated(folder: Path, planets: int, seed: int, workers: int) -> RawFolder:
 def network_seconds(run: Path, work: Path, planets: list[int]) -> float:
     """Seconds a planet of the network alone."""
     weights, fits = read_network(run_folder(run, "outputs/checkpoints") / LEARNED[2]), read_fits(work, planets)
-    inputs = inputs_of(start_of(weights.prior, fits), weights.scaling)
+    inputs = weights.inputs(start_of(weights.prior, fits), fits.guide)
     answer(weights.network, inputs)
     begun = time.perf_counter()
     answer(weights.network, inputs)
