@@ -214,7 +214,8 @@ def neural_predictions(
         return weights, predict_neural(weights, fits)
     if teaching.start not in ("finetune", "fresh"):
         raise UserError(f"train.start: {teaching.start} is unknown. Fix: one of shipped, finetune, fresh")
-    parts, curves, each = [], {}, np.unique(folds)
+    curves: dict[str, Any] = {}
+    parts, each = [], np.unique(folds)
     tell = LessonTeller(teaching, len(each) + 1)
     for tell.lesson, fold in enumerate(each):
         test = folds == fold
