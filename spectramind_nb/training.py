@@ -36,6 +36,8 @@ from spectramind_nb.adaptation import (
 from .curriculum import is_first
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
+
+# %% ../nbs/06_training.ipynb #0c7be5f2
 from spectramind_nb.lib.contracts import (
     ContractError,
     UserError,
