@@ -10,7 +10,7 @@ __all__ = ['PARTS', 'MOST_STD', 'SLOPE_PENALTIES', 'Rows', 'Fits', 'Predicted', 
 # %% ../nbs/06d_error_bars.ipynb #74b143e1
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -199,4 +199,5 @@ Rows = TypeVar("Rows", Fits, Predicted)
 
 def take(rows: Rows, chosen: np.ndarray) -> Rows:
     """Some of the planets, by a mask (P,)."""
-    return replace(rows, **{name: x if x is None else x[chosen] for name, x in vars(rows).items()})
+    some: dict[str, Any] = {name: x if x is None else x[chosen] for name, x in vars(rows).items()}
+    return replace(rows, **some)
