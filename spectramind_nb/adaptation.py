@@ -203,7 +203,8 @@ def teaching_of(
         plain, usual.model = asdict(options_of(usual.model)), OmegaConf.merge(usual.model, model)
         design: Any = usual.model  # of which the usual batch follows
         resolved = OmegaConf.to_container(train, resolve=True) if isinstance(train, DictConfig) else dict(train)
-        how: Any = OmegaConf.merge(OmegaConf.to_container(usual.train, resolve=True), resolved)
+        how: Any = OmegaConf.create(OmegaConf.to_container(usual.train, resolve=True), flags={"struct": True})
+        how = OmegaConf.merge(how, resolved)
     except OmegaConfBaseException as error:
         problem = str(error).splitlines()[0]
         raise ConfigError("train, model", problem, "take keys that spectramind config show has") from error
