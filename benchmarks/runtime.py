@@ -58,7 +58,7 @@ def network_seconds(run: Path, work: Path, planets: list[int], model: str = "") 
         inputs = inputs_of(start, weights.scaling, guide)
         inputs = Inputs(*(x[np.arange(BATCH) % len(planets)] for x in inputs))
     else:
-        inputs = inputs_of(start, weights.scaling)
+        inputs = weights.inputs(start, fits.guide)
     answer(network, Inputs(*(x[:1] for x in inputs)))
     begun = time.perf_counter()
     answer(network, inputs)

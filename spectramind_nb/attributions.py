@@ -68,11 +68,13 @@ class Corrections(nn.Module):
         super().__init__()
         self.network, self.own, self.weight = network, own, weight
         self.rows = torch.from_numpy(1e6 * output_rows()[1].T.astype(np.float32))
+        with torch.no_grad():
+            self.curve = network.read_guide(own.guide)  # read once: the curve stays as it is
 
     def each(self, nodes: Tensor, planet: Tensor) -> Tensor:  # (B, O)
         """Of inputs (B, 283, N) and (B, F) one by one."""
-        rest = (x.expand(len(nodes), *x.shape[1:]) for x in self.own[2:])
-        return self.network(Inputs(nodes, planet, *rest)).shift @ self.rows
+        rest, curve = ([x.expand(len(nodes), *x.shape[1:]) for x in some] for some in (self.own[2:], self.curve))
+        return self.network.decide(Inputs(nodes, planet, *rest), *curve).shift @ self.rows
 
     def forward(self, nodes: Tensor, planet: Tensor) -> Tensor:
         """Shapes as of the class."""

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['WEIGHT', 'STATEFUL', 'Source', 'Told', 'Learning', 'learning_of', 'at', 'likelihood_loss', 'Supervised', 'ruled',
-           'closed_form_losses', 'TrainOptions', 'rate', 'Progress', 'Trainer', 'mean_loss', 'average_loss', 'state_of',
-           'go_on', 'told_rules', 'share_of', 'epoch_loss', 'train_network']
+           'closed_form_losses', 'TrainOptions', 'rate', 'Progress', 'half_precision', 'Trainer', 'mean_of_processes',
+           'mean_loss', 'average_loss', 'state_of', 'go_on', 'told_rules', 'is_first', 'share_of', 'epoch_loss',
+           'train_network']
 
 # %% ../nbs/06b_curriculum.ipynb #2a8d2ccd
 import json
@@ -150,6 +151,17 @@ class Progress:
     best: int  # epoch of the lowest
 
 # %% ../nbs/06b_curriculum.ipynb #6dad1f27
+def half_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes with it by itself, else float16."""
+    if device.type == "cpu":
+        return torch.bfloat16
+    try:
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    except TypeError:  # an older torch, which knows no emulation
+        native = torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if native else torch.float16
+
+
 class Trainer:
     """An objective, with the network in it, and its optimiser, which can be written and read whole."""
 
@@ -165,18 +177,20 @@ class Trainer:
         warmup = min(options.warmup, options.warmup_steps / steps)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda k: rate(k, steps, warmup))
         self.average = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
-        half = torch.bfloat16 if device.type == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
+        half = half_precision(device)
         self.cast = torch.autocast(device.type, half, enabled=options.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.amp and half is torch.float16)
         self.progress = Progress(0, [], [], 0)
 
-    def step(self, parts: Sequence[Learning]) -> float:
-        """One step on a batch that is given in `accumulate` parts; its loss."""
+    def step(self, parts: Sequence[Learning], shares: Sequence[float]) -> float:
+        """One step on a batch that is given in `accumulate` parts, as far as they are this process's: of each, how much
+        it counts (1 where the processes have equal shares). Its loss, of this process.
+        """
         self.objective.train()
         total = 0.0
-        for part in parts:
+        for part, share in zip(parts, shares, strict=True):
             with self.cast:
-                loss = self.shared(part) / len(parts)
+                loss = self.shared(part) * (share / len(parts))
             self.scaler.scale(loss).backward()
             total += float(loss.detach())
         self.scaler.unscale_(self.optimiser)
@@ -191,6 +205,15 @@ class Trainer:
         return total
 
 # %% ../nbs/06b_curriculum.ipynb #c928a85e
+def mean_of_processes(value: float, device: torch.device) -> float:
+    """The mean of what all processes have found, the same in each of them."""
+    if not dist.is_initialized():
+        return value
+    found = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(found)
+    return float(found) / dist.get_world_size()
+
+
 def mean_loss(objective: nn.Module, data: Learning, device: torch.device, batch: int = 256) -> float:
     """Mean loss of planets, without dropout."""
     objective.to(device).eval()
@@ -199,7 +222,7 @@ def mean_loss(objective: nn.Module, data: Learning, device: torch.device, batch:
         for k in range(0, count, batch):
             part = at(data, slice(k, k + batch), device)
             total += float(objective(part)) * len(part.error)
-    return total / count
+    return mean_of_processes(total / count, device)
 
 
 def average_loss(trainer: Trainer, data: Learning) -> float:
@@ -218,6 +241,8 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
     """All that is needed to go on."""
     states = {name: getattr(trainer, name).state_dict() for name in STATEFUL}
     rest = {"average": trainer.average, "progress": asdict(trainer.progress), "random": torch.get_rng_state()}
+    if trainer.device.type == "cuda":
+        rest["random_cuda"] = torch.cuda.get_rng_state(trainer.device)
     return states | rest
 
 
@@ -227,7 +252,9 @@ def go_on(trainer: Trainer, state: dict[str, Any]) -> None:
         getattr(trainer, name).load_state_dict(state[name])
     trainer.average = {name: value.to(trainer.device) for name, value in state["average"].items()}
     trainer.progress = Progress(**state["progress"])
-    torch.set_rng_state(state["random"])
+    torch.set_rng_state(state["random"].cpu())
+    if trainer.device.type == "cuda" and "random_cuda" in state:
+        torch.cuda.set_rng_state(state["random_cuda"].cpu(), trainer.device)
 
 # %% ../nbs/06b_curriculum.ipynb #e30e3117
 def told_rules(objective: nn.Module) -> str:
@@ -240,6 +267,11 @@ Source = Callable[[int], Learning]  # what is learned from in an epoch
 Told = Callable[[Progress, float], None]  # progress, seconds so far
 
 
+def is_first() -> bool:
+    """Whether this is the only process, or the first of those that learn together: it alone writes and tells."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def share_of(which: Tensor) -> Tensor:
     """This process's part of a batch."""
     return which[dist.get_rank() :: dist.get_world_size()] if dist.is_initialized() else which
@@ -249,12 +281,13 @@ def epoch_loss(trainer: Trainer, data: Learning, epoch: int) -> float:
     """Learn from all planets once, in an order of the epoch's own; mean loss."""
     o, count = trainer.options, len(data.error)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(1_000_003 * o.seed + epoch))
-    whole = o.batch * o.accumulate
+    whole, world = o.batch * o.accumulate, dist.get_world_size() if dist.is_initialized() else 1
     losses = []
     for k in range(0, count - whole + 1, whole):
-        chosen = order[k : k + whole].split(o.batch)
-        losses.append(trainer.step([at(data, share_of(part), trainer.device) for part in chosen]))
-    return float(np.mean(losses))
+        own = [share_of(part) for part in order[k : k + whole].split(o.batch)]
+        shares = [len(part) * world / o.batch for part in own]
+        losses.append(trainer.step([at(data, part, trainer.device) for part in own], shares))
+    return mean_of_processes(float(np.mean(losses)), trainer.device)
 
 # %% ../nbs/06b_curriculum.ipynb #bba88257
 def train_network(
@@ -278,6 +311,8 @@ def train_network(
         raise UserError(
             f"{pairs} pairs an epoch are less than a batch of {options.batch * options.accumulate}. Fix: more pairs"
         )
+    if dist.is_initialized() and dist.get_world_size() > options.batch:
+        raise UserError(f"{dist.get_world_size()} processes can't share a batch of {options.batch}. Fix: fewer of them")
     torch.manual_seed(options.seed)
     trainer, start = Trainer(objective, options, steps, torch.device(device)), time.perf_counter()
     plan = repr((type(objective).__name__, told_rules(objective), network.options, options, pairs))
@@ -297,10 +332,10 @@ def train_network(
         if progress.held_out[-1] == min(progress.held_out):
             progress.best, best = progress.epoch, {name: value.clone() for name, value in trainer.average.items()}
         due = progress.epoch % options.ckpt_every == 0 or progress.epoch == options.epochs
-        if checkpoint is not None and due and (not dist.is_initialized() or dist.get_rank() == 0):
+        if checkpoint is not None and due and is_first():
             with atomic_path(checkpoint) as temporary:
                 torch.save({**state_of(trainer), "plan": plan, "best": best}, temporary)
-        if tell is not None:
+        if tell is not None and is_first():
             tell(progress, time.perf_counter() - start)
         if options.patience and progress.epoch - progress.best >= options.patience:
             break

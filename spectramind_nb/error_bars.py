@@ -10,7 +10,7 @@ __all__ = ['PARTS', 'MOST_STD', 'SLOPE_PENALTIES', 'Rows', 'Fits', 'Predicted', 
 # %% ../nbs/06d_error_bars.ipynb #74b143e1
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ class Fits:
     covariance: np.ndarray  # (P, 283, 283)
     stars: pd.DataFrame  # rows of the star table, (P, any), NaN where one is not known
     quality: pd.DataFrame  # the fits' measures of their own quality that all of them have, (P, any)
+    guide: np.ndarray | None = None  # FGS1's first visit as `mamba.fgs1_inputs` has it, (P, T, 9); nan where not known
 
 # %% ../nbs/06d_error_bars.ipynb #7fbae00a
 PARTS = ("fgs1", "airs_mean", "airs_shape")
@@ -198,4 +199,5 @@ Rows = TypeVar("Rows", Fits, Predicted)
 
 def take(rows: Rows, chosen: np.ndarray) -> Rows:
     """Some of the planets, by a mask (P,)."""
-    return replace(rows, **{name: values[chosen] for name, values in vars(rows).items()})
+    some: dict[str, Any] = {name: x if x is None else x[chosen] for name, x in vars(rows).items()}
+    return replace(rows, **some)

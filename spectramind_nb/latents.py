@@ -52,7 +52,7 @@ from spectramind_nb.lib.contracts import (
 from .lib.instrument import N_BINS
 from .lib.progress import progress
 from .lib.provenance import code_hash, digest
-from .network import Inputs, SpectralNetwork, Weights, answer, batches, inputs_of, read_network
+from .network import Inputs, SpectralNetwork, Weights, answer, batches, read_network
 from .training import LEARNED, read_fits, read_learned, start_of
 
 # %% ../nbs/08a_latents.ipynb #23ec88c3
@@ -85,7 +85,7 @@ def edges_of(network: SpectralNetwork) -> Edges:
 def latents(weights: Weights, fits: Fits, batch: int = 32) -> Latents:
     """Latents and attention of fitted planets, `batch` at a time."""
     start, network = start_of(weights.prior, fits), weights.network
-    inputs, found = inputs_of(start, weights.scaling), []
+    inputs, found = weights.inputs(start, fits.guide), []
     for part in batches(inputs, batch):
         (one,) = answer(network, part, batch)
         with torch.inference_mode():
@@ -100,7 +100,10 @@ def latents(weights: Weights, fits: Fits, batch: int = 32) -> Latents:
 def join_latents(parts: Sequence[Latents]) -> Latents:
     """Planets of several calls as one."""
     arrays = {n: np.concatenate([getattr(part, n) for part in parts]) for n in vars(parts[0]) if n != "inputs"}
-    return Latents(**arrays, inputs=Inputs(*map(torch.cat, zip(*(part.inputs for part in parts), strict=True))))
+    inputs = [part.inputs for part in parts]
+    steps = min((n for one in inputs if (n := one.guide.shape[1]) > 1), default=1)  # where none is known it is 1
+    cut = [one._replace(guide=one.guide[:, :steps].expand(-1, steps, -1)) for one in inputs]
+    return Latents(**arrays, inputs=Inputs(*map(torch.cat, zip(*cut, strict=True))))
 
 # %% ../nbs/08a_latents.ipynb #fe92dfbe
 LEAST_POINTS = 5

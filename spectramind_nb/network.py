@@ -26,11 +26,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .decoders import HEADS, NORMAL_10, STRETCHES, Fusion, MuDecoder, PullFlow, QuantileHead, SigmaHead
-from .graph import EDGE_FEATURES, AirsEncoder, molecule_strengths
+from .graph import EDGE_FEATURES, AirsEncoder, molecule_strengths, spectral_graph
 from .lib.contracts import ContractError, atomic_path
 from .lib.instrument import N_AIRS_BINS, N_BINS, wavelengths
-from .lib.spectral_prior import Combined, SpectralPrior, arrays_of, prior_of_arrays
-from .mamba import CHANNELS, Fgs1Encoder
+from .lib.spectral_prior import Combined, SpectralPrior, arrays_of, log_scale, prior_of_arrays
+from .mamba import CHANNELS, MOST, SLOW, Fgs1Encoder, fgs1_inputs
 
 # %% ../nbs/04b_network.ipynb #f11de688
 @dataclass(frozen=True)
@@ -300,7 +300,10 @@ class SpectralNetwork(nn.Module):
 
     def forward(self, inputs: Inputs) -> Answer:
         """Shapes as of `Inputs` and `Answer`."""
-        guide, steps = self.read_guide(inputs.guide)
+        return self.decide(inputs, *self.read_guide(inputs.guide))
+
+    def decide(self, inputs: Inputs, guide: Tensor, steps: Tensor) -> Answer:
+        """The answer, with what `read_guide` makes of the guide's light curve."""
         airs, nodes, attention = self.airs(inputs.nodes, self.kind(self.fixed) + self.planet(inputs.planet)[:, None])
         fused = self.fusion(guide, steps, airs, inputs.planet)
         move, mean_move, sums = self.mu(fused, nodes)
@@ -374,15 +377,27 @@ class Weights:
     prior: SpectralPrior  # of the closed form that it starts from
     about: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def hears(self) -> bool:
+        """Whether the network has learned what the guide's light curve tells."""
+        return self.about.get("guide") == "heard"
 
+    def inputs(self, start: Start, guide: np.ndarray | None = None) -> Inputs:
+        """What its network is given of planets; their light curves (P, T, 9) only where it hears them."""
+        return inputs_of(start, self.scaling, guide if self.hears else None)
+
+# %% ../nbs/04b_network.ipynb #5b1f0c7e
 SIMULATOR = "spectramind-simulator 2.0"  # that weights must be learned from (where one predicts, it may be missing)
 
 
 def schema() -> str:
-    """What the inputs mean, as text that changes when they do."""
-    digest = hashlib.sha256(same_for_all().astype(np.float32).tobytes())
-    for function in (raw_inputs, inputs_of, place_of):
+    """What the inputs and the graph's edges mean, as text that changes when they do."""
+    digest, graph = hashlib.sha256(same_for_all().astype(np.float32).tobytes()), spectral_graph()
+    for array in (graph.topology.source, graph.topology.target, graph.features):
+        digest.update(array.tobytes())
+    for function in (raw_inputs, stds_of, inputs_of, place_of, log_scale, fgs1_inputs):
         digest.update(inspect.getsource(function).encode())
+    digest.update(repr((CHANNELS, SLOW, MOST, EDGE_FEATURES, graph.kind.tolist())).encode())
     return digest.hexdigest()[:16]
 
 

@@ -178,22 +178,22 @@ def work_planet(who: tuple[str, int], job: Job) -> dict[str, float]:
     Raises `UserError`.
     """
     planet, work = who[1], job.work
-    record, fitted = work / "planets" / f"{planet}.json", run_folder(work, "outputs/fits") / f"transit_{planet}.npz"
+    record, out = work / "planets" / f"{planet}.json", run_folder(work, "data/features")
+    made = (run_folder(work, "outputs/fits") / f"transit_{planet}.npz", out / f"fgs1_white_{planet}.npz")
     key = digest([raw_fingerprint(job.raw.root, [planet]), asdict(job.way), job.code])
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    if known.get("key") == key and fitted.is_file():
+    if known.get("key") == key and all(path.is_file() for path in made):
         return known["seconds"]
     if time.monotonic() > job.ends:
         raise UserError("was not reached in time. Fix: the same command goes on from here")
-    begun, out = time.perf_counter(), run_folder(work, "data/features")
+    begun = time.perf_counter()
     ahead = [("test", job.following[planet])] if planet in job.following else []
     read_ahead([path for one in (who, *ahead) for path in signal_paths(one, job.raw)])
     check_planet(who, job.raw)
     extract_planet(who, job.raw, out, job.way.recipe)
     extracted = time.perf_counter()
     fit_to_file(who, work, job.stars, job.way.fit)
-    for kind in ("fgs1_white", "airs_bins"):
-        (out / f"{kind}_{planet}.npz").unlink()
+    (out / f"airs_bins_{planet}.npz").unlink()
     seconds = {"planet": planet, "features": extracted - begun, "fit": time.perf_counter() - extracted}
     write_json(record, {"key": key, "seconds": seconds})
     return seconds

@@ -1,7 +1,9 @@
 """A network that learns from a run: it is told nothing of the planets it predicts, and comes out no worse."""
 
 import json
-from dataclasses import asdict
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,22 +18,26 @@ from spectramind_nb.adaptation import (
     Material,
     Teaching,
     adapt,
+    begin_to_hear,
     fresh_weights,
+    memory_words,
     own_planets,
     redesigned,
     some_planets,
     teaching_of,
 )
 from spectramind_nb.curriculum import Progress, Supervised, TrainOptions, mean_loss
+from spectramind_nb.error_bars import Fits, take
 from spectramind_nb.lib import cli
 from spectramind_nb.lib.config import compose
 from spectramind_nb.lib.contracts import UserError, network_file, run_folder
 from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.network import NetworkOptions, SpectralNetwork, Weights, answer, read_network
+from spectramind_nb.network import NetworkOptions, SpectralNetwork, Weights, answer, read_network, stds_of
 from spectramind_nb.rules import RuleLoss
 from spectramind_nb.training import (
     labelled_planets,
     material_of,
+    predict_neural,
     read_fits,
     read_folds,
     read_learned,
@@ -60,7 +66,8 @@ def before() -> Weights:
 def material(home: Path, before: Weights) -> Material:
     """What the network is taught with by these planets."""
     planets, truth = labelled_planets(home / "run", RawFolder(home / "raw"))
-    return material_of(home / "run", planets, start_of(before.prior, read_fits(home / "run", planets)), truth)
+    fits = read_fits(home / "run", planets)
+    return material_of(home / "run", fits, start_of(before.prior, fits), truth)
 
 
 def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weights) -> None:
@@ -69,7 +76,9 @@ def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weig
     held_out = some_planets(material, np.arange(16) % 5 == 0)
     losses = [
         mean_loss(
-            Supervised(w.network, SHORT.aux_weight, SHORT.worst), own_planets(held_out, w.scaling), torch.device("cpu")
+            Supervised(w.network, SHORT.aux_weight, SHORT.worst),
+            own_planets(held_out, w.scaling, w.hears),
+            torch.device("cpu"),
         )
         for w in (before, after)
     ]
@@ -77,9 +86,41 @@ def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weig
     fresh = fresh_weights(material, before.prior, NetworkOptions(8, 1, airs_width=16, airs_layers=1, hidden=16))
     wild = adapt(material, fresh, TrainOptions(epochs=1, batch=8, lr=1.0), pairs=64)
     assert all(map(torch.equal, wild.network.state_dict().values(), fresh.network.state_dict().values()))
-    for few, phases, message in ((5, ("supervised",), "5 labelled planets"), (16, ("rest",), "phase rest is unknown")):
+    for few, phases, message in ((5, ("supervised",), "5 planets can't"), (16, ("rest",), "phase rest is unknown")):
         with pytest.raises(UserError, match=f"{message}.*Fix: "):
             adapt(some_planets(material, np.arange(16) < few), before, SHORT, phases, pairs=64)
+
+
+def test_curves_are_heard_by_those_who_have_learned_to(home: Path, material: Material, before: Weights) -> None:
+    fits = read_fits(home / "run", labelled_planets(home / "run", RawFolder(home / "raw"))[0])
+    assert fits.guide is not None
+    stirred = replace(fits, guide=fits.guide[:, ::-1].copy())
+
+    def mu(weights: Weights, given: Fits) -> np.ndarray:
+        return predict_neural(weights, given).mu
+
+    assert not before.hears and np.array_equal(mu(before, fits), mu(before, stirred))
+    assert np.array_equal(mu(before, fits), mu(before, replace(fits, guide=None)))
+    small = NetworkOptions(8, 1, airs_width=16, airs_layers=1, hidden=16, dropout=0.0)
+    fresh, std = fresh_weights(material, before.prior, small), stds_of(material.start.combined)[0]
+    shifted = replace(material, truth=material.start.combined.mean + 2 * std)  # easily learned
+    after = adapt(shifted, fresh, TrainOptions(epochs=3, batch=6, lr=2e-2, average=0.5), pairs=60, device="cpu")
+    assert after.hears and not np.allclose(mu(after, fits), mu(after, stirred), rtol=1e-7, atol=0)
+    held_out = np.arange(16) % 5 == 0
+    asked = some_planets(shifted, held_out)
+    inputs = after.inputs(asked.start, take(fits, held_out).guide)  # as one predicts
+    judge = own_planets(asked, after.scaling)._replace(inputs=inputs)
+    found = mean_loss(Supervised(after.network, 0.01, 10.0), judge, torch.device("cpu"))
+    assert found == pytest.approx(min(json.loads(after.about["curves"])["planets"]["held_out"]), abs=1e-6)
+    deaf = replace(after, about={})
+    begin_to_hear(after.network)
+    assert np.allclose(mu(after, fits), mu(deaf, fits), rtol=1e-7, atol=0)  # it begins with what it says of none
+
+
+def test_memory_beyond_the_gpus_has_a_way_out() -> None:
+    full = TrainOptions(batch=64)
+    assert memory_words(7e9, full, 16e9) == "memory            about 7.0 GB"
+    assert memory_words(28e9, full, 16e9).endswith("the GPU's 16.0 GB. Fix: train.batch=24 train.grad_accum=3")
 
 
 def test_what_fits_is_taken_into_another_design(material: Material, before: Weights) -> None:
@@ -112,6 +153,10 @@ def test_a_lesson_goes_on_where_it_was_cut(material: Material, before: Weights, 
 
 
 def test_settings_become_a_lesson() -> None:
+    for words, expected in (([], (64, 1)), (["model=full"], (16, 4)), (["model=full", "train.batch=32"], (32, 4))):
+        cfg = compose(["train=fresh", *words])
+        options = teaching_of(cfg.train, cfg.model).options
+        assert (options.batch, options.accumulate) == expected
     cfg = compose(
         ["model=spec", "train=mae", "train.optim.lr=1e-3", "train.grad_accum=2", "model.decoder_mu.aux_loss=false"]
     )
@@ -146,7 +191,10 @@ def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Pa
     folds = read_folds(run, np.array(labelled_planets(run, raw)[0]))
     with_7 = folds == folds[7]
     assert np.array_equal(before[with_7], after[with_7]) and not np.array_equal(before[~with_7], after[~with_7])
-    assert read_learned(run).weights == "laptop, fresh"
+    assert read_learned(run).weights == "laptop, fresh" and not (run / "06_training/lessons").exists()
+    curves = json.loads((run_folder(run, "outputs/checkpoints") / "curves.json").read_text())
+    assert len(curves) == 1 + len({*folds}) and {*curves["all"]} == {"pairs", "planets"}
+    assert len(curves["all"]["pairs"]["held_out"]) == 1
     assert asdict(read_network(run_folder(run, "outputs/checkpoints") / "network.safetensors").network.options)
     with pytest.raises(UserError, match=r"train.start: some is unknown\. Fix: one of shipped"):
         train_run(run, home / "raw", "", 3, 0.02, teaching=Teaching("some"))
@@ -176,3 +224,47 @@ def test_the_command_writes_weights_that_say_where_they_come_from(
         train_run(home / "run", home / "raw", "", 3, 0.02, "mine.safetensors")
     again = CliRunner().invoke(cli.app, [*words, "--network", "no.safetensors"], prog_name="spectramind")
     assert again.exit_code == 2 and "no such weights" in again.stderr
+
+
+def test_without_labels_all_planets_teach_what_takes_none(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--run", str(home / "run"), "--raw", str(tmp_path), "train.epochs=1", "train.batch=4"]
+    out = tmp_path / "mine.safetensors"
+    done = CliRunner().invoke(cli.app, [*words, "--phase", "mae,contrastive", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    found, before = read_network(out), read_network(network_file("laptop"))
+    assert "planets" not in {n for n, x in found.about.items() if x not in ("", "[]")} and not found.hears
+    pairs = zip(found.network.state_dict().items(), before.network.state_dict().values(), strict=True)
+    assert any(name.startswith("guide.") and not torch.equal(own, old) for (name, own), old in pairs)
+    for extra in (["--phase", "supervised"], ["--phase", "mae", "train=fresh"]):
+        failed = CliRunner().invoke(cli.app, [*words, *extra, "--out", str(tmp_path / "no.safetensors")])
+        assert failed.exit_code == 2 and "no planet of this run has one" in failed.stderr
+
+
+def test_two_processes_learn_by_the_command_what_one_does(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--run", str(home / "run"), "--raw", str(home / "raw"), "train=fresh", "train.batch=5"]
+    words += [
+        "train.epochs=2",
+        "train.pairs=40",
+        "+loss.λ_seam=0.2",
+        "model.airs_gnn.d_model=16",
+        "model.fusion.hidden=16",
+    ]
+    words += [f"model.{part}.dropout=0" for part in ("fgs1_mamba", "airs_gnn", "fusion")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    command = [*launch, "-m", "spectramind_nb.lib.cli", *words, "--out", str(two)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("pairs 2/2") == 1 and done.stdout.count("weights ") == 1
+    alone = CliRunner().invoke(cli.app, [*words, "--out", str(one)])
+    assert alone.exit_code == 0, alone.output
+    curves = [json.loads(read_network(path).about["curves"]) for path in (one, two)]
+    for phase in ("pairs", "planets"):
+        for part in ("learned", "held_out"):
+            assert np.allclose(*(curve[phase][part] for curve in curves), rtol=1e-5, atol=1e-5)

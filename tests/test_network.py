@@ -1,6 +1,7 @@
 """The network: it starts at the closed form, knows what it isn't told, leaves Python unchanged, and learns."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,15 +13,15 @@ import torch
 
 from spectramind_nb.curriculum import (
     Learning,
-    Progress,
-    Supervised,
     TrainOptions,
     closed_form_losses,
+    half_precision,
     learning_of,
     likelihood_loss,
     train_network,
 )
 from spectramind_nb.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
+from spectramind_nb.graph import spectral_graph
 from spectramind_nb.lib.contracts import ContractError, UserError, network_file
 from spectramind_nb.lib.instrument import N_AIRS_BINS, N_BINS
 from spectramind_nb.lib.simulator_sky import physics
@@ -41,13 +42,13 @@ from spectramind_nb.network import (
     learn_scaling,
     network_of,
     place_of,
+    raw_inputs,
     read_network,
     saved_bytes,
     training_memory,
     write_network,
 )
 from spectramind_nb.pairs import Noise, Spectra, pairs_of, spoil
-from spectramind_nb.rules import RuleLoss
 
 PLANETS, STEPS = 12, 128
 SMALL = NetworkOptions(
@@ -353,34 +354,52 @@ def test_it_stops_early_where_nothing_is_gained() -> None:
     assert progress.epoch < 30 and progress.epoch == progress.best + 2
 
 
-TOGETHER = """
-import sys, torch, torch.distributed as dist
+KILLED = """
+import os, signal, sys, torch
 sys.path.insert(0, {tests!r})
-torch.set_num_threads(1)
-dist.init_process_group("gloo")
-from test_network import together
-progress = together()
-if dist.get_rank() == 0:
-    print("losses", *progress.held_out)
-dist.destroy_process_group()
+torch.set_num_threads({threads})
+from pathlib import Path
+import test_network as t
+kill = lambda progress, seconds: os.kill(os.getpid(), signal.SIGKILL)
+made = t.network(t.replace(t.PLAIN, dropout=0.2))
+t.train_network(made, t.source, 96, t.source(90), t.replace(t.OPTIONS, epochs=3), Path({path!r}), kill)
 """
 
 
-def together() -> Progress:
-    """Training that several processes may share, with rules."""
-    made = network(PLAIN)
-    objective = Supervised(made, 0.01, 10.0, RuleLoss({"λ_sm": 1.0, "λ_seam": 1.0}))
-    return train_network(made, source, 96, source(90), OPTIONS, objective=objective)
+def test_a_killed_process_goes_on_where_it_was(tmp_path: Path) -> None:
+    dropped, options, path = replace(PLAIN, dropout=0.2), replace(OPTIONS, epochs=3), tmp_path / "checkpoint.pt"
+    script = KILLED.format(tests=str(Path(__file__).parent), threads=torch.get_num_threads(), path=str(path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert torch.load(path, weights_only=True)["progress"]["epoch"] == 1
+    whole, resumed = network(dropped), network(dropped, stirred=1.0)
+    expected = train_network(whole, source, 96, source(90), options)
+    found = train_network(resumed, source, 96, source(90), options, checkpoint=path)
+    assert found == expected
+    assert all(map(torch.equal, resumed.state_dict().values(), whole.state_dict().values()))
 
 
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
-    script = tmp_path / "together.py"
-    script.write_text(TOGETHER.format(tests=str(Path(__file__).parent)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
-    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = [float(x) for line in done.stdout.splitlines() if line.startswith("losses") for x in line.split()[1:]]
-    assert np.allclose(found, together().held_out, rtol=1e-5, atol=1e-5)
+def with_curves(epoch: int) -> Learning:
+    """The same, with light curves."""
+    data = source(epoch, 48)
+    guide = torch.from_numpy(np.random.default_rng(epoch).normal(size=(48, STEPS, len(CHANNELS)))).float()
+    return data._replace(inputs=data.inputs._replace(guide=guide))
+
+
+def test_half_precision_learns_the_same() -> None:
+    options = replace(OPTIONS, epochs=2)
+    found = [
+        train_network(network(), with_curves, 48, with_curves(90), replace(options, amp=amp)) for amp in (False, True)
+    ]
+    assert np.allclose(found[0].held_out, found[1].held_out, rtol=0.05, atol=0.02) and np.isfinite(found[1].loss).all()
+
+
+def test_half_precision_is_what_the_gpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, found = torch.device("cuda"), []
+    for supported in (lambda including_emulation=True: including_emulation, lambda: True):  # a T4; an older torch
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+        found.append(half_precision(cuda))
+    assert found == [torch.float16, torch.bfloat16] and half_precision(torch.device("cpu")) == torch.bfloat16
 
 
 # --- Weights -----------------------------------------------------------------------------------------------------
@@ -396,7 +415,17 @@ def test_weights_come_back_and_others_are_refused(tmp_path: Path, monkeypatch: p
         assert all(np.array_equal(value, getattr(theirs, k)) for k, value in vars(ours).items() if "star" not in k)
     with pytest.raises(ContractError, match="simulator: is 0"):
         read_network(write_network(tmp_path / "old.safetensors", replace(weights, about={"simulator": "0"})))
-    monkeypatch.setattr("spectramind_nb.network.schema", lambda: "another")
+    for name, other in (
+        ("stds_of", raw_inputs),
+        ("log_scale", raw_inputs),
+        ("fgs1_inputs", raw_inputs),
+        ("CHANNELS", ()),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"spectramind_nb.network.{name}", other)
+            with pytest.raises(ContractError, match="inputs that mean something else"):
+                read_network(path)
+    monkeypatch.setattr("spectramind_nb.network.spectral_graph", lambda: spectral_graph(("seam",)))
     with pytest.raises(ContractError, match="inputs that mean something else"):
         read_network(path)
     path.write_bytes(path.read_bytes()[:200])

@@ -1,5 +1,8 @@
 """The selective scan: every engine against the loop, in value and gradient; what it promises on odd shapes."""
 
+import sys
+from types import ModuleType, SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -66,3 +69,17 @@ def test_engine_by_place() -> None:
     assert engine_for(u.double()) == "doubling"
     with pytest.raises(ValueError, match="none of auto, mamba_ssm"):
         selective_scan(*inputs_of(1, 2, 3, 4), engine="fast")
+
+
+def test_the_kernel_is_given_one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kernel(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        assert {x.dtype for x in (u, delta, b, c)} == {torch.bfloat16} and a.dtype == torch.float32
+        return u
+
+    monkeypatch.setitem(
+        sys.modules, "mamba_ssm.ops.selective_scan_interface", SimpleNamespace(selective_scan_fn=kernel)
+    )
+    for name in ("mamba_ssm", "mamba_ssm.ops"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    u, *rest = inputs_of(1, 6, 4, 3)
+    assert selective_scan(u.bfloat16(), *rest, engine="mamba_ssm").shape == u.shape

@@ -37,9 +37,12 @@ class Call:
     failed: Mapping[Any, str] = field(default_factory=dict)  # planets, or names, that failed alone, and why
     differs: str = ""  # what should be the same as in another run and isn't
     started: float = field(default_factory=time.time)
+    tells: bool = True  # False where another process does the same, and tells of it
 
     def log(self, status: str, text: str = "") -> None:
-        """Append to both logs; a log that can't be written is passed over."""
+        """Append to both logs, where it `tells`; a log that can't be written is passed over."""
+        if not self.tells:
+            return
         from spectramind_nb.lib.provenance import append_line, make_event, utc_now
 
         with suppress(OSError, ValueError):
@@ -99,7 +102,8 @@ def recorded(cmd: str, **args: Any) -> Iterator[Call]:
         call.log("fail", f"```\n{trace if code == 1 else lines[0]}\n```")
         if os.environ.get("SPECTRAMIND_DEBUG"):
             lines = [trace, *lines]
-        print(*lines, sep="\n", file=sys.stderr)
+        if call.tells or code == 1:
+            print(*lines, sep="\n", file=sys.stderr)
         raise typer.Exit(code) from None
     if call.failed:
         lines = failed_lines(call.failed)

@@ -206,11 +206,12 @@ def train(
     """Teach the network the labelled planets of a run; spectramind run --network FILE uses it for other planets.
 
     Every fifth planet is held out and decides which epoch is kept. With train=fresh it starts from nothing, with other
-    settings of model=... every weight that fits is taken over. The same command goes on where it was cut.
+    settings of model=... every weight that fits is taken over. The same command goes on where it was cut. Where no
+    phase takes labels, all planets of the run teach. Behind torchrun --no-python, several GPUs share the work.
     """
     words = {"phase": phase, "network": network, "out": out, "config": files, "overrides": overrides}
     with recorded("train", run=run, raw=raw, **words) as call:
-        from spectramind_nb.adaptation import PHASES, teaching_of
+        from spectramind_nb.adaptation import PHASES, teaching_of, together, wait_for_all
         from spectramind_nb.lib.config import ConfigError, cfg_hash, compose, nearest
         from spectramind_nb.lib.raw import RawFolder
         from spectramind_nb.lib.stages import raw_of
@@ -219,22 +220,27 @@ def train(
         phases = phase.replace(",", " ").split()
         if odd := [name for name in phases or [""] if name not in PHASES]:
             raise ConfigError("--phase", f"'{odd[0]}' is unknown", nearest(odd[0], PHASES))
-        ensure_run(call, run, "05_symbolic")
-        given = overrides or []
-        cfg = compose([f"train={phases[0]}", *rule_words(run, given), *given], files=files or [])
-        cfg.train.phases = phases
-        start = network or (str(out) if unfinished(out) else "laptop")
-        teaching = teaching_of(cfg.train, cfg.model, int(cfg.seed), rules_of(cfg.loss))
-        call.facts |= {"seed": int(cfg.seed), "cfg_hash": cfg_hash(cfg), "artifacts": [out]}
+        with together() as call.tells:
+            if call.tells:
+                ensure_run(call, run, "05_symbolic")
+            wait_for_all()
+            given = overrides or []
+            cfg = compose([f"train={phases[0]}", *rule_words(run, given), *given], files=files or [])
+            cfg.train.phases = phases
+            start = network or (str(out) if unfinished(out) else "laptop")
+            teaching = teaching_of(cfg.train, cfg.model, int(cfg.seed), rules_of(cfg.loss))
+            call.facts |= {"seed": int(cfg.seed), "cfg_hash": cfg_hash(cfg), "artifacts": [out]}
 
-        def tell(name: str, progress: Any, seconds: float) -> None:
-            left = seconds / progress.epoch * (cfg.train.epochs - progress.epoch)
-            losses = f"learned {progress.loss[-1]:.4f}, held out {progress.held_out[-1]:.4f}"
-            print(f"{name} {progress.epoch}/{cfg.train.epochs}: {losses}, {left:.0f} s left", flush=True)
+            def tell(name: str, progress: Any, seconds: float) -> None:
+                left = seconds / progress.epoch * (cfg.train.epochs - progress.epoch)
+                losses = f"learned {progress.loss[-1]:.4f}, held out {progress.held_out[-1]:.4f}"
+                print(f"{name} {progress.epoch}/{cfg.train.epochs}: {losses}, {left:.0f} s left", flush=True)
 
-        print(f"begins with       {'nothing' if teaching.start == 'fresh' else start}")
-        train_network_on(run, RawFolder(raw or raw_of(run)), start, teaching, out, tell)
-        print(f"weights           {short(out)}")
+            if call.tells:
+                print(f"begins with       {'nothing' if teaching.start == 'fresh' else start}")
+            train_network_on(run, RawFolder(raw or raw_of(run)), start, teaching, out, tell)
+            if call.tells:
+                print(f"weights           {short(out)}")
 
 # %% ../../nbs/lib/cli.ipynb #2c07bc28
 Opacities = Annotated[
@@ -453,3 +459,7 @@ def main() -> None:
         os.environ["SPECTRAMIND_DEBUG"] = "1"
     hear_interrupts()
     app([word for word in words if word != "--debug"], prog_name="spectramind")
+
+# %% ../../nbs/lib/cli.ipynb #b6c4e912
+if __name__ == "__main__" and "__file__" in globals():  # no notebook
+    main()

@@ -187,7 +187,8 @@ ENGINES = ("auto", "mamba_ssm", "compiled", "doubling", "loop")
 def _scan_kernel(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-    y: Tensor = selective_scan_fn(*(x.transpose(1, 2) for x in (u, delta)), a, *(x.transpose(1, 2) for x in (b, c)))
+    alike = [x.transpose(1, 2).to(u.dtype) for x in (u, delta, b, c)]  # under autocast they differ, and it won't do
+    y: Tensor = selective_scan_fn(*alike[:2], a, *alike[2:])
     return y.transpose(1, 2)
 
 
