@@ -218,7 +218,8 @@ def neural_predictions(
     if teaching.start not in ("finetune", "fresh"):
         raise UserError(f"train.start: {teaching.start} is unknown. Fix: one of shipped, finetune, fresh")
     curves: dict[str, Any] = {}
-    parts, each = [], np.unique(folds)
+    parts: list[Predicted] = []
+    each = np.unique(folds)
     tell = LessonTeller(teaching, len(each) + 1)
     for tell.lesson, fold in enumerate(each):
         test = folds == fold
