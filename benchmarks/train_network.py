@@ -1,10 +1,11 @@
 """Train the network on simulated planets, and keep its weights; progress on the terminal, last line JSON.
 
-    python benchmarks/train_network.py --out FILE [--alone 60] [--reuse 4] [--epochs 10] [--pairs 20000] [--seed 1]
-                                        [--rules λ_sm=.2,λ_coh=.1]
+    python benchmarks/train_network.py --out FILE [--alone 60] [--reuse 4] [--epochs 10] [--more 40] [--pairs 20000]
+                                        [--seed 1] [--rules λ_sm=.2,λ_coh=.1]
 
 First what is known of the planet as a whole, without the graph, which takes a tenth of the time: `--alone` epochs, each
-draw of pairs used `--reuse` times. Then with the graph: `--epochs`, each with pairs of its own. Factors of sigma, for
+draw of pairs used `--reuse` times. Then with the graph: `--epochs`, each with pairs of its own. Then `--more` epochs
+without it on other pairs; the weights that are kept are the mean of those before and after. Factors of sigma, for
 raw data without labels, are learned on `--calib` planets more. `--rules`: weights of the physics rules (chapter 05)
 that count beside the likelihood; none by default.
 
@@ -121,6 +122,7 @@ def half_prior(bank: Bank, half: int) -> SpectralPrior:
 class Lesson:
     """One part of the training: so many layers of the graph, so many epochs, each draw of pairs used so many times."""
 
+    number: int  # no two lessons share a draw
     layers: int
     epochs: int
     reuse: int
@@ -134,11 +136,11 @@ def train(a: argparse.Namespace, lesson: Lesson, data: Data, before: SpectralNet
     if before is not None:
         made.load_state_dict(before.state_dict(), strict=False)
     coming: dict[int, Future[Learning]] = {}
-    told = f"{lesson.layers} layers, epoch"
+    told = f"lesson {lesson.number}, {lesson.layers} layers, epoch"
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
 
         def source(epoch: int) -> Learning:
-            draw = epoch // lesson.reuse + 10_000 * lesson.layers
+            draw = epoch // lesson.reuse + 10_000 * lesson.number
             for k in (draw, draw + 1):  # the next pairs are drawn meanwhile
                 if k not in coming:
                     coming[k] = pool.submit(learning, data.drawing, data.scaling, k, a.pairs, a.spoiled)
@@ -148,10 +150,18 @@ def train(a: argparse.Namespace, lesson: Lesson, data: Data, before: SpectralNet
 
         options = TrainOptions(epochs=lesson.epochs, seed=a.seed, lr=lesson.lr)
         objective = Supervised(made, options.aux_weight, options.worst, RuleLoss(a.rules))
-        checkpoint = a.out.with_suffix(f".{lesson.layers}.checkpoint")
+        checkpoint = a.out.with_suffix(f".{lesson.number}.checkpoint")
         tell = partial(tell_progress, told, lesson.epochs)
         train_network(made, source, a.pairs, data.held_out, options, checkpoint, tell, objective=objective)
     return made
+
+
+def halfway(before: SpectralNetwork, after: SpectralNetwork) -> SpectralNetwork:
+    """The first network, the mean of both where the second has the same parts."""
+    state = before.state_dict()
+    for name, value in after.state_dict().items():
+        state[name].lerp_(value, 0.5)
+    return before
 
 
 def rule_weights(text: str) -> dict[str, float]:
@@ -186,8 +196,8 @@ def main() -> None:
     """Train, and print what was gained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    sizes = {"alone": 60, "reuse": 4, "epochs": 10, "pairs": 20000, "spectra": SPECTRA, "calib": 500, "seed": 1}
-    for option, default in {**sizes, "width": 24, "layers": 2}.items():
+    sizes = {"alone": 60, "reuse": 4, "epochs": 10, "more": 40, "pairs": 20000, "spectra": SPECTRA, "calib": 500}
+    for option, default in {**sizes, "seed": 1, "width": 24, "layers": 2}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--spoiled", type=float, default=0.4)
     parser.add_argument("--rules", type=rule_weights, default={})
@@ -204,10 +214,9 @@ def main() -> None:
     first = drawing.pairs(1_000_000, 4000, 0.0)
     scaling = learn_scaling(first.start, first.truth)
     data = Data(drawing, scaling, learning(unseen, scaling, 0, 4000, 0.0))
-    made = None
-    for lesson in (Lesson(0, a.alone, a.reuse, 1e-3), Lesson(a.layers, a.epochs, 1, 5e-4)):
-        made = train(a, lesson, data, made)
-    assert made is not None
+    made = train(a, Lesson(0, 0, a.alone, a.reuse, 1e-3), data, None)
+    made = train(a, Lesson(1, a.layers, a.epochs, 1, 5e-4), data, made)
+    made = halfway(made, train(a, Lesson(2, 0, a.more, a.reuse, 5e-4), data, made)) if a.more else made
     gained = mean_loss(Supervised(made, 0.0, np.inf), data.held_out, torch.device("cpu"))
     weights = Weights(made, scaling, prior)
     with open_pool(2) as pool:
@@ -215,7 +224,7 @@ def main() -> None:
     about = {
         "seed": a.seed,
         "factors": factors_of(weights, calib),
-        "pairs": a.pairs * (a.alone // a.reuse + a.epochs),
+        "pairs": a.pairs * ((a.alone + a.more) // a.reuse + a.epochs),
         "device": "cpu",
         "rules": json.dumps(a.rules, ensure_ascii=False),
         **physics(),
