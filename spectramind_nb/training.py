@@ -21,23 +21,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import FigureBase
 
-from spectramind_nb.adaptation import (
-    LessonTeller,
-    Teaching,
-    Tell,
-    adapt,
-    beginning,
-    guides_of,
-    material_of,
-    memory_words,
-    own_planets,
-    some_planets,
-)
+from .adaptation import LessonTeller, Teaching, Tell, guides_of
 from .curriculum import is_first
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
-
-# %% ../nbs/06_training.ipynb #0c7be5f2
 from spectramind_nb.lib.contracts import (
     ContractError,
     UserError,
@@ -175,6 +162,9 @@ def cross_fitted_sigma(
     return sigma
 
 # %% ../nbs/06_training.ipynb #2a22f737
+from .adaptation import adapt, beginning, material_of, memory_words, own_planets, some_planets
+
+
 def taught(
     run_dir: str | Path,
     weights: Weights,
