@@ -207,7 +207,7 @@ def neural_predictions(
     if teaching.start not in ("finetune", "fresh"):
         raise UserError(f"train.start: {teaching.start} is unknown. Fix: one of shipped, finetune, fresh")
     curves: dict[str, Any] = {}
-    parts, each = [], np.unique(folds)
+    parts, each = list[Predicted](), np.unique(folds)
     tell = LessonTeller(teaching, len(each) + 1)
     for tell.lesson, fold in enumerate(each):
         test = folds == fold
