@@ -22,23 +22,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from spectramind_nb.adaptation import (
-    LessonTeller,
-    Teaching,
-    Tell,
-    adapt,
-    beginning,
-    guides_of,
-    material_of,
-    memory_words,
-    own_planets,
-    some_planets,
-)
+from .adaptation import LessonTeller, Teaching, Tell, guides_of
 from .curriculum import is_first
 from .error_bars import Fits, Measure, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of, take
 from .features import read_plan
-
-# %% ../nbs/06_training.ipynb #0c7be5f2
 from spectramind_nb.lib.contracts import (
     ContractError,
     UserError,
@@ -176,6 +163,9 @@ def cross_fitted_sigma(
     return sigma
 
 # %% ../nbs/06_training.ipynb #2a22f737
+from .adaptation import adapt, beginning, material_of, memory_words, own_planets, some_planets
+
+
 def taught(
     run_dir: str | Path,
     weights: Weights,
@@ -218,8 +208,7 @@ def neural_predictions(
     if teaching.start not in ("finetune", "fresh"):
         raise UserError(f"train.start: {teaching.start} is unknown. Fix: one of shipped, finetune, fresh")
     curves: dict[str, Any] = {}
-    parts: list[Predicted] = []
-    each = np.unique(folds)
+    parts, each = list[Predicted](), np.unique(folds)
     tell = LessonTeller(teaching, len(each) + 1)
     for tell.lesson, fold in enumerate(each):
         test = folds == fold

@@ -258,7 +258,7 @@ def test_two_processes_learn_by_the_command_what_one_does(
     words += [f"model.{part}.dropout=0" for part in ("fgs1_mamba", "airs_gnn", "fusion")]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    command = [*launch, "-m", "spectramind_nb.lib.cli", *words, "--out", str(two)]
+    command = [*launch, "-m", "--", "spectramind_nb.lib.cli", *words, "--out", str(two)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("pairs 2/2") == 1 and done.stdout.count("weights ") == 1

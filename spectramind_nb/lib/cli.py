@@ -207,7 +207,8 @@ def train(
 
     Every fifth planet is held out and decides which epoch is kept. With train=fresh it starts from nothing, with other
     settings of model=... every weight that fits is taken over. The same command goes on where it was cut. Where no
-    phase takes labels, all planets of the run teach. Behind torchrun --no-python, several GPUs share the work.
+    phase takes labels, all planets of the run teach. GPUs share the work where torchrun starts it, with -- before it:
+    torchrun --nproc_per_node=2 -m -- spectramind_nb.lib.cli train ...
     """
     words = {"phase": phase, "network": network, "out": out, "config": files, "overrides": overrides}
     with recorded("train", run=run, raw=raw, **words) as call:
