@@ -91,7 +91,7 @@ def spoil(rng: np.random.Generator, own: Spectra, others: Spectra, share: float)
     about[added] = rng.random((added.sum(), 1)) * about[added] + size[added, None] * curves[added]
     near = way == 4
     hotter = np.exp(HOTTER * rng.normal(size=(near.sum(), 1)))
-    faint = np.exp(rng.uniform(*np.log(FAINT), size=(near.sum(), 1)))
+    faint = np.exp(rng.uniform(np.log(FAINT[0]), np.log(FAINT[1]), (near.sum(), 1)))
     about[near] = hotter * about[near] + faint * rms[near, None] * curves[near]
     swapped = way == 2
     place[swapped] = others.place[other[swapped]]
