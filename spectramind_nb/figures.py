@@ -65,7 +65,7 @@ def plot_light_curve(
     light.set(ylabel="relative flux", title=label)
     left.plot(time_h, (flux - model) * 1e6, ".", ms=2, color="0.6")
     left.axhline(0, color="0.4", lw=1)
-    left.set(xlabel="time (h)", ylabel="residual (ppm)")
+    left.set(xlabel="time (h)", ylabel="rest (ppm)")
     return axes
 
 
