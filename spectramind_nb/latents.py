@@ -286,9 +286,7 @@ class Positions:
     pooled: np.ndarray  # of its spectrum, float32, (P, A); (P, 0) without a network
     umap: np.ndarray  # float32, (P, 2), or (0, 2) where there is no map
     tsne: np.ndarray
-    latent_distance: (
-        np.ndarray
-    )  # of `pooled`, float32, (P,), share of the training planets that are less far; nan where not known
+    latent_distance: np.ndarray  # of `pooled`: share of training planets less far, nan where not known, float32, (P,)
     residual_distance: np.ndarray
 
 

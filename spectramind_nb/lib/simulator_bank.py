@@ -40,7 +40,7 @@ class Bank:
         system = System(**{field.name: values.pop(field.name) for field in fields(System)})
         return World(system, values, self.spectrum[number])
 
-
+# %% ../../nbs/lib/simulator_bank.ipynb #97105685
 def bank_part(
     seed: int, start: int, stop: int, ood: bool, opacities: Path | None, quick: bool = False
 ) -> dict[str, np.ndarray]:
