@@ -83,7 +83,7 @@ class Setting:
         path = large[0] if large else self.folder / f"{kind}_{self.seed}_{physics()['physics']}_{count:06d}.npz"
         if not large:
             told = partial(tell, f"{kind} spectra")
-            make_bank(path, count, self.seed_of(kind), kind.startswith("ood"), workers=self.workers, progress=told)
+            make_bank(path, count, self.seed_of(kind), kind.startswith("ood"), None, self.workers, told, quick=True)
         bank = read_bank(path)
         return replace(bank, parameters=bank.parameters[:count], spectrum=bank.spectrum[:count])
 
