@@ -196,8 +196,8 @@ def read_calibration(run_dir: str | Path, predictor: str) -> Calibration:
         planets, alpha, quantiles = int(known["planets"]), float(known["alpha"]), None
         if known["corel"]:
             path = path.with_name(FILES[1])
-            table = pd.read_csv(path).query("predictor == @predictor").sort_values("bin")
-            quantiles = table["q"].to_numpy(float)
+            table = pd.read_csv(path).sort_values("bin")
+            quantiles = table.loc[table["predictor"] == predictor, "q"].to_numpy(float)
             if len(quantiles) != N_BINS or not (quantiles > 0).all():
                 raise ValueError(f"{len(quantiles)} quantiles above zero of {predictor}")
         return Calibration(float(known["tau"][predictor]), float(known["widening"]), alpha, planets, quantiles)

@@ -12,7 +12,7 @@ CHAPTERS = sorted(NBS.glob("[0-9][0-9]*.ipynb"), reverse=True)  # the last first
 @pytest.fixture(scope="module")
 def book(copied: Path, example_run: Path) -> Path:
     """The book with the run that its chapters look for; each writes its own stage of it again."""
-    shutil.copytree(example_run, copied / "runs" / "example")
+    shutil.copytree(example_run, copied.parent / "runs" / "example")
     return copied
 
 

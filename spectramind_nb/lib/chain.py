@@ -394,7 +394,7 @@ def run_chain(
 
 # %% ../../nbs/lib/chain.ipynb #e0a15e61
 def _upstream_ready(run_dir: Path, earlier: Sequence[Stage]) -> bool:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ContractError):
         known = read_settings(run_dir / "config.yaml")
         marker = run_dir / "simulation.json"
         simulated = marker.is_file() and "files" in json.loads(marker.read_text(encoding="utf-8"))
