@@ -238,11 +238,14 @@ def taken(known: Mapping[str, Any]) -> set[str]:
 
 
 def unread(root: Path, known: Mapping[str, Any]) -> list[str]:
-    """Settings that no code reads: not as a notebook's parameter, nor in a chapter's options, nor by the whole name."""
+    """Settings that nothing reads: no notebook as a parameter, no chapter's options, no code or other setting by the whole
+    name.
+    """
     books = {path.stem: code_of(path) for path in sorted((root / "nbs").glob("[0-9]*.ipynb"))}
     modules = (path.read_text(encoding="utf-8") for path in (root / "spectramind_nb").rglob("*.py"))
     texts = [f".{chain}." for code in [*books.values(), *modules] for chain in reads(code)]
-    found = taken(known)
+    layers = (path.read_text(encoding="utf-8") for path in (root / "spectramind_nb/configs").rglob("*.yaml"))
+    found = taken(known) | {key for text in layers for key in re.findall(r"\$\{([\w.]+)\}", text)}
     for stage in stages.find_stages(Path("run"), root / "nbs"):
         names = [name for name in stages.declared_parameters(stage.notebook) if name not in stages.COMMON]
         used = {name for name in names if re.search(rf"\b{re.escape(name)}\b", books[stage.name])}
@@ -432,7 +435,7 @@ def check_docs(root: Path) -> Iterator[Fault]:
 
 
 def words_in(code: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and words of each `spectramind("predict", ...)` in code; 1 for what only a run knows, $ for words."""
+    """Line and words of each `spectramind("predict", ...)` in code; 1 or $ for what only a run knows."""
     lists, calls = dict[str, list[ast.expr]](), list[ast.Call]()
     source = ast.parse(re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE))
     for node in ast.walk(source):
@@ -445,7 +448,7 @@ def words_in(code: str) -> Iterator[tuple[int, list[str]]]:
     def spell(node: ast.expr) -> list[str]:
         if isinstance(node, ast.Starred):
             inside = lists.get(getattr(node.value, "id", "?"))
-            return ["$"] if inside is None else [word for each in inside for word in spell(each)]
+            return [word for each in inside or () for word in spell(each)]
         text = node.value if isinstance(node, ast.Constant) else "$" if isinstance(node, ast.JoinedStr) else "1"
         return [str(text)]
 
