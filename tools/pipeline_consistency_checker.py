@@ -238,9 +238,7 @@ def taken(known: Mapping[str, Any]) -> set[str]:
 
 
 def unread(root: Path, known: Mapping[str, Any]) -> list[str]:
-    """Settings that nothing reads: no notebook as a parameter, no chapter's options, no code or other setting by the whole
-    name.
-    """
+    """Settings that nothing reads: no notebook as a parameter, no chapter's options, no code or setting by its name."""
     books = {path.stem: code_of(path) for path in sorted((root / "nbs").glob("[0-9]*.ipynb"))}
     modules = (path.read_text(encoding="utf-8") for path in (root / "spectramind_nb").rglob("*.py"))
     texts = [f".{chain}." for code in [*books.values(), *modules] for chain in reads(code)]
