@@ -151,7 +151,8 @@ def test_a_spoiled_artifact_costs_its_own_panels(name: str, how: str, copy: Run)
         assert str(copy.folder) not in missing.what, "no folder of a machine in a page that travels"
     rows = {row.id: row for row in planet_rows(copy)}
     assert len(rows) == 18 and rows[planet].calibrated is (name != "config.yaml")
-    assert rows[other].calibrated is not name.endswith(("temperature.json", "q_i.csv", "prediction.npz"))
+    assert rows[other].calibrated is not name.endswith(("temperature.json", "q_i.csv"))
+    assert (rows[other].depth_ppm is None) is name.endswith("prediction.npz")
 
 
 def test_a_run_that_was_cut_shows_what_it_has(copy: Run) -> None:
