@@ -286,13 +286,14 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
     assert words[7:10] == (None, None, False) and callable(words[10]) and not named
     spectramind("predict", "--raw", "mine", "--run", "runs/a", "-c", "overrides/kaggle_fast.yaml")
     assert seen.pop()[0][6] == 2048
-    (home / "runs/a/config.yaml").write_text("submission: {spelling: specification, batch_predict: 7}")
+    settings = "profile: demo\ndata: {raw: mine}\n"
+    (home / "runs/a/config.yaml").write_text(f"{settings}submission: {{spelling: specification, batch_predict: 7}}")
     (home / "own.yaml").write_text("submission: {batch_predict: 64}")
     for layer, batch in (("overrides/kaggle_fast.yaml", 2048), ("own.yaml", 64)):
         spectramind("predict", "--raw", "mine", "--run", "runs/a", "-c", layer)
         assert seen.pop()[0][5:7] == ("specification", batch)
     write_summary(home / "runs/a", "0123abcd", 5, [])
-    (home / "runs/a/config.yaml").write_text("data: {raw: mine}")
+    (home / "runs/a/config.yaml").write_text(settings)
     monkeypatch.setattr("spectramind_nb.lib.stages.rerun_settings", lambda run, settings: (compose(), ""))
     assert spectramind("predict", "--run", "runs/a").exit_code == 0
     assert seen.pop()[0][:3] == (Path("mine"), Path("runs/a"), Path("outputs/submission.csv"))
@@ -318,7 +319,8 @@ def test_the_page_opens_where_the_configuration_or_the_call_wants_it(
     monkeypatch.setattr("webbrowser.open", opened.append)
     fake_module(monkeypatch, "page", write_page=lambda run, path, planets, tell: path.write_text("page"))
     for wanted in ("false", "true"):
-        (home / "mine/config.yaml").write_text(f"diag: {{html: {{open: {wanted}, out: own.html}}}}")
+        diag = f"diag: {{html: {{open: {wanted}, out: own.html}}}}"
+        (home / "mine/config.yaml").write_text(f"profile: demo\ndata: {{raw: mine}}\n{diag}")
         for words in ((), ("--open",), ("--no-open",)):
             assert spectramind("diagnose", "dashboard", "--run", "mine", *words).exit_code == 0
     assert opened == 3 * [(home / "own.html").as_uri()]  # --open, the configuration, --open
@@ -328,7 +330,7 @@ def test_what_goes_on_names_every_option(home: Path, monkeypatch: pytest.MonkeyP
     def cut(*words: Any) -> None:
         raise KeyboardInterrupt
 
-    fake_module(monkeypatch, "predict_planets", predict=cut)
+    fake_module(monkeypatch, "predict_planets", predict=cut, runtime_line=cut)
     fake_module(monkeypatch, "features", estimate_work=cut)
     layer = ("-c", "overrides/kaggle_fast")
     for words in (
