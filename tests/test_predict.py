@@ -210,7 +210,7 @@ def test_the_audit_of_a_bundle_knows_the_stars_of_its_run(run: Path, unlabelled:
     home = Path(shutil.copytree(run, tmp_path / "run"))
     source, told = run_folder(home, "outputs") / "submission.csv", []
     for raw in ("", str(unlabelled.root)):
-        (home / "config.yaml").write_text(f"data: {{raw: '{raw}'}}")
+        (home / "config.yaml").write_text(f"profile: demo\ndata: {{raw: '{raw}'}}")
         with zipfile.ZipFile(bundle(source, tmp_path / "a.zip")) as archive:
             told.append(json.loads(archive.read(LOG)))
     assert told[1] == json.loads(source.with_name(LOG).read_text()) != told[0]
