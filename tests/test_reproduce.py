@@ -236,7 +236,9 @@ def test_what_is_another_runs_is_not_accepted(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         write_json(tmp_path / f"runs/{name}/00_calibration/artifacts/plan.json", {"planets": {"test": [1, 2]}})
-        (tmp_path / f"runs/{name}/config.yaml").write_text("diag: {html: {out: page.html}}")
+        (tmp_path / f"runs/{name}/config.yaml").write_text(
+            "profile: demo\ndata: {raw: mine}\ndiag: {html: {out: page.html}}"
+        )
 
     def wrote(cmd: str, path: str, run: str) -> None:
         event = make_event(cmd, "ok", 0.0, run_id=run, artifacts=[path])
