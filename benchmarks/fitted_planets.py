@@ -329,17 +329,21 @@ def made_by() -> str:
 
 
 def fit_kind(
-    pool: ProcessPoolExecutor, setting: Setting, kind: str, bank: Bank, planets: int, stress: str = ""
+    pool: ProcessPoolExecutor,
+    setting: Setting,
+    kind: str,
+    bank: Bank,
+    planets: int,
+    stress: str = "",
+    yardsticks: bool = False,
 ) -> list[Path]:
-    """Files with the fits of the first `planets` of a bank; those not kept yet are made. Training planets and those
-    under stress are fitted in the plain way alone.
-    """
+    """Files with the fits of the first `planets` of a bank; those not kept yet are made."""
     folder = setting.folder / f"fits_{setting.seed}_{physics()['physics']}_{made_by()}"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs, yardsticks = [], not stress and kind in ("calib", "test", "ood")
+    jobs, label = [], stress.replace(" ", "_") or ("yardsticks" if yardsticks else "plain")
     for start in range(0, planets, PART):
         span = range(start, min(start + PART, planets))
-        path = folder / f"{kind}_{stress.replace(' ', '_')}_{span.start:05d}_{span.stop:05d}.npz"
+        path = folder / f"{kind}_{label}_{span.start:05d}_{span.stop:05d}.npz"
         worlds = {number: bank.world(number) for number in span}
         jobs.append((path, setting.seed_of(kind), worlds, kind.startswith("ood"), stress, yardsticks))
     missing = [job for job in jobs if not job[0].exists()]

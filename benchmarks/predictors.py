@@ -2,13 +2,14 @@
 line JSON.
 
     python benchmarks/predictors.py [--planets 300] [--bank 20000] [--stress 0] [--raw 0] [--seed 1] [--workers 2]
-                                    [--network laptop] [--without]
+                                    [--network laptop] [--without] [--only NAME,NAME]
 
 `--planets`: test planets in distribution, as many out of it, and as many to choose factors of sigma on; features by the
 light-curve path. `--bank`: spectra that the oracle knows, of each distribution. `--stress N`: N test planets with noise
 and drifts that the fit was not told of. `--raw N`: N full-size planets as raw frames through 00 and 01 as well (about
 25 s each). `--network`: weights by name, a file of them (see train_network.py), or none. `--without`: what each part of
-gaussian is worth. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
+gaussian is worth. `--only`: of the predictors below, gaussian among them; without oracle and floor fits take a third
+of the time. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
 
 flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. bank: the same, its prior learned
 from the spectra that the network knows too. neural: the network, from there. oracle: the simulator's own priors. floor:
@@ -84,6 +85,7 @@ FITS = {
     "oracle": "simulator",
     "floor": "floor",
 }
+YARDSTICKS = {"flat", "oracle", "floor"}  # fitted in their own way, beside the plain one
 WITHOUT = ("no learned factors", "one kind", "no low rank", "no other chemistry", "white for GP", "no star table")
 FITS |= dict.fromkeys(WITHOUT, "plain")
 WIDTHS = (Widths(1.0, 1.0), Widths(0.5, 0.7), Widths(0.3, 1.0), Widths(0.3, 0.7))
@@ -251,22 +253,38 @@ def poorer_priors(spectra: np.ndarray, stars: pd.DataFrame, prior: SpectralPrior
     return dict(zip(WITHOUT, priors, strict=True))
 
 
+def learn_oracle(
+    pool: ProcessPoolExecutor, setting: Setting, spectra: int, paths: Sequence[Path]
+) -> tuple[tuple[Any, Widths], Any]:
+    """The oracle's shapes and widths, and its shapes out of distribution."""
+    banks = [setting.bank(kind, spectra) for kind in ("bank", "ood_bank")]
+    jobs = [(bank, min(max(spectra // 200, 8), 120)) for bank in banks]
+    shapes, ood = side_by_side(pool, "banks", learn_shapes, jobs)
+    return (shapes, choose_widths(pool, paths, shapes)), ood
+
+
 def learn(
-    pool: ProcessPoolExecutor, setting: Setting, planets: int, spectra: int, network: Path | None, without: bool
+    pool: ProcessPoolExecutor,
+    setting: Setting,
+    planets: int,
+    spectra: int,
+    network: Path | None,
+    without: bool,
+    names: Sequence[str],
 ) -> Learned:
     """Learn from training spectra and banks, then choose widths and factors on calibration planets."""
-    train, banks = setting.bank("train", TRAIN), [setting.bank(kind, spectra) for kind in ("bank", "ood_bank")]
-    paths = fit_kind(pool, setting, "calib", setting.bank("calib", planets), planets)
-    shapes, ood = side_by_side(
-        pool, "banks", learn_shapes, [(bank, min(max(spectra // 200, 8), 120)) for bank in banks]
-    )
-    widths = choose_widths(pool, paths[:25], shapes)
+    train, yardsticks = setting.bank("train", TRAIN), bool(YARDSTICKS & {*names})
+    paths = fit_kind(pool, setting, "calib", setting.bank("calib", planets), planets, yardsticks=yardsticks)
     stars = pd.DataFrame([train.world(number).system.row() for number in range(TRAIN)])
-    prior, known, truth = learn_prior(train.spectrum, stars), (shapes, widths), truth_of(paths)
-    by_name = {"flat": None, "transit": None, "gaussian": prior, "oracle": known, "floor": known}
+    prior, truth, ood = learn_prior(train.spectrum, stars), truth_of(paths), None
+    by_name: dict[str, Any] = {"flat": None, "transit": None, "gaussian": prior}
+    if {"oracle", "floor"} & {*names}:
+        known, ood = learn_oracle(pool, setting, spectra, paths[:25])
+        by_name |= {"oracle": known, "floor": known}
     if network:
         by_name["neural"] = read_network(network)
         by_name["bank"] = by_name["neural"].prior
+    by_name = {name: known for name, known in by_name.items() if name in names}
     if without:
         by_name |= poorer_priors(train.spectrum, stars, prior)
     factors: dict[str, SigmaFactors | float] = dict.fromkeys(("transit", WITHOUT[0]), SigmaFactors())
@@ -286,12 +304,14 @@ def compare(pool: ProcessPoolExecutor, paths: Sequence[Path], learned: Learned, 
     scores = {name: one.figures["score"] for name, one in seen.items()}
     print(f"\n{'out of' if ood else 'in'} distribution\n{HEAD}")
     for name, one in seen.items():
-        row(name, one, scores["oracle"], seed)
-    low, middle = np.percentile(found["oracle"].members, [5, 50])
-    print(f"oracle rests on {middle:.0f} members of its bank (median; 5%: {low:.1f})")
+        row(name, one, scores.get("oracle"), seed)
+    if "oracle" in found:
+        low, middle = np.percentile(found["oracle"].members, [5, 50])
+        print(f"oracle rests on {middle:.0f} members of its bank (median; 5%: {low:.1f})")
     figures = {**scores, "seconds_per_planet": seen["gaussian"].seconds, **_spread(seen["gaussian"])}
-    if "neural" in seen:
+    if {"neural", "bank"} <= {*seen}:
         figures["neural_gain"] = gain("neural over bank", seen["neural"], seen["bank"], seed)
+    if {"neural", "oracle"} <= {*seen}:
         figures["neural_of_oracle"] = scores["neural"] / scores["oracle"]
     parts = [name for name in WITHOUT if name in seen]
     costs = {name: gain(f"{name}, over gaussian", seen[name], seen["gaussian"], seed) for name in parts}
@@ -318,7 +338,7 @@ def stress_table(
         for under, by_name in seen.items():
             row(under, by_name[name], None, setting.seed)
     figures: dict[str, dict[str, Any]] = {under: by_name["gaussian"].figures for under, by_name in seen.items()}
-    for under, by_name in seen.items() if "neural" in names else ():
+    for under, by_name in seen.items() if {"bank", "neural"} <= {*names} else ():
         figures[under]["neural"] = by_name["neural"].figures
         named = f"neural over bank, {under}"
         figures[under]["neural_gain"] = gain(named, by_name["neural"], by_name["bank"], setting.seed)
@@ -347,7 +367,7 @@ def raw_table(pool: ProcessPoolExecutor, setting: Setting, count: int, learned: 
     about = {"number": np.array([*planets]), "stars": json.dumps([planet.system.row() for planet in planets.values()])}
     scores = {}
     print(f"\nraw frames and light curves, the same planets\n{HEAD}")
-    for name in ("flat", "transit", "gaussian"):
+    for name in (name for name in ("flat", "transit", "gaussian") if name in learned.by_name):
         mus = {}
         for way in ("frames", "curves"):
             own = [one[way][name != "flat"] for one in fits]
@@ -377,18 +397,21 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--network", default="laptop")
     parser.add_argument("--without", action="store_true")
+    parser.add_argument("--only", default=",".join(name for name in FITS if name not in WITHOUT))
     args = parser.parse_args()
+    names = args.only.split(",")
+    if "gaussian" not in names or not {*names} <= {*FITS} - {*WITHOUT}:
+        parser.error(f"--only {args.only}: take gaussian and any of {', '.join({*FITS} - {*WITHOUT, 'gaussian'})}")
     network = None if args.network == "none" else network_file(args.network)
     setting = Setting(args.folder, args.seed, args.workers)
     args.folder.mkdir(parents=True, exist_ok=True)
     with open_pool(args.workers) as pool:
-        learned = learn(pool, setting, args.planets, args.bank, network, args.without)
-        print(f"{physics()}\nsigma of flat {1e6 * float(learned.factors['flat']):.0f} ppm")  # type: ignore[arg-type]
-        print(f"factors of gaussian {learned.factors['gaussian']}\nfactors of oracle {learned.factors['oracle']}")
+        learned = learn(pool, setting, args.planets, args.bank, network, args.without, names)
+        print(physics(), *(f"factors of {name}: {learned.factors[name]}" for name in learned.factors), sep="\n")
         test, ood = (setting.bank(kind, args.planets) for kind in ("test", "ood"))
-        paths = [fit_kind(pool, setting, kind, bank, args.planets) for kind, bank in (("test", test), ("ood", ood))]
-        figures = compare(pool, paths[0], learned, False, args.seed)
-        figures["ood"] = compare(pool, paths[1], learned, True, args.seed)
+        fits = partial(fit_kind, pool, setting, planets=args.planets, yardsticks=bool(YARDSTICKS & {*names}))
+        figures = compare(pool, fits("test", test), learned, False, args.seed)
+        figures["ood"] = compare(pool, fits("ood", ood), learned, True, args.seed)
         if args.stress:
             stressed = min(args.stress, args.planets)
             figures["stress"] = stress_table(pool, setting, test, stressed, learned)
