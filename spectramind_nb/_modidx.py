@@ -475,6 +475,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'spectramind_nb.latents.held_out_percentile': ( 'latents.html#held_out_percentile',
                                                                                         'spectramind_nb/latents.py'),
                                         'spectramind_nb.latents.join_latents': ('latents.html#join_latents', 'spectramind_nb/latents.py'),
+                                        'spectramind_nb.latents.keep_compiled': ('latents.html#keep_compiled', 'spectramind_nb/latents.py'),
                                         'spectramind_nb.latents.key_of': ('latents.html#key_of', 'spectramind_nb/latents.py'),
                                         'spectramind_nb.latents.latent_distance': ( 'latents.html#latent_distance',
                                                                                     'spectramind_nb/latents.py'),

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['LEAST_POINTS', 'FOLDS', 'LEAST_TRAINING', 'RESIDUALS', 'FILES', 'LIBRARIES', 'Say', 'Latents', 'Edges', 'edges_of',
-           'latents', 'join_latents', 'comparable', 'leading', 'umap_map', 'tsne_map', 'plot_map', 'squared_distances',
-           'held_out_percentile', 'latent_distance', 'residual_distance', 'plot_distance', 'strongest_edges',
-           'plot_attention', 'Positions', 'write_latents', 'read_latents', 'write_attention', 'read_attention',
-           'network_of_run', 'look_at', 'some_to_explain', 'key_of', 'Kept', 'MapOptions', 'look_closely']
+           'latents', 'join_latents', 'comparable', 'leading', 'keep_compiled', 'umap_map', 'tsne_map', 'plot_map',
+           'squared_distances', 'held_out_percentile', 'latent_distance', 'residual_distance', 'plot_distance',
+           'strongest_edges', 'plot_attention', 'Positions', 'write_latents', 'read_latents', 'write_attention',
+           'read_attention', 'network_of_run', 'look_at', 'some_to_explain', 'key_of', 'Kept', 'MapOptions',
+           'look_closely']
 
 # %% ../nbs/08a_latents.ipynb #eedaba27
 import hashlib
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from numba.core.dispatcher import Dispatcher
 from scipy.stats import betabinom
 
 from spectramind_nb.attributions import (
@@ -131,6 +134,16 @@ def leading(points: np.ndarray, count: int = 2) -> np.ndarray:  # (P, count)
     return found * np.where(found[np.abs(found).argmax(axis=0), np.arange(count)] < 0, -1.0, 1.0)
 
 # %% ../nbs/08a_latents.ipynb #5f773e01
+def keep_compiled(*modules: ModuleType) -> None:
+    """Let numba keep on disk what it compiles of these modules, as it does for our own code. UMAP does not ask for
+    it, and would compile for a quarter of a minute in every process.
+    """
+    for value in (value for module in modules for value in vars(module).values()):
+        if isinstance(value, Dispatcher):
+            with suppress(RuntimeError):  # no folder for it can be written
+                value.enable_caching()
+
+
 def umap_map(
     latent: np.ndarray, seed: int = 0, neighbours: int = 15, min_dist: float = 0.1
 ) -> np.ndarray:  # float32, (P, 2)
@@ -138,10 +151,11 @@ def umap_map(
     points = comparable(latent)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # packages it could use as well, and threads that a seed forbids
-        from umap import UMAP  # compiles for some seconds
+        from umap import layouts, umap_, utils
 
+        keep_compiled(layouts, umap_, utils)
         near = int(np.clip(len(points) // 3, 3, neighbours))
-        form = UMAP(n_neighbors=near, min_dist=min_dist, init=leading(points), random_state=seed, n_jobs=1)
+        form = umap_.UMAP(n_neighbors=near, min_dist=min_dist, init=leading(points), random_state=seed, n_jobs=1)
         return np.asarray(form.fit_transform(points), np.float32)
 
 

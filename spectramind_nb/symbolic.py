@@ -268,7 +268,7 @@ def gaussian_quantiles(mu: np.ndarray, sigma: np.ndarray) -> np.ndarray:  # (P, 
     return mu[..., None] + sigma[..., None] * ndtri([0.1, 0.5, 0.9])
 
 
-def cross(mu: np.ndarray, sigma: np.ndarray, beyond_sigma: float, rng: np.random.Generator) -> Planted:
+def cross(mu: np.ndarray, sigma: np.ndarray, beyond_sigma: np.ndarray, rng: np.random.Generator) -> Planted:
     """Gaussian quantiles of spectra (P, 283), but in one bin of each q10 lies so many sigma above q50, or q90 below."""
     quantiles, row = gaussian_quantiles(mu, sigma), np.arange(len(mu))
     term = rng.integers(2 * N_BINS, size=len(mu))
@@ -281,7 +281,7 @@ def plant(
     name: str,
     mu: np.ndarray,  # (P, 283)
     sigma: np.ndarray,  # (P, 283)
-    beyond_sigma: float,
+    beyond_sigma: float | np.ndarray,  # one, or of each spectrum, (P,)
     rng: np.random.Generator,
     kelvin: np.ndarray | None = None,
     table: RuleTable | None = None,
@@ -289,8 +289,9 @@ def plant(
     """Break a rule (as `rules.judge` names them) by so many sigma beyond its bound, in those spectra where it is judged
     and stays so. For quantiles: by so many of the bin's own sigma.
     """
+    wanted = np.broadcast_to(beyond_sigma, len(mu))
     if name == "quantile_monotonicity":
-        return cross(mu, sigma, beyond_sigma, rng)
+        return cross(mu, sigma, wanted, rng)
     table, rule = table or read_rules(), (name.partition(":")[0],)
     first = verdicts(mu, sigma, None, kelvin, table, rule)[name]
     rows = np.flatnonzero(first.judged)
@@ -303,9 +304,10 @@ def plant(
         now = verdicts(spoiled, sigma[rows], None, None if kelvin is None else kelvin[rows], table, rule)[name]
         far = now.significance[np.arange(len(rows)), term]
         far = np.where(np.isneginf(far), np.inf, far)  # pushed out of sight: too far
-        low, high = np.where(far < beyond_sigma, middle, low), np.where(far < beyond_sigma, high, middle)
+        less = far < wanted[rows]
+        low, high = np.where(less, middle, low), np.where(less, high, middle)
     spoiled = mu[rows] + low[:, None] * push
-    kept = np.abs(far - beyond_sigma) < 0.05
+    kept = np.abs(far - wanted[rows]) < 0.05
     return Planted(rows[kept], spoiled[kept], term[kept])
 
 # %% ../nbs/05_symbolic.ipynb #ecf4bf84
