@@ -45,11 +45,15 @@ def hidden_steps(shape: Tensor, random: torch.Generator | None = None) -> Tensor
 
 # %% ../nbs/06c_pretraining.ipynb #262d87b6
 class Masked(nn.Module):
-    """Mean square error with which hidden parts of spectra and light curves are filled in, in standard deviations."""
+    """Mean square error with which hidden parts of spectra and light curves are filled in, in standard deviations. A
+    network whose head for sigma speaks in logarithms gives an error bar with each filled-in bin; its loss of spectra is
+    the negative log likelihood, less a constant, nats.
+    """
 
     def __init__(self, network: SpectralNetwork) -> None:
         super().__init__()
         self.network = network
+        self.log_sigma = nn.Linear(network.options.airs_width, SHOWN) if network.options.log_sigma else None
         self.spectrum, self.gap = nn.Linear(network.options.airs_width, SHOWN), nn.Parameter(torch.zeros(SHOWN))
         self.curve = nn.Linear(network.options.guide_width, len(CHANNELS) - 1)
         self.pause = nn.Parameter(torch.zeros(len(CHANNELS) - 1))
@@ -71,7 +75,11 @@ class Masked(nn.Module):
         network = self.network
         seen = torch.cat([shown, nodes[..., SHOWN:]], dim=-1)
         _, latents, _ = network.airs(seen, network.kind(network.fixed) + network.planet.bias)
-        return functional.mse_loss(self.spectrum(latents)[gone], nodes[..., :SHOWN][gone])
+        error = nodes[..., :SHOWN][gone] - self.spectrum(latents)[gone]
+        if self.log_sigma is None:
+            return error.square().mean()
+        log_sigma = self.log_sigma(latents)[gone].clamp(-4, 4)
+        return (log_sigma + 0.5 * (error / log_sigma.exp()).square()).mean()
 
     def fill_curve(self, guide: Tensor, random: torch.Generator | None) -> Tensor:
         """Loss of light curves; the last channel, time, is never hidden."""

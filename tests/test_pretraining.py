@@ -1,5 +1,7 @@
 """Pretraining: what is hidden stays hidden, and both objectives learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,22 @@ def test_what_is_hidden_is_not_seen(part: str) -> None:
     below, middle, above = (float(fill(x, draw()).detach()) for x in moved)
     share = 1.0 if part == "nodes" else (len(CHANNELS) - 2) / (len(CHANNELS) - 1)
     assert below + above - 2 * middle == pytest.approx(2 * share, rel=1e-3)
+
+
+def test_error_bars_of_what_is_filled_in_are_learned() -> None:
+    """Half of the planets are noise of 1, half of .1, and a number that stays visible says which."""
+    rng = np.random.default_rng(5)
+    noise = np.where(np.arange(120) % 2, 1.0, 0.1)[:, None, None]
+    nodes = np.concatenate([noise * rng.normal(size=(120, N_BINS, SHOWN)), np.broadcast_to(noise, (120, N_BINS, 3))], 2)
+    inputs = Inputs(torch.from_numpy(nodes).float(), *(x.repeat(5, *[1] * (x.ndim - 1)) for x in INPUTS[1:]))
+    nothing = torch.zeros(120, N_BINS)
+    inputs = inputs._replace(guide=inputs.guide[:, :1] * torch.nan)
+    data = Learning(inputs, nothing, nothing.double(), nothing[:, 0])
+    network = made(replace(SMALL, log_sigma=True))
+    masked, how = Masked(network), TrainOptions(epochs=12, batch=12, lr=1e-2, average=0.9)
+    train_network(network, lambda _: data, 120, data, how, objective=masked)
+    expected = np.log([0.1, 1.0]).mean() + 0.5  # the entropy, less the same constant
+    assert float(masked.eval()(data).detach()) == pytest.approx(expected, abs=0.1)
 
 
 def test_a_look_sees_its_half_alone() -> None:
