@@ -204,14 +204,13 @@ class Periodogram(BaseModel):
 
 # %% ../nbs/08c_answers.ipynb #2ba60ff9
 class Planet(BaseModel):
-    """All that is known of a planet."""
+    """All that is known of a planet but its raw frames."""
 
     row: PlanetRow
     star: dict[str, float]
     spectrum: Panel[Spectrum]
     light_curves: Panel[list[LightCurve]]
     pointing: Panel[list[Pointing]]
-    frames: Panel[list[Frame]]
     violations: Panel[list[Violation]]
     attention: Panel[Attention]
     influence: Panel[Influence]

@@ -30,6 +30,7 @@ from spectramind_nb.answers import (
     Calibrated,
     Embedding,
     Event,
+    Frame,
     Missing,
     Overlays,
     Overview,
@@ -45,6 +46,7 @@ from spectramind_nb.panels import (
     bands,
     calibration,
     embedding,
+    frames_of,
     log,
     overlays,
     overview,
@@ -114,6 +116,8 @@ def answers(run: Run, detailed: int, tell: Callable[[str, int, int], object]) ->
     for number, row in enumerate(every):
         tell("planets", number, len(every))
         yield f"planets/{row.id}", planet_of(run, row.id, row, None if row.detailed else left_out)
+        frames = frames_of(run, row.id) if row.detailed else Panel[list[Frame]](missing=left_out)
+        yield f"planets/{row.id}/frames", frames
 
 # %% ../nbs/08f_page.ipynb #51a1cae2
 PLACE = "<!-- data -->"
@@ -178,14 +182,23 @@ def app_of(run: Run, page: str, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     def get_bands() -> Bands:
         return bands()
 
-    @app.get("/api/planets/{planet}", summary="All that is known of a planet", responses={404: {"model": Problem}})
-    def get_planet(planet: PlanetId) -> Planet:
+    def row_of(planet: int) -> PlanetRow:
         rows = panel(run, lambda: planet_rows(run))
         for row in rows.data or []:
             if row.id == planet:
-                return planet_of(run, planet, row)
+                return row
         why = rows.missing.what if rows.missing else f"planet {planet} is not in {run.folder.name}"
         raise HTTPException(404, why)
+
+    unknown: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
+
+    @app.get("/api/planets/{planet}", summary="All that is known of a planet but its frames", responses=unknown)
+    def get_planet(planet: PlanetId) -> Planet:
+        return planet_of(run, planet, row_of(planet))
+
+    @app.get("/api/planets/{planet}/frames", summary="A planet's raw frames", responses=unknown)
+    def get_frames(planet: PlanetId) -> Panel[list[Frame]]:
+        return frames_of(run, row_of(planet).id)
 
     for name, (kind, summary) in ANSWERS.items():
         add_answer(app, run, name, kind, summary)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLOSE', 'PLANETS', 'STAR_UNITS', 'MOST_STEPS', 'MOST_EDGES', 'PPM', 'QUANTILES', 'COUNTS', 'bands', 'scores',
            'score_costs', 'stage_times', 'overview', 'ppm', 'spectrum', 'transit_fit', 'in_groups', 'light_curves',
-           'pointing', 'frames', 'violations', 'influence', 'row_in', 'periodograms', 'attention', 'attribution',
-           'star', 'planet_of', 'embedding', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
+           'pointing', 'frames', 'frames_of', 'violations', 'influence', 'row_in', 'periodograms', 'attention',
+           'attribution', 'star', 'planet_of', 'embedding', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
 
 # %% ../nbs/08e_panels.ipynb #cbfec41a
 import json
@@ -272,6 +272,16 @@ def frames(run: Run, planet: int, test: bool) -> list[Frame]:
     return found
 
 
+def frames_of(run: Run, planet: int) -> Panel[list[Frame]]:
+    """A planet's raw frames. They are asked for by themselves: a file of 11,392 columns takes half a second to open."""
+
+    def build() -> list[Frame]:
+        found = known(run)
+        return frames(run, planet, bool(found.test[found.row_of(planet)]))
+
+    return panel(run, build)
+
+
 def _first_pair(path: Path, channel: str) -> np.ndarray:  # (2, rows, columns)
     return read_signal(path, CHANNELS[channel], most=1)[0]
 
@@ -363,13 +373,12 @@ def star(run: Run, planet: int) -> dict[str, float]:
 
 
 def planet_of(run: Run, planet: int, row: PlanetRow, left_out: Missing | None = None) -> Planet:
-    """All that is known of a planet; with `left_out`, that in place of all but its spectrum in short."""
+    """All that is known of a planet but its frames; with `left_out`, that in place of all but its spectrum in short."""
     found = known(run)
     test = bool(found.test[found.row_of(planet)])
     builds: dict[str, Callable[[], Any]] = {
         "light_curves": lambda: light_curves(run, planet),
         "pointing": lambda: pointing(run, planet),
-        "frames": lambda: frames(run, planet, test),
         "violations": lambda: violations(run, planet, test),
         "attention": lambda: attention(run, planet),
         "influence": lambda: influence(run, planet),

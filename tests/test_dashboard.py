@@ -37,7 +37,7 @@ from spectramind_nb.page import (
     worst_and_random,
     write_page,
 )
-from spectramind_nb.panels import planet_of, scores
+from spectramind_nb.panels import frames_of, planet_of, scores
 from spectramind_nb.run_reading import Run, known, numbers, panel, planet_rows
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +69,7 @@ def whole(run: Run) -> dict[str, Panel[Any]]:
 def of_planet(run: Run, planet: int) -> dict[str, Panel[Any]]:
     rows = panel(run, lambda: planet_rows(run)).data or []
     found = planet_of(run, planet, next(row for row in rows if row.id == planet))
-    return {name: value for name, value in found if isinstance(value, Panel)}
+    return {name: value for name, value in found if isinstance(value, Panel)} | {"frames": frames_of(run, planet)}
 
 
 def test_a_finished_run_fills_every_panel(finished: Run) -> None:
@@ -220,14 +220,13 @@ def test_the_page_holds_what_the_server_answers(finished: Run, tmp_path: Path) -
     page = write_page(finished.folder, tmp_path / "page.html", detailed=3).read_text(encoding="utf-8")
     found, client = embedded(page), TestClient(make_app(finished.folder), base_url="http://localhost")
     rows = found["api/planets"]["data"]
-    close = [row["id"] for row in rows if row["detailed"]]
-    assert len(close) == 3 and len(rows) == 18
-    for path in found.keys() - {"api/planets", *(f"api/planets/{row['id']}" for row in rows)}:
+    assert sum(row["detailed"] for row in rows) == 3 and len(rows) == 18
+    short = [f"api/planets/{row['id']}" for row in rows if not row["detailed"]]
+    for path in found.keys() - {"api/planets", *short, *(f"{path}/frames" for path in short)}:
         assert found[path] == client.get(f"/{path}").json()
-    for planet in close:
-        assert found[f"api/planets/{planet}"] == client.get(f"/api/planets/{planet}").json()
-    far = next(found[f"api/planets/{row['id']}"] for row in rows if not row["detailed"])
-    assert far["spectrum"]["data"] and "spectramind diagnose serve" in far["frames"]["missing"]["command"]
+    far, frames = found[short[0]], found[f"{short[0]}/frames"]
+    assert far["spectrum"]["data"] and "spectramind diagnose serve" in frames["missing"]["command"]
+    assert far["light_curves"]["missing"] == frames["missing"]
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page), "nothing comes from elsewhere"
 
 

@@ -1,5 +1,5 @@
 /** What the dashboard shows, as the server answers it: types made from its description by `npm run types`. */
-import type { Bands, Calibrated, Embedding, Event, Missing, Overlays, Overview, Planet, PlanetRow, Residuals, RunScore } from "./schema";
+import type { Bands, Calibrated, Embedding, Event, Frame, Missing, Overlays, Overview, Planet, PlanetRow, Residuals, RunScore } from "./schema";
 
 export type {
   Attention,
@@ -49,4 +49,5 @@ export interface Answers {
   "api/runs": Panel<RunScore[]>;
   "api/log": Panel<Event[]>;
   [planet: `api/planets/${number}`]: Planet;
+  [frames: `api/planets/${number}/frames`]: Panel<Frame[]>;
 }

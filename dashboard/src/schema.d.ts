@@ -28,8 +28,25 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All that is known of a planet */
+        /** All that is known of a planet but its frames */
         get: operations["get_planet_api_planets__planet__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/planets/{planet}/frames": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A planet's raw frames */
+        get: operations["get_frames_api_planets__planet__frames_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -600,7 +617,7 @@ export interface components {
         };
         /**
          * Planet
-         * @description All that is known of a planet.
+         * @description All that is known of a planet but its raw frames.
          */
         Planet: {
             row: components["schemas"]["PlanetRow"];
@@ -611,7 +628,6 @@ export interface components {
             spectrum: components["schemas"]["Panel_Spectrum_"];
             light_curves: components["schemas"]["Panel_list_LightCurve__"];
             pointing: components["schemas"]["Panel_list_Pointing__"];
-            frames: components["schemas"]["Panel_list_Frame__"];
             violations: components["schemas"]["Panel_list_Violation__"];
             attention: components["schemas"]["Panel_Attention_"];
             influence: components["schemas"]["Panel_Influence_"];
@@ -976,6 +992,47 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Planet"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_frames_api_planets__planet__frames_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description planet_id of the challenge */
+                planet: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Panel_list_Frame__"];
                 };
             };
             /** @description Not Found */

@@ -73,9 +73,7 @@ const PlanetPanels = memo(function PlanetPanels({ planet }: { planet: Planet }) 
           </div>
         )}
       </Panel>
-      <Panel testid="panel-frames" title="Raw frames" description="The end minus the start of one exposure." loaded={panelState(planet.frames)}>
-        {(frames) => <Frames frames={frames} />}
-      </Panel>
+      <RawFrames id={planet.row.id} />
       <Panel testid="panel-periodograms" title="Periodograms of residuals" description="White noise lies at 1." loaded={panelState(planet.periodograms)}>
         {(periodograms) =>
           periodograms.map(({ channel, frequency_mhz: frequency, power }) => (
@@ -129,6 +127,15 @@ function notes(row: PlanetRow): string {
   if (row.calibrated === false) notes.push("Its error bars are as predicted: the calibration can't be read.");
   if (row.failed) notes.push("Its fit failed; the prediction falls back to what training spectra look like.");
   return notes.join(" ");
+}
+
+/** Asked for by themselves: to open a planet's raw files takes the server longer than all else. */
+function RawFrames({ id }: { id: number }) {
+  return (
+    <Panel testid="panel-frames" title="Raw frames" description="The end minus the start of one exposure." loaded={useLoaded(`api/planets/${id}/frames`)}>
+      {(frames) => <Frames frames={frames} />}
+    </Panel>
+  );
 }
 
 function Frames({ frames }: { frames: Frame[] }) {
