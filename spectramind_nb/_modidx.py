@@ -1936,6 +1936,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'spectramind_nb/run_reading.py'),
                                             'spectramind_nb.run_reading.planet_rows': ( 'run_reading.html#planet_rows',
                                                                                         'spectramind_nb/run_reading.py'),
+                                            'spectramind_nb.run_reading.profile_hashes': ( 'run_reading.html#profile_hashes',
+                                                                                           'spectramind_nb/run_reading.py'),
                                             'spectramind_nb.run_reading.read_cached': ( 'run_reading.html#read_cached',
                                                                                         'spectramind_nb/run_reading.py'),
                                             'spectramind_nb.run_reading.stamp_of': ( 'run_reading.html#stamp_of',
