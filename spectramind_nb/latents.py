@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEAST_POINTS', 'FOLDS', 'LEAST_TRAINING', 'RESIDUALS', 'FILES', 'LIBRARIES', 'Say', 'Latents', 'Edges', 'edges_of',
-           'latents', 'join_latents', 'comparable', 'leading', 'keep_compiled', 'umap_map', 'tsne_map', 'plot_map',
-           'squared_distances', 'held_out_percentile', 'latent_distance', 'residual_distance', 'plot_distance',
-           'strongest_edges', 'plot_attention', 'Positions', 'write_latents', 'read_latents', 'write_attention',
-           'read_attention', 'network_of_run', 'look_at', 'some_to_explain', 'key_of', 'Kept', 'MapOptions',
-           'look_closely']
+           'latents', 'join_latents', 'comparable', 'leading', 'umap_map', 'tsne_map', 'plot_map', 'squared_distances',
+           'held_out_percentile', 'latent_distance', 'residual_distance', 'plot_distance', 'strongest_edges',
+           'plot_attention', 'Positions', 'write_latents', 'read_latents', 'write_attention', 'read_attention',
+           'network_of_run', 'look_at', 'some_to_explain', 'key_of', 'Kept', 'MapOptions', 'look_closely']
 
 # %% ../nbs/08a_latents.ipynb #eedaba27
 import hashlib
@@ -21,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +27,6 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from numba.core.dispatcher import Dispatcher
 from scipy.stats import betabinom
 
 from spectramind_nb.attributions import (
@@ -55,6 +52,7 @@ from spectramind_nb.lib.contracts import (
 from .lib.instrument import N_BINS
 from .lib.progress import progress
 from .lib.provenance import code_hash, digest
+from .lib.selective_scan import keep_compiled
 from .network import Inputs, SpectralNetwork, Weights, answer, batches, read_network
 from .training import LEARNED, read_fits, read_learned, start_of
 
@@ -134,16 +132,6 @@ def leading(points: np.ndarray, count: int = 2) -> np.ndarray:  # (P, count)
     return found * np.where(found[np.abs(found).argmax(axis=0), np.arange(count)] < 0, -1.0, 1.0)
 
 # %% ../nbs/08a_latents.ipynb #5f773e01
-def keep_compiled(*modules: ModuleType) -> None:
-    """Let numba keep on disk what it compiles of these modules, as it does for our own code. UMAP does not ask for
-    it, and would compile for a quarter of a minute in every process.
-    """
-    for value in (value for module in modules for value in vars(module).values()):
-        if isinstance(value, Dispatcher):
-            with suppress(RuntimeError):  # no folder for it can be written
-                value.enable_caching()
-
-
 def umap_map(
     latent: np.ndarray, seed: int = 0, neighbours: int = 15, min_dist: float = 0.1
 ) -> np.ndarray:  # float32, (P, 2)
@@ -153,7 +141,7 @@ def umap_map(
         warnings.simplefilter("ignore")  # packages it could use as well, and threads that a seed forbids
         from umap import layouts, umap_, utils
 
-        keep_compiled(layouts, umap_, utils)
+        keep_compiled(layouts, umap_, utils)  # or it compiles for a quarter of a minute in every process
         near = int(np.clip(len(points) // 3, 3, neighbours))
         form = umap_.UMAP(n_neighbors=near, min_dist=min_dist, init=leading(points), random_state=seed, n_jobs=1)
         return np.asarray(form.fit_transform(points), np.float32)
@@ -164,10 +152,9 @@ def tsne_map(latent: np.ndarray, seed: int = 0, perplexity: float = 30.0) -> np.
     from sklearn.manifold import TSNE
 
     points = comparable(latent)
-    points = leading(points, min(points.shape[1], 50))  # as is usual: more columns take long
-    start = points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
+    points = leading(points, max(2, min(points.shape[1], 50)))  # as is usual: more columns take long
     near = min(perplexity, (len(points) - 1) / 3)
-    form = TSNE(perplexity=near, init=1e-4 * start / start[:, 0].std(), random_state=seed, n_jobs=1)
+    form = TSNE(perplexity=near, init=1e-4 * points[:, :2] / points[:, 0].std(), random_state=seed, n_jobs=1)
     return np.asarray(form.fit_transform(points), np.float32)
 
 # %% ../nbs/08a_latents.ipynb #f9a6911a
@@ -452,9 +439,8 @@ def _distances(pooled: np.ndarray, quality: pd.DataFrame, training: np.ndarray, 
 def _explain(
     weights: Weights, found: Latents, training: np.ndarray, planets: Sequence[int], seed: int, note: Say, keep: Kept
 ) -> Attributions | None:
-    compared = key_of(
-        str(weights.network), *weights.network.state_dict().values(), *(x[training] for x in found.inputs)
-    )
+    state = weights.network.state_dict().values()
+    compared = key_of(str(weights.network), *state, *(x[training] for x in found.inputs))
     own = {one: found.planet == one for one in planets}
     keys = {one: key_of(compared, one, seed, *(x[here] for x in found.inputs)) for one, here in own.items()}
     old = {one: keep.get(key) for one, key in keys.items()}

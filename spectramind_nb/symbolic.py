@@ -304,8 +304,7 @@ def plant(
         now = verdicts(spoiled, sigma[rows], None, None if kelvin is None else kelvin[rows], table, rule)[name]
         far = now.significance[np.arange(len(rows)), term]
         far = np.where(np.isneginf(far), np.inf, far)  # pushed out of sight: too far
-        less = far < wanted[rows]
-        low, high = np.where(less, middle, low), np.where(less, high, middle)
+        low, high = np.where(far < wanted[rows], middle, low), np.where(far < wanted[rows], high, middle)
     spoiled = mu[rows] + low[:, None] * push
     kept = np.abs(far - wanted[rows]) < 0.05
     return Planted(rows[kept], spoiled[kept], term[kept])

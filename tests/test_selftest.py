@@ -261,7 +261,8 @@ def test_bench_lists_runs_and_hands_on(home: Path, monkeypatch: Patch, capfd: py
 
 
 def test_bench_tells_what_a_run_took(home: Path) -> None:
-    assert "timing.csv: file: is missing" in spectramind("bench", "--run", "runs/x").stderr
+    assert "runs/x: folder: is missing" in spectramind("bench", "--run", "runs/x").stderr
     (home / "runs/x").mkdir(parents=True)
+    assert "timing.csv: file: is missing" in spectramind("bench", "--run", "runs/x").stderr
     (home / "runs/x/timing.csv").write_text("stage,seconds\n01_features,20.10\n")
     assert "01_features                      20.10" in spectramind("bench", "--run", "runs/x").stdout

@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['TILE', 'KEEP', 'ENGINES', 'HAS_KERNEL', 'scan_loop', 'scan_doubling', 'exp_of_negative', 'scan_compiled', 'exporting',
-           'may_compile', 'engine_for', 'selective_scan']
+           'may_compile', 'keep_compiled', 'engine_for', 'selective_scan']
 
 # %% ../../nbs/lib/selective_scan.ipynb #7dfa398e
 import importlib.util
+from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import numba
 import numpy as np
 import torch
+from numba.core.dispatcher import Dispatcher
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -203,6 +206,13 @@ def exporting() -> bool:
 def may_compile(x: Tensor) -> bool:
     """Whether `auto` means code compiled for the CPU, which computes in float32."""
     return x.device.type == "cpu" and x.dtype != torch.float64 and not exporting()
+
+
+def keep_compiled(*modules: ModuleType) -> None:
+    """Let numba keep on disk what it compiles of these modules, as it does for our own."""
+    for value in (value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)):
+        with suppress(RuntimeError):  # no folder for it can be written
+            value.enable_caching()
 
 
 def engine_for(u: Tensor) -> str:
