@@ -8,8 +8,8 @@ line JSON.
 light-curve path. `--bank`: spectra that the oracle knows, of each distribution. `--stress N`: N test planets with noise
 and drifts that the fit was not told of. `--raw N`: N full-size planets as raw frames through 00 and 01 as well (about
 25 s each). `--network`: weights by name, a file of them (see train_network.py), or none. `--without`: what each part of
-gaussian is worth. `--only`: of the predictors below, gaussian among them; without oracle and floor fits take a third
-of the time. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
+gaussian is worth. `--only`: of the predictors below, gaussian among them; without flat, oracle and floor fits take a
+third of the time. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
 
 flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. bank: the same, its prior learned
 from the spectra that the network knows too. neural: the network, from there. oracle: the simulator's own priors. floor:
@@ -397,11 +397,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--network", default="laptop")
     parser.add_argument("--without", action="store_true")
-    parser.add_argument("--only", default=",".join(name for name in FITS if name not in WITHOUT))
+    every = [name for name in FITS if name not in WITHOUT]
+    parser.add_argument("--only", default=",".join(every))
     args = parser.parse_args()
     names = args.only.split(",")
-    if "gaussian" not in names or not {*names} <= {*FITS} - {*WITHOUT}:
-        parser.error(f"--only {args.only}: take gaussian and any of {', '.join({*FITS} - {*WITHOUT, 'gaussian'})}")
+    if "gaussian" not in names or not {*names} <= {*every}:
+        parser.error(f"--only {args.only}: take gaussian, and any others of {', '.join(every)}")
     network = None if args.network == "none" else network_file(args.network)
     setting = Setting(args.folder, args.seed, args.workers)
     args.folder.mkdir(parents=True, exist_ok=True)

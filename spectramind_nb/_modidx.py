@@ -1660,7 +1660,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'spectramind_nb.panels.calibration': ('panels.html#calibration', 'spectramind_nb/panels.py'),
                                        'spectramind_nb.panels.embedding': ('panels.html#embedding', 'spectramind_nb/panels.py'),
                                        'spectramind_nb.panels.frames': ('panels.html#frames', 'spectramind_nb/panels.py'),
-                                       'spectramind_nb.panels.frames_of': ('panels.html#frames_of', 'spectramind_nb/panels.py'),
                                        'spectramind_nb.panels.in_groups': ('panels.html#in_groups', 'spectramind_nb/panels.py'),
                                        'spectramind_nb.panels.influence': ('panels.html#influence', 'spectramind_nb/panels.py'),
                                        'spectramind_nb.panels.light_curves': ('panels.html#light_curves', 'spectramind_nb/panels.py'),

@@ -46,7 +46,7 @@ from spectramind_nb.panels import (
     bands,
     calibration,
     embedding,
-    frames_of,
+    frames,
     log,
     overlays,
     overview,
@@ -116,8 +116,8 @@ def answers(run: Run, detailed: int, tell: Callable[[str, int, int], object]) ->
     for number, row in enumerate(every):
         tell("planets", number, len(every))
         yield f"planets/{row.id}", planet_of(run, row.id, row, None if row.detailed else left_out)
-        frames = frames_of(run, row.id) if row.detailed else Panel[list[Frame]](missing=left_out)
-        yield f"planets/{row.id}/frames", frames
+        own = panel(run, partial(frames, run, row.id)) if row.detailed else Panel[list[Frame]](missing=left_out)
+        yield f"planets/{row.id}/frames", own
 
 # %% ../nbs/08f_page.ipynb #51a1cae2
 PLACE = "<!-- data -->"
@@ -198,7 +198,7 @@ def app_of(run: Run, page: str, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
 
     @app.get("/api/planets/{planet}/frames", summary="A planet's raw frames", responses=unknown)
     def get_frames(planet: PlanetId) -> Panel[list[Frame]]:
-        return frames_of(run, row_of(planet).id)
+        return panel(run, partial(frames, run, row_of(planet).id))
 
     for name, (kind, summary) in ANSWERS.items():
         add_answer(app, run, name, kind, summary)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLOSE', 'PLANETS', 'STAR_UNITS', 'MOST_STEPS', 'MOST_EDGES', 'PPM', 'QUANTILES', 'COUNTS', 'bands', 'scores',
            'score_costs', 'stage_times', 'overview', 'ppm', 'spectrum', 'transit_fit', 'in_groups', 'light_curves',
-           'pointing', 'frames', 'frames_of', 'violations', 'influence', 'row_in', 'periodograms', 'attention',
-           'attribution', 'star', 'planet_of', 'embedding', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
+           'pointing', 'frames', 'violations', 'influence', 'row_in', 'periodograms', 'attention', 'attribution',
+           'star', 'planet_of', 'embedding', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
 
 # %% ../nbs/08e_panels.ipynb #cbfec41a
 import json
@@ -250,10 +250,13 @@ def pointing(run: Run, planet: int) -> list[Pointing]:
     return found
 
 # %% ../nbs/08e_panels.ipynb #a21a1ede
-def frames(run: Run, planet: int, test: bool) -> list[Frame]:
-    """The first exposure of each channel, from the raw files."""
+def frames(run: Run, planet: int) -> list[Frame]:
+    """The first exposure of each channel, from the raw files. No part of `Planet`: to open a file of 11,392 columns
+    takes half a second.
+    """
+    every = known(run)
+    split = "test" if every.test[every.row_of(planet)] else "train"
     raw, found = run.raw, []
-    split = "test" if test else "train"
     visit = raw.visits(split, planet)[0]
     for name, channel in CHANNELS.items():
         path = raw.planet_folder(split, planet) / f"{name}_signal_{visit}.parquet"
@@ -270,16 +273,6 @@ def frames(run: Run, planet: int, test: bool) -> list[Frame]:
             )
         )
     return found
-
-
-def frames_of(run: Run, planet: int) -> Panel[list[Frame]]:
-    """A planet's raw frames. They are asked for by themselves: a file of 11,392 columns takes half a second to open."""
-
-    def build() -> list[Frame]:
-        found = known(run)
-        return frames(run, planet, bool(found.test[found.row_of(planet)]))
-
-    return panel(run, build)
 
 
 def _first_pair(path: Path, channel: str) -> np.ndarray:  # (2, rows, columns)

@@ -37,7 +37,7 @@ from spectramind_nb.page import (
     worst_and_random,
     write_page,
 )
-from spectramind_nb.panels import frames_of, planet_of, scores
+from spectramind_nb.panels import frames, planet_of, scores
 from spectramind_nb.run_reading import Run, known, numbers, panel, planet_rows
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +69,8 @@ def whole(run: Run) -> dict[str, Panel[Any]]:
 def of_planet(run: Run, planet: int) -> dict[str, Panel[Any]]:
     rows = panel(run, lambda: planet_rows(run)).data or []
     found = planet_of(run, planet, next(row for row in rows if row.id == planet))
-    return {name: value for name, value in found if isinstance(value, Panel)} | {"frames": frames_of(run, planet)}
+    own = {"frames": panel(run, lambda: frames(run, planet))}
+    return {name: value for name, value in found if isinstance(value, Panel)} | own
 
 
 def test_a_finished_run_fills_every_panel(finished: Run) -> None:
@@ -167,16 +168,16 @@ def test_a_run_that_was_cut_shows_what_it_has(copy: Run) -> None:
         assert found["spectrum"].missing.command.startswith(f"spectramind {words}")  # type: ignore[union-attr]
 
 
-def test_a_lost_configuration_is_written_again_by_the_command_that_is_told(copy: Run) -> None:
+@pytest.mark.parametrize("content", [b"seed: [", b"- 7\n", b"\xff"])
+def test_a_lost_configuration_is_written_again_by_the_command_that_is_told(content: bytes, copy: Run) -> None:
     path, planet = copy.folder / "config.yaml", two_planets(copy)[0]
     before = path.read_text()
-    for content in (b"- 7\n", b"\xff", b"seed: ["):
-        replace(path, content)
-        missing = of_planet(copy, planet)["frames"].missing
-        assert missing is not None and missing.what.startswith("config.yaml: ")
-        assert missing.command == f"spectramind run --run-dir {copy.folder} --profile example"
-        said = CliRunner().invoke(command, ["diagnose", "prepare", "--run", str(copy.folder)])
-        assert said.exit_code == 2 and "config.yaml" in said.output and "Fix:" in said.output
+    replace(path, content)
+    missing = of_planet(copy, planet)["frames"].missing
+    assert missing is not None and missing.what.startswith("config.yaml: ")
+    assert missing.command == f"spectramind run --run-dir {copy.folder} --profile example"
+    said = CliRunner().invoke(command, ["diagnose", "prepare", "--run", str(copy.folder)])
+    assert said.exit_code == 2 and "config.yaml" in said.output and "Fix:" in said.output
     said = CliRunner().invoke(command, [*missing.command.split()[1:], "--to", "00_calibration"])
     assert said.exit_code == 0, said.output
     assert path.read_text() == before and of_planet(copy, planet)["frames"].data
