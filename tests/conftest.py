@@ -2,7 +2,10 @@
 
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: small matrices are slower on several threads
+for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(
+        threads, "1"
+    )  # before numpy: every core has its own worker, and small work is slower on several
 
 import shutil
 from pathlib import Path

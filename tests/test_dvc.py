@@ -32,6 +32,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, home / name)
+    compiled = "spectramind_nb/lib/__pycache__"  # by numba, for files of the same time and size
+    shutil.copytree(ROOT / compiled, home / compiled)
     (home / "params.yaml").write_text(LEAST)
     subprocess.run(["git", "init", "--quiet"], cwd=home, check=True)
     return home

@@ -117,10 +117,12 @@ def _variables(**wanted: str) -> Iterator[None]:
 def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> None:
     import papermill
 
+    from spectramind_nb.lib.warm_kernels import warm_kernels
+
     for name in ("papermill", "asyncio"):  # what they would say of a stage's end, StageError says
         logging.getLogger(name).setLevel(logging.CRITICAL)
     quiet = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with _variables(**{PROGRESS_FILE: str(stage.folder / "progress.json")}, **quiet):
+    with warm_kernels(), _variables(**{PROGRESS_FILE: str(stage.folder / "progress.json")}, **quiet):
         papermill.execute_notebook(
             stage.notebook,
             stage.folder / "notebook.ipynb",

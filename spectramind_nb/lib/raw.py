@@ -291,17 +291,34 @@ def pixel_histories(signal: SignalFile) -> Iterator[tuple[int, np.ndarray]]:  # 
         raise _unreadable(signal.path, error) from error
 
 
+def _first_pairs(signal: SignalFile, pairs: int) -> np.ndarray:  # ADU, uint16, (pairs, 2, rows, columns)
+    channel, names = signal.channel, signal.file.schema_arrow.names
+    rows, batches = 2 * pairs * channel.pixels // len(names), list[pa.RecordBatch]()
+    try:  # a batch ends where a row group does
+        for batch in signal.file.iter_batches(batch_size=rows, use_threads=False):
+            batches.append(batch)
+            if sum(map(len, batches)) >= rows:
+                break
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(signal.path, error) from error
+    columns = pa.Table.from_batches(batches).slice(0, rows).columns
+    reads = [_whole(signal, name, column) for name, column in zip(names, columns, strict=True)]
+    return np.stack(reads, axis=1).reshape(pairs, 2, channel.rows, channel.columns)
+
+
 def read_signal(
     path: Path, channel: Channel, most: int | None = None
 ) -> np.ndarray:  # ADU, uint16, (pairs, 2, rows, columns)
     """All frames of a signal file, or its first `most` pairs, as pairs of reads. Raises `ContractError`."""
     signal = open_signal(path, channel)
-    frames = 2 * min(signal.pairs, most or signal.pairs)
+    if most and most < signal.pairs:
+        return _first_pairs(signal, most)
+    frames = 2 * signal.pairs
     by_frame = np.empty((frames, channel.pixels), np.uint16)
     some = np.empty((PIXELS_AT_ONCE, frames), np.uint16)
     for pixel, reads in pixel_histories(signal):
         place = pixel % PIXELS_AT_ONCE
-        some[place] = reads[:frames]
+        some[place] = reads
         if place == PIXELS_AT_ONCE - 1 or pixel == channel.pixels - 1:
             by_frame[:, pixel - place : pixel + 1] = some[: place + 1].T
     return by_frame.reshape(-1, 2, channel.rows, channel.columns)

@@ -11,7 +11,7 @@ export type Path = keyof Answers & string;
 export type DataOf<P extends Path> = Answers[P] extends Panel<infer T> ? T : Answers[P];
 
 const PLANETS_KEPT = 80; // and frames of planets, one by one
-const served = /^https?:$/.test(location.protocol);
+export const served = /^https?:$/.test(location.protocol);
 const settled = new Map<string, Loaded<unknown>>();
 const underway = new Map<string, Promise<Loaded<unknown>>>();
 let embedded: Map<string, HTMLScriptElement> | undefined;

@@ -26,7 +26,7 @@ import { useLoaded } from "../lib/use-loaded";
 
 /** One planet: its spectrum first, then all that led to it. */
 export function PlanetDetail({ id, steps }: { id: number; steps: ReactNode }) {
-  const planet = useLoaded(`api/planets/${id}`, true);
+  const planet = useLoaded(`api/planets/${id}`, { meanwhile: true });
   const drawn = planet.state === "ready" ? planet.data.row.id : id;
   useEffect(() => {
     if (planet.state !== "loading" && drawn === id) planetDrawn();
@@ -129,10 +129,12 @@ function notes(row: PlanetRow): string {
   return notes.join(" ");
 }
 
-/** Asked for by themselves: to open a planet's raw files takes the server longer than all else. */
+const FRAMES_REST_MS = 300;
+
+/** Asked for by themselves, and not of planets that are clicked past: to open raw files takes longer than all else. */
 function RawFrames({ id }: { id: number }) {
   return (
-    <Panel testid="panel-frames" title="Raw frames" description="The end minus the start of one exposure." loaded={useLoaded(`api/planets/${id}/frames`)}>
+    <Panel testid="panel-frames" title="Raw frames" description="The end minus the start of one exposure." loaded={useLoaded(`api/planets/${id}/frames`, { rest: FRAMES_REST_MS })}>
       {(frames) => <Frames frames={frames} />}
     </Panel>
   );
