@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRELOADED', 'WarmProvisioner', 'warm_kernels']
 
-# %% ../../nbs/lib/warm_kernels.ipynb #d3fbd295
+# %% ../../nbs/lib/warm_kernels.ipynb #5cce7e0b
 import multiprocessing
 import os
 import sys
@@ -19,7 +19,7 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-# %% ../../nbs/lib/warm_kernels.ipynb #5e65e762
+# %% ../../nbs/lib/warm_kernels.ipynb #adeed4b8
 PRELOADED = (
     *("matplotlib.pyplot", "numba", "pandas", "pyarrow.parquet", "scipy.signal", "scipy.stats", "sklearn.mixture"),
     *("torch_geometric.nn", "ipykernel.kernelapp"),
@@ -41,7 +41,7 @@ def _become_kernel(words: Sequence[str], folder: str | None, variables: Mapping[
         [*words[1:], f"--IPKernelApp.parent_handle={os.getppid()}"]
     )  # to end where the fork server does
 
-# %% ../../nbs/lib/warm_kernels.ipynb #40be37ab
+# %% ../../nbs/lib/warm_kernels.ipynb #3577875b
 class _Forked:
     stdin = stdout = stderr = None
 
@@ -80,7 +80,7 @@ class WarmProvisioner(LocalProvisioner):
         self.cwd = folder or Path.cwd()
         return self.connection_info
 
-# %% ../../nbs/lib/warm_kernels.ipynb #f89e4d96
+# %% ../../nbs/lib/warm_kernels.ipynb #aaa1bb88
 @contextmanager
 def warm_kernels() -> Iterator[None]:
     """Jupyter's kernels that are started in this block start warm, where this system can fork."""
