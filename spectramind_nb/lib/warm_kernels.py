@@ -21,7 +21,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvision
 
 # %% ../../nbs/lib/warm_kernels.ipynb #adeed4b8
 PRELOADED = (
-    *("matplotlib.pyplot", "numba", "pandas", "pyarrow.parquet", "scipy.signal", "scipy.stats", "sklearn.mixture"),
+    *("matplotlib.figure", "numba", "pandas", "pyarrow.parquet", "scipy.signal", "scipy.stats", "sklearn.mixture"),
     *("torch_geometric.nn", "ipykernel.kernelapp"),
 )
 
@@ -36,10 +36,9 @@ def _become_kernel(words: Sequence[str], folder: str | None, variables: Mapping[
     import matplotlib
     from ipykernel.kernelapp import launch_new_instance
 
-    matplotlib.use("module://matplotlib_inline.backend_inline")  # as a kernel does before matplotlib is read
-    launch_new_instance(
-        [*words[1:], f"--IPKernelApp.parent_handle={os.getppid()}"]
-    )  # to end where the fork server does
+    matplotlib.use(variables.get("MPLBACKEND", "module://matplotlib_inline.backend_inline"))  # pyplot is not read yet
+    to_end_with_the_server = f"--IPKernelApp.parent_handle={os.getppid()}"
+    launch_new_instance([*words[1:], to_end_with_the_server])
 
 # %% ../../nbs/lib/warm_kernels.ipynb #3577875b
 class _Forked:
