@@ -568,6 +568,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'spectramind_nb.lib.chain._common': ('lib/chain.html#_common', 'spectramind_nb/lib/chain.py'),
                                           'spectramind_nb.lib.chain._given_raw': ( 'lib/chain.html#_given_raw',
                                                                                    'spectramind_nb/lib/chain.py'),
+                                          'spectramind_nb.lib.chain._kernels': ('lib/chain.html#_kernels', 'spectramind_nb/lib/chain.py'),
                                           'spectramind_nb.lib.chain._last_cell': ( 'lib/chain.html#_last_cell',
                                                                                    'spectramind_nb/lib/chain.py'),
                                           'spectramind_nb.lib.chain._papermill': ( 'lib/chain.html#_papermill',

@@ -56,6 +56,12 @@ def copy(house: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(house, tmp_path / "house", copy_function=shutil.copy2))
 
 
+KNOWN = """import json, os, sys
+ours = [name for name in sys.modules if name.startswith("spectramind_nb.")]
+told = [os.getcwd() == str(Path(run_dir) / "00_calibration"), "torch" in sys.modules, ours]
+(Path(run_dir) / "told.json").write_text(json.dumps(told))"""
+
+
 def settings(home: Path, *overrides: str) -> DictConfig:
     return compose([f"data.raw='{home / 'raw'}'", *overrides])
 
@@ -349,3 +355,14 @@ def test_kaggle_fast_redoes_nothing_before_training(tmp_path: Path) -> None:
     redone = {name: reason for name, reason in why.items() if reason}
     told = {"08_diagnostics": "skip_heavy_diag", "09_submission": "batch_predict"}
     assert redone == {name: f"parameters changed ({key})" for name, key in told.items()}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_where_many_kernels_come_they_know_the_libraries_but_none_of_our_own(tmp_path: Path, count: int) -> None:
+    for stage in (*STAGES, "02_transit")[:count]:
+        write_stage(tmp_path / "nbs", stage, *([KNOWN] if stage == STAGES[0] else []))
+    write_raw(tmp_path / "raw")
+    run_chain(settings(tmp_path), tmp_path / "run", notebooks=tmp_path / "nbs")
+    at_home, torch_read, ours = json.loads((tmp_path / "run/told.json").read_text())
+    assert at_home and torch_read == (count == 3)
+    assert {*ours} <= {"spectramind_nb.lib", "spectramind_nb.lib.warm_kernels"}

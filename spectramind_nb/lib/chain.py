@@ -117,12 +117,10 @@ def _variables(**wanted: str) -> Iterator[None]:
 def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> None:
     import papermill
 
-    from spectramind_nb.lib.warm_kernels import warm_kernels
-
     for name in ("papermill", "asyncio"):  # what they would say of a stage's end, StageError says
         logging.getLogger(name).setLevel(logging.CRITICAL)
     quiet = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with warm_kernels(), _variables(**{PROGRESS_FILE: str(stage.folder / "progress.json")}, **quiet):
+    with _variables(**{PROGRESS_FILE: str(stage.folder / "progress.json")}, **quiet):
         papermill.execute_notebook(
             stage.notebook,
             stage.folder / "notebook.ipynb",
@@ -337,6 +335,15 @@ def _common(cfg: DictConfig, run_dir: Path, raw: Path) -> dict[str, Any]:
     return dict(zip(COMMON, values, strict=True))
 
 # %% ../../nbs/lib/chain.ipynb #34e0750d
+def _kernels(coming: int) -> contextlib.AbstractContextManager[None]:
+    """Warm ones, where enough of them are coming to be worth what it takes."""
+    if coming < 3:
+        return contextlib.nullcontext()
+    from spectramind_nb.lib.warm_kernels import warm_kernels
+
+    return warm_kernels()
+
+
 def _run(
     cfg: DictConfig, run_dir: Path, stages: Sequence[Stage], first: int, stop: int, force: bool, show: Show
 ) -> list[Outcome]:
@@ -353,13 +360,14 @@ def _run(
     with atomic_path(run_dir / "config.yaml") as temporary:
         temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
     outcomes = []
-    for index in range(first, stop):
-        stage = stages[index]
-        work = stage_work(stage, parameters[index], stage_inputs(stages[:index], parameters[index]))
-        why = "forced" if force else why_run(stage, work)
-        show.stage(index + 1, stop, stage.name, "run" if why else "skip", why or "unchanged")
-        manifest = run_stage(stage, cfg, parameters[index], work, show, keep=not force) if why else read_manifest(stage)
-        outcomes.append(Outcome(stage, why, manifest or {}))
+    with _kernels(sum(force or not finished(stage) for stage in stages[first:stop])):
+        for index in range(first, stop):
+            stage, own = stages[index], parameters[index]
+            work = stage_work(stage, own, stage_inputs(stages[:index], own))
+            why = "forced" if force else why_run(stage, work)
+            show.stage(index + 1, stop, stage.name, "run" if why else "skip", why or "unchanged")
+            manifest = run_stage(stage, cfg, own, work, show, keep=not force) if why else read_manifest(stage)
+            outcomes.append(Outcome(stage, why, manifest or {}))
     return outcomes
 
 # %% ../../nbs/lib/chain.ipynb #9c7ae2a2
