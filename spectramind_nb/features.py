@@ -122,7 +122,7 @@ def extract_series(
     used = (len(time_h) - bad) // length * length
     summed = sum_series(series, plan, used)
     sky, level = (part.T if channel is AIRS else part[0] for part in (summed.sky, summed.sky_level))
-    course = sky_course(sky, level, summed.light.sum(axis=0), max(1, used // 22))
+    course = sky_course(sky, level, summed.light.sum(axis=0))
     flux = summed.light.T - summed.background.T * course.reshape(used, -1)
     variance = summed.variance.T
     if channel is FGS1:
