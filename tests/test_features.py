@@ -104,6 +104,14 @@ def test_each_column_has_its_own_course_of_the_background() -> None:
     assert course[-1, 220:].mean() == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_steady_sky_has_the_noise_of_three_numbers() -> None:
+    pairs, noise, rng = 400, 0.05, np.random.default_rng(3)
+    level = np.ones((pairs, AIRS.columns))
+    found = [sky_course(level + noise * rng.normal(size=level.shape), level, np.ones(pairs)) for _ in range(30)]
+    variance = np.square(np.array(found)[:, :, 31:-31] - 1).mean()
+    assert variance == pytest.approx(noise**2 * 3 / (61 * pairs), rel=0.2)
+
+
 def test_a_transit_keeps_its_corners_in_the_background() -> None:
     pairs, depth = 2000, 0.015
     dip = 1 - depth * np.clip((0.45 - np.abs(np.linspace(-1, 1, pairs))) / 0.05, 0, 1)
