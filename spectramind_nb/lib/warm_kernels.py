@@ -82,8 +82,8 @@ class WarmProvisioner(LocalProvisioner):
 # %% ../../nbs/lib/warm_kernels.ipynb #aaa1bb88
 @contextmanager
 def warm_kernels() -> Iterator[None]:
-    """Jupyter's kernels that are started in this block start warm, where this system can fork."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    """Jupyter's kernels that are started in this block start warm, on Linux."""
+    if sys.platform != "linux":
         yield
         return
     factory, name = KernelProvisionerFactory.instance(), "spectramind-warm"
