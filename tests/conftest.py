@@ -2,10 +2,9 @@
 
 import os
 
+# Before numpy: every core has its own worker, and small work is slower on several threads.
 for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(
-        threads, "1"
-    )  # before numpy: every core has its own worker, and small work is slower on several
+    os.environ.setdefault(threads, "1")
 
 import shutil
 from pathlib import Path

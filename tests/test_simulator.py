@@ -76,6 +76,8 @@ def test_every_file_keeps_its_contract(raw: RawFolder) -> None:
             for visit in raw.visits(split, label):
                 for name, channel in CHANNELS.items():
                     adu = read_signal(folder / f"{name}_signal_{visit}.parquet", channel)
+                    first = read_signal(folder / f"{name}_signal_{visit}.parquet", channel, most=2)
+                    assert np.array_equal(first, adu[:2])
                     assert adu.shape == (frames.pairs(channel), 2, channel.rows, channel.columns)
                     calibration = read_calibration(folder / f"{name}_calibration_{visit}", channel)
                     assert calibration.linear_corr.shape == (6, channel.rows, channel.columns)
