@@ -27,10 +27,11 @@ from spectramind_nb.curriculum import Learning, TrainOptions, at, closed_form_lo
 from spectramind_nb.curriculum import train_network as train
 from spectramind_nb.lib.contracts import network_file
 from spectramind_nb.mamba import fgs1_inputs
-from spectramind_nb.network import Inputs, NetworkOptions, SpectralNetwork, Weights, network_of, read_network
+from spectramind_nb.network import Inputs, NetworkOptions, SpectralNetwork, network_of
 from spectramind_nb.pairs import spectra_of
 from spectramind_nb.pretraining import Masked
 from spectramind_nb.training import start_of
+from spectramind_nb.weights import Weights, read_network
 
 CHANGES: Mapping[str, dict[str, Any]] = {
     "as shipped": {},

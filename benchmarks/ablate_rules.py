@@ -34,11 +34,12 @@ from spectramind_nb.curriculum import train_network as train
 from spectramind_nb.error_bars import Fits, Predicted, log_factors, planet_scores, sigma_of
 from spectramind_nb.lib.contracts import network_file
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE
-from spectramind_nb.network import SpectralNetwork, Start, Weights, answer, improved, inputs_of, read_network
+from spectramind_nb.network import SpectralNetwork, Start, answer, improved, inputs_of
 from spectramind_nb.pairs import spectra_of
 from spectramind_nb.rules import RULES, SPECIFICATION, WEIGHT_NAMES, RuleLoss
 from spectramind_nb.symbolic import verdicts
 from spectramind_nb.training import factors_of, start_of
+from spectramind_nb.weights import Weights, read_network
 
 BATCHES = 24  # by which gradients are compared
 NONE, AGAIN = "no rules", "another order"

@@ -37,7 +37,7 @@ def read(folder: Path, name: str, planets: int) -> tuple[np.ndarray, np.ndarray]
 
 def directions(rank: int = 40) -> np.ndarray:
     """Orthonormal directions (283, R) in which the shipped network's prior lets spectra vary."""
-    from spectramind_nb.network import read_network
+    from spectramind_nb.weights import read_network
 
     vary = read_network(network_file("laptop")).scaling.directions
     return np.linalg.qr(np.asarray(vary, float).T)[0][:, :rank]

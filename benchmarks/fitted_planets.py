@@ -1,6 +1,5 @@
 """Simulated planets and their fits, kept on disk part by part; planets with noise that the fit was not told of."""
 
-import hashlib
 import json
 import multiprocessing
 import sys
@@ -17,17 +16,18 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 
-import spectramind_nb
 from spectramind_nb.lib import simulator_light_curves as light_curves
 from spectramind_nb.lib.contracts import atomic_path
 from spectramind_nb.lib.flat_predictor import flat_depth
 from spectramind_nb.lib.instrument import AIRS, N_BINS, Channel, airs_column_wavelengths
 from spectramind_nb.lib.light_curve import Orbit, transit
 from spectramind_nb.lib.metric import DEFAULT_REFERENCE
+from spectramind_nb.lib.provenance import code_hash
 from spectramind_nb.lib.simulator import FRAME_COUNTS
 from spectramind_nb.lib.simulator_bank import Bank, make_bank, read_bank
 from spectramind_nb.lib.simulator_frames import airs_profile, fgs1_image, image_modes
-from spectramind_nb.lib.simulator_sky import Planet, World, observe, physics, planet_stream
+from spectramind_nb.lib.simulator_sky import Planet, World, observe, planet_stream
+from spectramind_nb.lib.versions import VERSIONS
 from spectramind_nb.training import Fits
 from spectramind_nb.transit import white_light
 from spectramind_nb.transit_fit import Fit, fit_planet
@@ -78,9 +78,9 @@ class Setting:
 
     def bank(self, kind: str, count: int) -> Bank:
         """The first `count` worlds of one kind; made where no such bank is kept yet, a larger one included."""
-        kept = sorted(self.folder.glob(f"{kind}_{self.seed}_{physics()['physics']}_*.npz"))
+        kept = sorted(self.folder.glob(f"{kind}_{self.seed}_{VERSIONS['simulator']}_*.npz"))
         large = [path for path in kept if int(path.stem.rsplit("_", 1)[1]) >= count]
-        path = large[0] if large else self.folder / f"{kind}_{self.seed}_{physics()['physics']}_{count:06d}.npz"
+        path = large[0] if large else self.folder / f"{kind}_{self.seed}_{VERSIONS['simulator']}_{count:06d}.npz"
         if not large:
             told = partial(tell, f"{kind} spectra")
             make_bank(path, count, self.seed_of(kind), kind.startswith("ood"), None, self.workers, told, quick=True)
@@ -319,13 +319,8 @@ def fit_part(path: Path, seed: int, worlds: Mapping[int, World], ood: bool, stre
 @lru_cache(maxsize=1)
 def made_by() -> str:
     """Hash of all that a fit depends on but for the simulator: the fit, the yardstick and this file."""
-    package = Path(spectramind_nb.__file__).parent
-    names = ("light_curve", "limb_series", "normal_equations", "systematics", "flat_predictor")
-    paths = [*sorted(package.glob("transit*.py")), *(package / "lib" / f"{name}.py" for name in names)]
-    digest = hashlib.sha256()
-    for path in (*paths, Path(__file__)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    fit = "import spectramind_nb.transit\nimport spectramind_nb.lib.flat_predictor\n"
+    return code_hash(fit + Path(__file__).read_text(encoding="utf-8"))[:12]
 
 
 def fit_kind(
@@ -338,7 +333,7 @@ def fit_kind(
     yardsticks: bool = False,
 ) -> list[Path]:
     """Files with the fits of the first `planets` of a bank; those not kept yet are made."""
-    folder = setting.folder / f"fits_{setting.seed}_{physics()['physics']}_{made_by()}"
+    folder = setting.folder / f"fits_{setting.seed}_{VERSIONS['simulator']}_{made_by()}"
     folder.mkdir(parents=True, exist_ok=True)
     jobs, label = [], stress.replace(" ", "_") or ("yardsticks" if yardsticks else "plain")
     for start in range(0, planets, PART):

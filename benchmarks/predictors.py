@@ -71,9 +71,9 @@ from spectramind_nb.lib.simulator_bank import Bank
 from spectramind_nb.lib.simulator_light_curves import simulate_features
 from spectramind_nb.lib.simulator_sky import Planet, physics, planet_stream
 from spectramind_nb.lib.spectral_prior import SpectralPrior, learn_prior
-from spectramind_nb.network import read_network
 from spectramind_nb.training import join, predict_gaussian, predict_neural
 from spectramind_nb.transit_model import FitOptions
+from spectramind_nb.weights import read_network
 
 λ_FACTORS = 0.02
 FITS = {

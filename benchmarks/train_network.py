@@ -48,18 +48,11 @@ from spectramind_nb.lib.metric import DEFAULT_REFERENCE
 from spectramind_nb.lib.simulator_bank import Bank
 from spectramind_nb.lib.simulator_sky import physics
 from spectramind_nb.lib.spectral_prior import SpectralPrior, learn_prior, log_scale
-from spectramind_nb.network import (
-    NetworkOptions,
-    Scaling,
-    SpectralNetwork,
-    Weights,
-    learn_scaling,
-    network_of,
-    write_network,
-)
+from spectramind_nb.network import NetworkOptions, Scaling, SpectralNetwork, learn_scaling, network_of
 from spectramind_nb.pairs import Noise, Pairs, Spectra, draw_pairs, spectra_of
 from spectramind_nb.rules import RuleLoss
 from spectramind_nb.training import join, predict_gaussian, predict_neural
+from spectramind_nb.weights import Weights, write_network
 
 SPECTRA = 40000  # of the bank
 TRAIN = 1100  # labelled planets of the challenge

@@ -36,9 +36,10 @@ from spectramind_nb.corel import normal_quantile
 from spectramind_nb.error_bars import Fits, Predicted, sigma_of
 from spectramind_nb.lib.contracts import network_file
 from spectramind_nb.lib.spectral_prior import Combined
-from spectramind_nb.network import answer, improved, inputs_of, read_network
+from spectramind_nb.network import answer, improved, inputs_of
 from spectramind_nb.training import factors_of, join, start_of
 from spectramind_nb.uncertainty import CalibOptions, Calibration, coverage_table, groups_of, learn_calibration
+from spectramind_nb.weights import read_network
 
 WIDENINGS = (0.0, 0.1, 0.15, 0.2, 0.3)
 OTHERS = 400  # planets out of distribution, of another bank

@@ -49,7 +49,6 @@ from spectramind_nb.network import (
     Scaling,
     SpectralNetwork,
     Start,
-    Weights,
     learn_scaling,
     network_of,
     options_of,
@@ -58,6 +57,7 @@ from .pairs import Noise, Pairs, Spectra, draw_pairs
 from .pretraining import OBJECTIVES
 from .rules import RuleLoss
 from .transit import read_fit
+from .weights import Weights
 
 # %% ../nbs/06e_adaptation.ipynb #a8c2d610
 def guides_of(

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from .lib.contracts import ContractError, UserError, read_npz, write_npz
 from .lib.instrument import N_AIRS_BINS, N_BINS, wavelengths
 from .lib.progress import progress
-from .network import Inputs, SpectralNetwork, Weights
+from .network import Inputs, SpectralNetwork
 from .rule_table import read_rules
+from .weights import Weights
 
 # %% ../nbs/06f_attributions.ipynb #23ec88c3
 GROUPS = (

@@ -53,8 +53,9 @@ from .lib.instrument import N_BINS
 from .lib.progress import progress
 from .lib.provenance import code_hash, digest
 from .lib.selective_scan import keep_compiled
-from .network import Inputs, SpectralNetwork, Weights, answer, batches, read_network
+from .network import Inputs, SpectralNetwork, answer, batches
 from .training import LEARNED, read_fits, read_learned, start_of
+from .weights import Weights, read_network
 
 # %% ../nbs/08a_latents.ipynb #23ec88c3
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from .lib.planets import Failure, Workers, _attempt, open_executor, require_any
 from .lib.provenance import SUMMARY, code_hash, digest, raw_fingerprint, write_json
 from .lib.raw import RawFolder, choose_planets, read_ahead
 from .lib.spectral_prior import read_prior
-from .network import read_network
+from .lib.stages import check_run_versions
 from .prediction import Prediction, write_prediction
 from spectramind_nb.training import (
     LEARNED,
@@ -47,6 +47,7 @@ from spectramind_nb.training import (
 )
 from .transit import FitOptions, fit_to_file
 from .uncertainty import FILES, CalibOptions, calibrate_sigmas
+from .weights import read_network
 
 # %% ../nbs/09a_predict.ipynb #525f08f2
 RUN_FILES = {
@@ -80,6 +81,7 @@ def way_of(run_dir: str | Path) -> Way:
     """How a run has worked on its planets. Raises `ContractError` where it isn't finished, or what it learned can't be
     read.
     """
+    check_run_versions(run_dir)
     _, options = read_plan(run_dir)
     learned, checkpoints = read_learned(run_dir), run_folder(run_dir, "outputs/checkpoints")
     read_prior(checkpoints / LEARNED[0])

@@ -211,7 +211,7 @@ def example_of(spectrum: np.ndarray, seen: np.ndarray) -> np.ndarray:  # (283,)
 def derive_rules(
     parameters: Mapping[str, np.ndarray],  # of a bank, each (N,)
     spectrum: np.ndarray,  # (Rp/Rs)^2, (N, 283)
-    made: Mapping[str, str],  # what made the bank; its keys "simulator" and "physics" are kept
+    made: Mapping[str, str],  # what made the bank; the simulator's version is kept
 ) -> RuleTable:
     """All bounds from a bank of spectra."""
     names, windows = molecule_windows(parameters)
@@ -225,7 +225,7 @@ def derive_rules(
     template, low, high = (np.array(part) for part in zip(*each, strict=True))
     plain, below, above = band_bounds(spectrum, unit, windows, names, np.ones_like(seen))
     flatness, lowest, highest = seam_bounds(spectrum)
-    facts = {key: str(made.get(key, "")) for key in ("simulator", "physics")} | {"spectra": len(spectrum)}
+    facts = {key: str(text) for key, text in made.items() if key.startswith("simulator")} | {"spectra": len(spectrum)}
     return RuleTable(
         names,
         windows,

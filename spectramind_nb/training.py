@@ -49,20 +49,13 @@ from spectramind_nb.lib.spectral_prior import (
     read_prior,
     write_prior,
 )
-from spectramind_nb.network import (
-    Start,
-    Weights,
-    answer,
-    improved,
-    place_of,
-    read_network,
-    training_memory,
-    write_network,
-)
+from .lib.stages import check_run_versions
+from .network import Start, answer, improved, place_of, training_memory
 from .rules import RuleLoss
 from .symbolic import read_rule_weights
 from .transit import read_fit
 from .transit_fit import Depths
+from .weights import Weights, read_network, write_network
 
 # %% ../nbs/06_training.ipynb #5cd548a5
 def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
@@ -404,6 +397,7 @@ def take_over(run_dir: Path, weights_dir: str, network: str) -> None:
     target = run_folder(run_dir, "outputs/checkpoints")
     if weights_dir:
         source = run_folder(weights_dir, "outputs/checkpoints")
+        check_run_versions(weights_dir)
         read_prior(source / LEARNED[0])
         for name in (name for name in LEARNED if (source / name).exists()):
             copy_whole(source / name, target / name)

@@ -32,7 +32,7 @@ from spectramind_nb.lib import cli
 from spectramind_nb.lib.config import compose
 from spectramind_nb.lib.contracts import UserError, network_file, run_folder
 from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.network import NetworkOptions, SpectralNetwork, Weights, answer, read_network, stds_of
+from spectramind_nb.network import NetworkOptions, SpectralNetwork, answer, stds_of
 from spectramind_nb.rules import RuleLoss
 from spectramind_nb.training import (
     labelled_planets,
@@ -45,6 +45,7 @@ from spectramind_nb.training import (
     start_of,
     train_run,
 )
+from spectramind_nb.weights import Weights, read_network
 
 SHORT = TrainOptions(epochs=2, batch=16, lr=1e-3)
 

@@ -29,7 +29,7 @@ from spectramind_nb.lib.stages import (
 )
 
 STAGES = ("00_calibration", "01_features")
-WORK = ("parameters", "notebook", "code", "inputs", "package")
+WORK = ("parameters", "notebook", "code", "versions", "inputs", "package")
 FAULT = """#| hide
 from spectramind_nb.lib.contracts import ContractError
 raise ContractError('a.csv', 'Rs', 'is NaN', 'mend it')"""

@@ -73,7 +73,7 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
     "command",
     [
         *("run", "calibrate", "simulate", "bank", "predict", "fit", "inject", "score", "validate", "audit"),
-        *("selftest", "bench", "reproduce", "acceptance"),
+        *("selftest", "bench", "reproduce", "acceptance", "restamp"),
     ],
 )
 def test_each_command_helps_with_an_example(command: str) -> None:

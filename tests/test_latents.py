@@ -41,8 +41,9 @@ from spectramind_nb.latents import (
 )
 from spectramind_nb.lib.contracts import ContractError, UserError, network_file, read_npz, run_folder, write_npz
 from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.network import Inputs, Weights, answer, inputs_of, read_network
+from spectramind_nb.network import Inputs, answer, inputs_of
 from spectramind_nb.training import labelled_planets, predict_neural, read_fits, start_of, train_run
+from spectramind_nb.weights import Weights, read_network
 
 
 @pytest.fixture(scope="module")

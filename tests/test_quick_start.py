@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from spectramind_nb.lib import chain, cli, config, selftest_deep
 from spectramind_nb.lib.contracts import read_submission
 from spectramind_nb.lib.provenance import read_events
-from spectramind_nb.network import read_network
+from spectramind_nb.weights import read_network
 
 QUICK_START = """\
 spectramind --version

@@ -18,7 +18,6 @@ from spectramind_nb.lib.contracts import UserError, network_file
 from spectramind_nb.lib.instrument import N_BINS
 from spectramind_nb.lib.opacity import opacity_table
 from spectramind_nb.lib.spectral_prior import band_shapes, combine_many
-from spectramind_nb.network import read_network
 from spectramind_nb.training import OutOfFold
 from spectramind_nb.uncertainty import (
     CalibOptions,
@@ -29,6 +28,7 @@ from spectramind_nb.uncertainty import (
     learn_calibration,
     steps_of,
 )
+from spectramind_nb.weights import read_network
 
 
 def made_up(planets: int, seed: int, wide: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

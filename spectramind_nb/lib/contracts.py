@@ -131,7 +131,7 @@ SCHEMAS: dict[str, dict[str, Array]] = {
     "bank": {
         "parameters": Array("float64", "N K", "as named in `made`"),
         "spectrum": Array("float64", "N 283", "(Rp/Rs)^2"),
-        "made": Array("str", "", "JSON: names of the parameters, seed, version and physics of the simulator"),
+        "made": Array("str", "", "JSON: names of the parameters, seed and version of the simulator"),
     },
     "transit": {
         "depth": Array("float64", "283", "(Rp/Rs)^2"),

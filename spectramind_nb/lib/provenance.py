@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'LIBRARIES', 'NO_SHA', 'COMMANDS', 'EVENT_FIELDS', 'LOG_FILE', 'SUMMARY', 'TIMING', 'CHALLENGE_PLANETS',
-           'digest', 'sha256', 'hash_artifacts', 'damaged_artifact', 'raw_fingerprint', 'imported_modules', 'code_hash',
-           'library_versions', 'environment', 'git_sha', 'commit', 'utc_now', 'event_faults', 'event_schema',
-           'make_event', 'append_line', 'read_events', 'write_json', 'medians', 'write_summary', 'identity',
-           'write_timing']
+           'digest', 'sha256', 'hash_artifacts', 'damaged_artifact', 'raw_fingerprint', 'imported_modules',
+           'statements', 'code_hash', 'library_versions', 'environment', 'git_sha', 'commit', 'utc_now', 'event_faults',
+           'event_schema', 'make_event', 'append_line', 'read_events', 'write_json', 'medians', 'write_summary',
+           'identity', 'write_timing']
 
 # %% ../../nbs/lib/provenance.ipynb #289c0be2
 import ast
@@ -96,8 +96,22 @@ def imported_modules(source: str, package: str = "spectramind_nb") -> set[str]:
     return {name for name in names if name.startswith("spectramind_nb.")} - _ON_TOP
 
 
+def statements(source: str) -> list[str]:
+    """Return what a source text does: its statements but for imports, docstrings, comments and layout."""
+    tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            documented = ast.get_docstring(node) is not None
+            node.body = node.body[documented:] or [ast.Pass()]
+    kept = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom))]
+    return [ast.unparse(node) for node in kept if not re.match(r"__all__ = ", ast.unparse(node))]
+
+
 def code_hash(source: str) -> str:
-    """A hash of a source text and of all modules of this package that it imports, directly or through others."""
+    """Hash what a source text does, with all modules of this package that it imports, directly or through others.
+
+    A stage that has run is run again where this differs. Docstrings, comments and the place of a module change nothing.
+    """
     found, queue = {"": source}, list(imported_modules(source))
     while queue:
         name = queue.pop()
@@ -105,7 +119,7 @@ def code_hash(source: str) -> str:
         if name not in found and path.is_file():
             found[name] = path.read_text(encoding="utf-8")
             queue += imported_modules(found[name], name.rpartition(".")[0])
-    return digest(found)
+    return digest(sorted(statement for text in found.values() for statement in statements(text)))
 
 # %% ../../nbs/lib/provenance.ipynb #e81d9407
 LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "numba", "torch")
@@ -178,7 +192,7 @@ COMMANDS: tuple[str, ...] = (
     "ablate",
 )
 COMMANDS += ("run", "calibrate", "simulate", "bank", "fit", "inject", "score", "validate", "audit")
-COMMANDS += ("config", "bench", "reproduce", "acceptance", "expect", "kaggle")
+COMMANDS += ("config", "bench", "reproduce", "acceptance", "expect", "kaggle", "restamp")
 
 EVENT_FIELDS: dict[str, Any] = {
     "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from .contracts import COPY_AGAIN, WAVELENGTH_COLUMNS, ContractError, read_csv, read_table
 from .instrument import CHANNELS, Channel
+from .versions import versions_in
 
 # %% ../../nbs/lib/raw.ipynb #03c358ba
 STAR_COLUMNS = ("Rs", "Ms", "Ts", "Mp", "e", "P", "sma", "i")
@@ -88,10 +89,11 @@ class RawFolder:
 
 # %% ../../nbs/lib/raw.ipynb #2720f65b
 def simulated_by(folder: Path) -> dict[str, str]:
-    """Version and physics of the simulator that made a raw folder; empty for data of any other origin."""
+    """Return the version of the simulator that made a raw folder; empty for data of any other origin."""
     path = folder / "simulation.json"
     made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: made[name] for name in ("simulator", "physics") if name in made}
+    stored = versions_in({name: text for name, text in made.items() if isinstance(text, str)})
+    return {name: str(version) for name, version in stored.items() if name == "simulator"}
 
 # %% ../../nbs/lib/raw.ipynb #9d143f9d
 def choose_planets(raw: RawFolder, split: str, wanted: Sequence[int] = ()) -> list[int]:

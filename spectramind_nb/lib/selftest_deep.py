@@ -30,7 +30,8 @@ from .raw import RawFolder, choose_planets
 from .selective_scan import HAS_KERNEL, selective_scan
 from .selftest import AGAIN, GB, Check, disk_free, free_memory, judged, passed
 from ..mamba import CHANNELS
-from ..network import Inputs, Weights, answer, read_network
+from ..network import Inputs, answer
+from ..weights import Weights, read_network
 
 # %% ../../nbs/lib/selftest_deep.ipynb #290b737c
 CLOSE = 1e-4  # of the largest value: float32, summed in another order

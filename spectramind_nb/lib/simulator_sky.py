@@ -4,18 +4,13 @@
 
 # %% auto #0
 __all__ = ['MOST_IMPACT', 'PERCENTILES', 'POPULATION', 'RANK_CORRELATION', 'PUFFIEST', 'DEPTHS', 'COMMON_DEPTH', 'DEEP_DEPTH',
-           'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'SIMULATOR_VERSION', 'PHYSICS', 'System', 'kepler_sma',
-           'draw_system', 'equilibrium_temperature', 'draw_depth', 'draw_radius', 'World', 'draw_world',
-           'draw_limb_darkening', 'Orbit', 'transit_flux', 'Planet', 'planet_stream', 'observe', 'draw_planet',
-           'physics']
+           'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'System', 'kepler_sma', 'draw_system', 'equilibrium_temperature',
+           'draw_depth', 'draw_radius', 'World', 'draw_world', 'draw_limb_darkening', 'Orbit', 'transit_flux', 'Planet',
+           'planet_stream', 'observe', 'draw_planet', 'physics']
 
 # %% ../../nbs/lib/simulator_sky.ipynb #918cd7a9
-import ast
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 from exoplanet_core import driver
@@ -35,6 +30,7 @@ from spectramind_nb.lib.simulator_atmosphere import (
     draw_atmosphere,
     transmission_spectrum,
 )
+from .versions import version_facts
 
 # %% ../../nbs/lib/simulator_sky.ipynb #74ff3a58
 @dataclass(frozen=True)
@@ -244,20 +240,6 @@ def draw_planet(rng: np.random.Generator, ood: bool = False) -> Planet:
     return observe(rng, draw_world(rng, ood))
 
 # %% ../../nbs/lib/simulator_sky.ipynb #61fc3f5c
-SIMULATOR_VERSION = "spectramind-simulator 2.0"
-_PARTS = ("", "_atmosphere", "_frames", "_light_curves", "_sky")
-PHYSICS = ("instrument", "light_curve", "opacity", *(f"simulator{part}" for part in _PARTS))
-
-
-@lru_cache(maxsize=1)
 def physics() -> dict[str, str]:
-    """Version of the simulator and hash of its physics."""
-    package = files("spectramind_nb")
-    digest = hashlib.sha256((package / "data" / "opacity.npz").read_bytes())
-    for name in PHYSICS:
-        tree = ast.parse((package / "lib" / f"{name}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        digest.update(ast.unparse(tree).encode())
-    return {"simulator": SIMULATOR_VERSION, "physics": digest.hexdigest()[:16]}
+    """Return the simulator's version as an entry for the files that it writes."""
+    return version_facts(["simulator"])

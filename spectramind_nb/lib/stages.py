@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMMON', 'Stage', 'notebooks_folder', 'find_stages', 'stage_index', 'declared_parameters', 'stage_parameters',
-           'read_manifest', 'notebook_code', 'stage_work', 'why_run', 'stage_inputs', 'find_manifests', 'finished',
-           'raw_of', 'rerun_settings']
+           'read_manifest', 'notebook_code', 'stage_work', 'why_run', 'stage_inputs', 'find_manifests',
+           'check_run_versions', 'finished', 'raw_of', 'rerun_settings']
 
 # %% ../../nbs/lib/stages.ipynb #270e5d6f
 import ast
@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from .. import __version__
 from .config import ConfigError, compose, nearest, read_settings, same_kind, section, section_name
 from .contracts import ContractError, network_file
-from .provenance import code_hash, damaged_artifact, digest, raw_fingerprint, sha256
+from .provenance import code_hash, damaged_artifact, digest, raw_fingerprint, sha256, statements
+from .versions import VERSIONS, check_versions
 
 # %% ../../nbs/lib/stages.ipynb #029f7e66
 @dataclass(frozen=True)
@@ -125,8 +126,9 @@ def stage_work(stage: Stage, parameters: Mapping[str, Any], inputs: Mapping[str,
     telling = {key: value for key, value in parameters.items() if key not in _NO_WORK}
     return {
         "parameters": telling,
-        "notebook": digest(code),
+        "notebook": digest(statements(code)),
         "code": code_hash(code),
+        "versions": dict(VERSIONS),
         "inputs": dict(inputs),
         "package": __version__,
     }
@@ -167,6 +169,19 @@ def find_manifests(run_dir: Path) -> dict[str, dict[str, Any]]:
     """The manifests of all finished stages of a run, by stage."""
     stages = [Stage(path.parent.name, path, path.parent) for path in sorted(run_dir.glob("[0-9][0-9]_*/manifest.json"))]
     return {stage.name: manifest for stage in stages if (manifest := read_manifest(stage))}
+
+
+def check_run_versions(run_dir: str | Path) -> None:
+    """Raise `ContractError` where a run's stages were made with other versions of what their numbers mean.
+
+    A run that names no versions is older than they are, and has the first of each.
+    """
+    names = [name for name in VERSIONS if name != "simulator"]  # a run may hold no simulated data
+    for stage, manifest in find_manifests(Path(run_dir)).items():
+        versions = manifest.get("versions") or dict.fromkeys(names, 1)
+        facts = {f"{name}_version": str(version) for name, version in versions.items()}
+        fix = f"make the run again: spectramind run --run-dir {run_dir}"
+        check_versions(Path(run_dir) / stage / "manifest.json", facts, names, fix)
 
 
 def finished(stage: Stage) -> bool:
