@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -196,7 +196,8 @@ def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Pa
     curves = json.loads((run_folder(run, "outputs/checkpoints") / "curves.json").read_text())
     assert len(curves) == 1 + len({*folds}) and {*curves["all"]} == {"pairs", "planets"}
     assert len(curves["all"]["pairs"]["held_out"]) == 1
-    assert asdict(read_network(run_folder(run, "outputs/checkpoints") / "network.safetensors").network.options)
+    network = read_network(run_folder(run, "outputs/checkpoints") / "network.safetensors").network
+    assert (network.options.airs_width, network.options.airs_layers) == (24, 2)
     with pytest.raises(UserError, match=r"train.start: some is unknown\. Fix: one of shipped"):
         train_run(run, home / "raw", "", 3, 0.02, teaching=Teaching("some"))
 

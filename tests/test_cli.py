@@ -235,7 +235,9 @@ def test_a_full_disk_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_log_that_cannot_be_written_is_no_reason_to_fail(home: Path) -> None:
     (home / "runs").write_text("a regular file")
     write_submission(home / "s.csv", Submission(np.array([7, 8]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))
-    assert spectramind("validate", "s.csv").exit_code == 0
+    result = spectramind("validate", "s.csv")
+    assert result.exit_code == 0 and result.stdout == "OK s.csv: 2 planets, 283 bins, median sigma 100 ppm\n"
+    assert (home / "runs").read_text() == "a regular file"
 
 
 def test_validate_says_ok_or_which_planet(home: Path) -> None:

@@ -142,10 +142,12 @@ def test_light_curves_are_adopted_as_finished_stages(tmp_path: Path) -> None:
     adopt_features.main(features, raw, tmp_path / "run")
     stages = find_stages(tmp_path / "run")
     assert [finished(stage) for stage in stages[:3]] == [True, True, False]
-    assert read_npz(run_folder(tmp_path / "run", "data/features") / "airs_bins_13.npz", "airs_bins")["flux"].shape == (
-        1,
-        283,
-    )
+    for planet in (7, 11, 13):
+        for kind in ("airs_bins", "fgs1_white"):
+            adopted = read_npz(run_folder(tmp_path / "run", "data/features") / f"{kind}_{planet}.npz", kind)
+            given = read_npz(features / f"{kind}_{planet}.npz", kind)
+            assert adopted.keys() == given.keys()
+            assert all(np.array_equal(adopted[name], given[name]) for name in given)
 
 
 def test_what_cant_be_adopted_is_named(tmp_path: Path) -> None:

@@ -26,8 +26,11 @@ def residual(series: np.ndarray) -> np.ndarray:
 
 def test_priors_of_the_drift_fall_off() -> None:
     family = drift_priors((1e-4, 2e-4), (0.5,), (0.3, 0.6))
-    assert family.shape == (4, 8, 7) and (np.diff(family, axis=1) < 0).all() and (np.diff(family, axis=2) < 0).all()
-    assert drift_priors((1e-4,), (0.5, 1.0), ()).shape == (2, 8, 1)
+    in_time, in_wavelength = 0.5 ** np.arange(8), [w ** np.arange(7) for w in (0.3, 0.6)]
+    expected = [size * np.outer(in_time, decay) for size in (1e-4, 2e-4) for decay in in_wavelength]
+    assert family == pytest.approx(np.array(expected))
+    common = drift_priors((1e-4,), (0.5, 1.0), ())
+    assert common == pytest.approx(1e-4 * np.array([in_time, np.ones(8)])[..., None])
 
 
 def test_jumps_are_expected_where_they_are() -> None:

