@@ -7,6 +7,7 @@ for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
 
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -23,15 +24,40 @@ settings.register_profile("small", max_examples=20, deadline=None, database=None
 settings.load_profile("small")
 
 
-# Begun first, or one worker ends alone; while one makes the example's run, the other reads chapters that need none.
-SLOW = (
-    *("test_chapters.py", "test_library_chapters.py", "test_dashboard.py", "test_reproduce.py"),
-    *("test_kaggle.py", "test_dvc.py", "test_quick_start.py"),
+# What these fixtures make takes minutes, so whatever asks for them is of the slow set.
+SLOW_FIXTURES = {"example_run": "e2e", "root": "e2e", "clone": "e2e", "browser": "browser"}
+# Begun first, or one worker ends alone: while one makes the example's run, the other does what needs none.
+LONG_FILES = (
+    *("test_chapters.py", "test_library_chapters.py", "test_dvc.py", "test_kaggle.py", "test_dashboard.py"),
+    *("test_reproduce.py", "test_quick_start.py", "test_examples.py", "test_chain.py", "test_predict.py"),
 )
+MOST_SECONDS = 10.0  # of processor time that a test of the fast set may take
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+    for item in items:
+        for fixture in SLOW_FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+            item.add_marker(SLOW_FIXTURES[fixture])
+    items.sort(key=lambda item: LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else len(LONG_FILES))
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and of those that it has waited for, which other work does not lengthen."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test of the fast set that takes too long."""
+    begun = processor_seconds()
+    outcome = yield
+    seconds = processor_seconds() - begun
+    if seconds > MOST_SECONDS and not item.get_closest_marker("slow"):
+        pytest.fail(f"took {seconds:.1f} s of processor time: make it smaller, or mark it slow", pytrace=False)
+    return outcome
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,18 @@
 """Runs notebooks: a whole one in a fresh kernel, or its examples in this process."""
 
+import base64
 import contextlib
 import importlib
 import io
 import os
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 
 from spectramind_nb.lib.warm_kernels import warm_kernels
@@ -50,4 +54,33 @@ def run_examples(path: Path) -> int:
                 count += 1
     finally:
         os.chdir(before)
+        for value in names.values():
+            if isinstance(value, TemporaryDirectory):
+                value.cleanup()
     return count
+
+
+def is_blank(output: nbformat.NotebookNode) -> bool:
+    """Whether a PNG output has one colour."""
+    image = plt.imread(io.BytesIO(base64.b64decode(output["data"]["image/png"])))
+    return bool(np.ptp(image.reshape(-1, image.shape[-1])[:, :3], axis=0).max() < 0.05)
+
+
+def faults(executed: nbformat.NotebookNode, committed: nbformat.NotebookNode) -> list[str]:
+    """Warnings, blank pictures, and outputs of another kind than the committed ones, of an executed notebook."""
+    found = []
+    before = {cell.id: cell for cell in committed.cells}
+    for cell in (cell for cell in executed.cells if cell.cell_type == "code" and cell.id in before):
+        outputs = cell.get("outputs", [])
+        found += [f"{cell.id}: stderr: {one['text']}" for one in outputs if one.get("name") == "stderr"]
+        pictures = [one for one in outputs if "image/png" in one.get("data", {})]
+        found += [f"{cell.id}: a blank picture" for one in pictures if is_blank(one)]
+        shown, wanted = (sorted({*map(kind_of, each)}) for each in (outputs, before[cell.id].get("outputs", [])))
+        found += [f"{cell.id}: shows {shown}, committed is {wanted}"] if shown != wanted else []
+    return found
+
+
+def kind_of(output: nbformat.NotebookNode) -> str:
+    """Printed text, a picture, a table or a value."""
+    kinds = ("image/png", "text/html", "text/markdown", "text/plain")
+    return next((kind for kind in kinds if kind in output.get("data", {})), output.output_type)

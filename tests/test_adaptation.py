@@ -71,6 +71,7 @@ def material(home: Path, before: Weights) -> Material:
     return material_of(home / "run", fits, start_of(before.prior, fits), truth)
 
 
+@pytest.mark.slow
 def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weights) -> None:
     assert material.guide.shape == (16, 128, 9) and np.isfinite(material.guide).all()
     after = adapt(material, before, SHORT, ("mae", "supervised"), pairs=64)
@@ -92,6 +93,7 @@ def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weig
             adapt(some_planets(material, np.arange(16) < few), before, SHORT, phases, pairs=64)
 
 
+@pytest.mark.slow
 def test_curves_are_heard_by_those_who_have_learned_to(home: Path, material: Material, before: Weights) -> None:
     fits = read_fits(home / "run", labelled_planets(home / "run", RawFolder(home / "raw"))[0])
     assert fits.guide is not None
@@ -137,6 +139,7 @@ def test_what_fits_is_taken_into_another_design(material: Material, before: Weig
         assert all(bool((found.shift == 0).all()) == silent for found in answer(other, inputs))
 
 
+@pytest.mark.slow
 def test_a_lesson_goes_on_where_it_was_cut(material: Material, before: Weights, tmp_path: Path) -> None:
     lesson = partial(adapt, material, before, SHORT, ("contrastive", "supervised"), 64)
     whole, seen = lesson(), list[str]()
@@ -153,6 +156,7 @@ def test_a_lesson_goes_on_where_it_was_cut(material: Material, before: Weights, 
     assert all(map(torch.equal, whole.network.state_dict().values(), again.network.state_dict().values()))
 
 
+@pytest.mark.slow
 def test_settings_become_a_lesson() -> None:
     for words, expected in (([], (64, 1)), (["model=full"], (16, 4)), (["model=full", "train.batch=32"], (32, 4))):
         cfg = compose(["train=fresh", *words])
@@ -173,6 +177,7 @@ def test_settings_become_a_lesson() -> None:
         teaching_of({"epoch": 3}, {})
 
 
+@pytest.mark.slow
 def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Path) -> None:
     run, raw = home / "run", RawFolder(home / "raw")
     teaching = Teaching(
@@ -202,6 +207,7 @@ def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Pa
         train_run(run, home / "raw", "", 3, 0.02, teaching=Teaching("some"))
 
 
+@pytest.mark.slow
 def test_the_command_writes_weights_that_say_where_they_come_from(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +234,7 @@ def test_the_command_writes_weights_that_say_where_they_come_from(
     assert again.exit_code == 2 and "no such weights" in again.stderr
 
 
+@pytest.mark.slow
 def test_without_labels_all_planets_teach_what_takes_none(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +252,7 @@ def test_without_labels_all_planets_teach_what_takes_none(
         assert failed.exit_code == 2 and "no planet of this run has one" in failed.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_learn_by_the_command_what_one_does(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

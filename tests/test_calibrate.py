@@ -32,6 +32,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
+@pytest.mark.slow
 def test_the_command_leaves_features_and_names_who_was_left_out(
     raw: RawFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,6 +57,7 @@ def test_the_command_leaves_features_and_names_who_was_left_out(
         assert name in manifest
 
 
+@pytest.mark.slow
 def test_kept_frames_hold_the_variance_of_each_source(raw: RawFolder, tmp_path: Path) -> None:
     (planet,) = raw.planets_on_disk("train")
     last = raw.planets_on_disk("test")[-1]
@@ -70,6 +72,7 @@ def test_kept_frames_hold_the_variance_of_each_source(raw: RawFolder, tmp_path: 
         assert all((part >= 0).all() and np.isfinite(part).all() for part in parts.values())
 
 
+@pytest.mark.slow
 def test_a_cut_stage_goes_on_at_the_planet_it_had_reached(
     raw: RawFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def test_nothing_changed_nothing_runs(copy: Path) -> None:
     assert reasons(copy, "chain.workers=1") == ["", ""]  # and neither a new folder nor a worker count is a change
 
 
+@pytest.mark.slow
 def test_a_change_runs_what_depends_on_it(copy: Path) -> None:
     assert reasons(copy, "features.folds=4") == ["", "parameters changed (folds)"]
     (copy / "run/00_calibration/artifacts/sum.txt").write_text("damaged")
@@ -153,6 +154,7 @@ def test_a_setting_that_its_notebook_does_not_know_is_refused(house: Path, tmp_p
         run_chain(cfg, tmp_path / "run", notebooks=house / "nbs")
 
 
+@pytest.mark.slow
 def test_what_another_run_left_goes_and_what_this_one_left_stays(copy: Path) -> None:
     folder = copy / "run/01_features"
     (folder / "artifacts/old.txt").write_text("old")
@@ -283,6 +285,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     return calls
 
 
+@pytest.mark.slow
 def test_raw_data_are_simulated_once_and_again_when_asked_otherwise(
     house: Path, tmp_path: Path, simulator: list[dict[str, object]]
 ) -> None:
@@ -340,6 +343,7 @@ def test_the_real_notebooks_agree_with_the_configuration(profile: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_kaggle_fast_redoes_nothing_before_training(tmp_path: Path) -> None:
     """A finished example run, as far as its manifests go."""
     stages, fast = find_stages(tmp_path), compose(["profile=example"], files=["overrides/kaggle_fast.yaml"])
@@ -358,6 +362,7 @@ def test_kaggle_fast_redoes_nothing_before_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.slow
 def test_where_many_kernels_come_they_know_the_libraries_but_none_of_our_own(tmp_path: Path, count: int) -> None:
     for stage in (*STAGES, "02_transit")[:count]:
         write_stage(tmp_path / "nbs", stage, *([KNOWN] if stage == STAGES[0] else []))

@@ -175,6 +175,7 @@ def test_each_exit_code_of_the_help_is_reached(code: int, home: Path) -> None:
     assert [event["status"] for event in read_events(home / "runs/events.jsonl")] == [status]
 
 
+@pytest.mark.slow
 def test_the_shell_completes_commands_and_options(home: Path) -> None:
     def said(*words: str, **variables: str) -> str:
         with start(home / "nbs", *words, cwd=home, env={**os.environ, **variables}) as process:
@@ -271,6 +272,7 @@ def test_audit_says_which_planet_and_names_its_files(home: Path) -> None:
     assert "is missing" in one_line(spectramind("audit", "--submission", "none.csv"))
 
 
+@pytest.mark.slow
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     told = {"predict": lambda *words, **named: seen.append((words, named)) or {}, "runtime_line": lambda out: "an hour"}
@@ -394,6 +396,7 @@ chain.run_chain = run_chain
 
 
 @pytest.mark.parametrize(("blow", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.slow
 def test_the_same_command_resumes_a_run_that_was_cut(home: Path, blow: signal.Signals, code: int) -> None:
     pid = "import os, time\n(Path(run_dir) / 'pid').write_text(str(os.getpid()))"
     wait = "time.sleep(0 if (Path(run_dir) / 'go').exists() else 60)"

@@ -147,6 +147,7 @@ def test_a_stage_without_a_section_has_no_settings() -> None:
     assert section(compose(), "03_unheard_of") == {}
 
 
+@pytest.mark.slow
 def test_files_change_several_sections(tmp_path: Path) -> None:
     fast = compose(files=["overrides/kaggle_fast.yaml"])
     assert fast == compose(["+overrides=kaggle_fast"]) == compose(files=["overrides/kaggle_fast"])

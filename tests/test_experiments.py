@@ -43,6 +43,7 @@ def scores(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("known", "hidden"), [(20, 1100), (40, 1100), (300, 50)])
+@pytest.mark.slow
 def test_nine_of_ten_leaderboards_are_inside(known: int, hidden: int) -> None:
     rng, inside = np.random.default_rng(3), []
     for _ in range(300):
@@ -96,6 +97,7 @@ def test_a_grid_is_written_as_hydra_writes_sweeps() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_override_touches_its_section() -> None:
     assert touched(["loss=default"], "demo").keys() >= {"loss.λ_sm", "loss.λ_qm"}  # though they are the default's
     assert {key.split(".")[0] for key in touched(["train=finetune"], "demo")} == {"train"}
@@ -147,6 +149,7 @@ def test_expect_says_it_in_a_line(house: SimpleNamespace, tmp_path: Path, monkey
     assert refused.exit_code == 2 and "labels: are missing" in refused.stderr and "Fix: " in refused.stderr
 
 
+@pytest.mark.slow
 def test_ablate_reuses_goes_on_and_resumes(house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(house.home)
     monkeypatch.setattr(stages, "notebooks_folder", lambda: house.home / "nbs")
@@ -182,6 +185,7 @@ def test_ablate_reuses_goes_on_and_resumes(house: SimpleNamespace, monkeypatch: 
     assert pd.read_csv(house.home / "run-ablate/ablation.csv").set_index("variant").equals(table)
 
 
+@pytest.mark.slow
 def test_an_ablation_that_can_not_be_is_refused_before_it_runs(
     house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

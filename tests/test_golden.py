@@ -77,6 +77,7 @@ identity = read_network(network_file("laptop")).about["seed"], physics(), code_h
 """
 
 
+@pytest.mark.slow
 def test_moving_and_documenting_code_changes_no_identity(tmp_path: Path) -> None:
     """A copy with other docstrings, one module under another name, loads the shipped weights and hashes the same."""
     for path in PACKAGE.rglob("*"):

@@ -141,6 +141,7 @@ def test_lines_are_cut_without_loss() -> None:
     assert torch.allclose((sign * (ends - starts)[0]).view(2, 4, 3).sum(1), own - others)
 
 
+@pytest.mark.slow
 def test_attributions_add_up_and_repeat(laptop: Weights, found: chapter.Latents) -> None:
     training, state = np.arange(16) < 12, np.random.get_state()[1].copy()  # noqa: NPY002
     given = (laptop, found.inputs, found.planet, training)
@@ -167,6 +168,7 @@ def test_every_input_has_a_group(laptop: Weights) -> None:
     assert np.bincount(planet)[GROUPS.index("kind of spectrum")] == len(laptop.prior.unknown) + 1
 
 
+@pytest.mark.slow
 def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(chapter, "umap_map", lambda latent, seed, **_: latent[:, :2])  # compiles for long, tested above
@@ -198,6 +200,7 @@ def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert np.array_equal(without.residual_distance, positions.residual_distance)
 
 
+@pytest.mark.slow
 def test_what_takes_long_is_computed_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counter[str]()
 

@@ -1,11 +1,15 @@
-"""Every library chapter runs from top to bottom in a fresh kernel, without a warning."""
+"""Whole library notebooks in fresh kernels, as test_chapters.py holds the chapters."""
 
 from pathlib import Path
 
+import nbformat
 import pytest
-from notebooks import NBS, execute
+from notebooks import NBS, execute, faults
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (NBS / "lib").glob("*.ipynb")))
-def test_library_chapter_runs(name: str, copied: Path) -> None:
-    execute(copied / "lib" / f"{name}.ipynb")
+def test_a_library_notebook_shows_what_is_committed(name: str, copied: Path) -> None:
+    path = Path("lib") / f"{name}.ipynb"
+    assert not faults(execute(copied / path), nbformat.read(NBS / path, as_version=4))

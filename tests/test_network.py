@@ -177,6 +177,7 @@ def test_torchscript_says_the_same(tmp_path: Path, head: str) -> None:
 
 
 @pytest.mark.parametrize(("fusion", "head"), zip(FUSIONS, HEADS, strict=True))
+@pytest.mark.slow
 def test_onnx_says_the_same(tmp_path: Path, fusion: str, head: str) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the dev extra")
     made = network(replace(SMALL, fusion=fusion, head=head), stirred=0.05)
@@ -230,6 +231,7 @@ def test_a_flow_is_a_density_with_these_moments() -> None:
         assert torch.allclose(found, expected, rtol=0.03, atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_pinball_loss_is_least_at_the_percentiles() -> None:
     pulls = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 200_000))).float()
     grid = torch.linspace(-2, 2, 401)
@@ -362,6 +364,7 @@ t.train_network(made, t.source, 96, t.source(90), t.replace(t.OPTIONS, epochs=3)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_was(tmp_path: Path) -> None:
     dropped, options, path = replace(PLAIN, dropout=0.2), replace(OPTIONS, epochs=3), tmp_path / "checkpoint.pt"
     script = KILLED.format(tests=str(Path(__file__).parent), threads=torch.get_num_threads(), path=str(path))

@@ -45,6 +45,7 @@ def square(who: tuple[str, int]) -> int:
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes", "dask"])
+@pytest.mark.slow
 def test_every_executor_gives_the_same(kind: str, request: pytest.FixtureRequest) -> None:
     outcomes = map_planets(square, PLANETS, where(kind, request), "squares")
     assert outcomes.results == [number**2 for number in range(12) if number not in (5, 6)]
@@ -73,6 +74,7 @@ def killer(folder: Path) -> None:
     os.kill(int(begun[-1].suffix[1:]), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_cluster_outlives_a_killed_worker(cluster: "distributed.LocalCluster", tmp_path: Path) -> None:
     from threading import Thread
 
@@ -86,6 +88,7 @@ def test_a_cluster_outlives_a_killed_worker(cluster: "distributed.LocalCluster",
     assert len(processes) >= 2 and len(list(tmp_path.iterdir())) > 12, "the killed worker's planet ran once more"
 
 
+@pytest.mark.slow
 def test_features_on_a_cluster_are_those_of_one_process(
     cluster: "distributed.LocalCluster", tiny: RawFolder, tmp_path: Path
 ) -> None:
@@ -109,6 +112,7 @@ def test_features_on_a_cluster_are_those_of_one_process(
         (Workers(1, "dask", ""), "no dask scheduler answers at ''"),
     ],
 )
+@pytest.mark.slow
 def test_an_executor_that_cannot_be_had_is_one_clear_line(workers: Workers, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         map_planets(square, PLANETS, workers, "squares")
@@ -155,6 +159,7 @@ def star(planet: int, column: str, value: object) -> Callable[[pd.DataFrame], pd
     return change
 
 
+@pytest.mark.slow
 def test_bad_planets_among_fifty_fail_alone(tiny: RawFolder, tmp_path: Path) -> None:
     root = tmp_path / "raw"
     planets = fifty(tiny, root)

@@ -274,6 +274,7 @@ def test_calibrating_runs_the_last_stages_and_writes_the_submission_again(
     assert result.exit_code == 2 and "out.prediction.npz: file: is missing. Fix:" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_choice_of_a_predictor_is_the_users(weights: Path, tmp_path: Path) -> None:
     shutil.copytree(weights.parent, tmp_path / "home")
     run, raw = tmp_path / "home/run", tmp_path / "home/raw"
@@ -330,6 +331,7 @@ SIMULATION = ("spectramind_nb.lib.simulator", "taurex", "acepython", "batman")
 DISPLAY = ("papermill", "nbclient", "jupyterlab", "dvc", "fastapi", "seaborn", "nbdev", "fastcore")
 
 
+@pytest.mark.slow
 def test_predict_without_what_only_simulation_and_display_need(
     run: Path, unlabelled: RawFolder, tmp_path: Path
 ) -> None:
@@ -368,6 +370,7 @@ def test_what_cannot_be_predicted_leaves_nothing(run: Path, tiny: RawFolder, tmp
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_late_failure_keeps_the_old_submission(
     run: Path, unlabelled: RawFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +388,7 @@ def test_a_late_failure_keeps_the_old_submission(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.work"]
 
 
+@pytest.mark.slow
 def test_a_prediction_that_was_cut_goes_on(
     run: Path, unlabelled: RawFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,6 +422,7 @@ def test_a_prediction_that_was_cut_goes_on(
     assert len(begun) == 3 and out.with_suffix(".work").is_dir(), "what is done stays for the day the file is mended"
 
 
+@pytest.mark.slow
 def test_planets_are_divided_over_calls(
     run: Path, unlabelled: RawFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_what_is_hidden_is_not_seen(part: str) -> None:
     assert below + above - 2 * middle == pytest.approx(2 * share, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_error_bars_of_what_is_filled_in_are_learned() -> None:
     """Half of the planets are noise of 1, half of .1, and a number that stays visible says which."""
     rng = np.random.default_rng(5)

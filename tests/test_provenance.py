@@ -119,6 +119,7 @@ def _write(path: Path, writer: int) -> None:
         append_line(path, json.dumps({"writer": writer, "k": k, "text": "λ" * 500}, ensure_ascii=False))
 
 
+@pytest.mark.slow
 def test_concurrent_processes_tear_no_line(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     context = multiprocessing.get_context("forkserver")

@@ -151,6 +151,7 @@ def test_users_own_opacities(tmp_path: Path) -> None:
     assert 0 < np.abs(theirs - ours).max() < 0.3 * np.ptp(ours[1:])
 
 
+@pytest.mark.slow
 def test_out_of_distribution_lies_outside_training() -> None:
     plain, odd = ([draw_world(planet_stream(5, "test", k), ood).atmosphere for k in range(30)] for ood in (False, True))
     metals, ratio = (
@@ -168,6 +169,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+@pytest.mark.slow
 def test_a_cut_bank_is_finished_and_a_longer_one_begins_with_it(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
 
@@ -191,6 +193,7 @@ def test_a_cut_bank_is_finished_and_a_longer_one_begins_with_it(tmp_path: Path) 
     assert bank.world(4).system == world.system and bank.world(4).atmosphere == pytest.approx(world.atmosphere)
 
 
+@pytest.mark.slow
 def test_a_quick_bank_has_the_same_planets_and_spectra(tmp_path: Path) -> None:
     make_bank(tmp_path / "quick.npz", 3, seed=2, workers=1, quick=True)
     bank = read_bank(tmp_path / "quick.npz")

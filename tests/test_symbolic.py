@@ -301,6 +301,7 @@ def test_the_shipped_bounds_are_of_this_simulator() -> None:
     assert TABLE.curvature[branch] > 3 * np.median(TABLE.curvature[2:-1]), "room for methane's Q branch"
 
 
+@pytest.mark.slow
 def test_deriving_again_from_a_small_bank_gives_compatible_bounds(tmp_path: Path) -> None:
     part = bank_part(3, 0, 150, False, None)
     names = json.loads(str(part["made"]))["names"]

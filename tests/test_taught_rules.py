@@ -85,6 +85,7 @@ def test_the_order_of_percentiles_is_their_heads_alone() -> None:
     }
 
 
+@pytest.mark.slow
 def test_rules_without_weight_change_nothing() -> None:
     data, found = mistaken(90), []
     for rules in (None, RuleLoss({}), RuleLoss(dict.fromkeys(SPECIFICATION, 0.0))):
@@ -104,6 +105,7 @@ def taught(rules: RuleLoss | None, options=OPTIONS, checkpoint: Path | None = No
     return made
 
 
+@pytest.mark.slow
 def test_a_rule_is_kept_where_labels_break_it() -> None:
     data, far = mistaken(91), []
     for rules in (None, RuleLoss({"λ_seam": 1.0})):

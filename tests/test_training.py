@@ -312,6 +312,7 @@ def following(count: int, slope: float) -> tuple[np.ndarray, Predicted]:
     return truth, replace(predicted, mu=truth + (predicted.mu - truth) * grown, quality=quality)
 
 
+@pytest.mark.slow
 def test_factors_follow_a_measure_of_quality_where_it_tells() -> None:
     truth, predicted = following(400, 2.0)
     found = learn_factors(truth, predicted, reference_of(truth), 0.02)
@@ -351,6 +352,7 @@ def test_what_was_learned_comes_back_from_its_file(tmp_path) -> None:
             read_learned(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_planets_own_label_does_not_reach_its_prediction() -> None:
     truth, fits = SPECTRA[:18], noisy(SPECTRA[:18], 4, STARS[:18])
     folds = np.arange(18) % 3

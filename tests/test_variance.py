@@ -212,6 +212,7 @@ def fgs1_visit() -> Visit:
 
 
 @pytest.mark.parametrize("kind", ["psf", "aperture"])
+@pytest.mark.slow
 def test_light_of_fgs1(kind: str) -> None:
     curves = extract_visit(fgs1_visit(), 1, Options(), Photometry(kind))
     assert curves.flux.shape[0] == LIGHT_PAIRS

@@ -402,7 +402,7 @@ def blocks(lines: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def check_docs(root: Path) -> Iterator[Fault]:
-    """Commands and links in all that people read are good, and the README lists each chapter."""
+    """Check commands and links in all documents, and that docs/chapters.md lists every notebook."""
     for path in documents(root):
         lines = prose(path)
         shell = [(number, text, False) for number, text in blocks(lines)]
@@ -424,12 +424,13 @@ def check_docs(root: Path) -> Iterator[Fault]:
             for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", line):
                 if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
                     yield Fault(path, number, f"the link {target} leads nowhere", "link to a file that is there")
-    readme = root / "README.md"
-    for path in sorted((root / "nbs").glob("[0-9][0-9]*.ipynb")):
-        if f"(nbs/{path.name})" not in readme.read_text(encoding="utf-8"):
-            yield Fault(
-                readme, line_of(readme, "| chapter |"), f"{path.name} isn't listed", "add its row in nbs/index.ipynb"
-            )
+    table = root / "docs/chapters.md"
+    listed = table.read_text(encoding="utf-8")
+    for path in (path for path in documents(root) if path.is_relative_to(root / "nbs") and path.stem != "index"):
+        name = path.relative_to(root).as_posix()
+        if f"(../{name})" not in listed:
+            heading = "| chapter |" if path.stem[0].isdigit() else "| module |"
+            yield Fault(table, line_of(table, heading), f"{name} isn't listed", "add a row for it")
 
 
 def words_in(code: str) -> Iterator[tuple[int, list[str]]]:
