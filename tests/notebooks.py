@@ -18,6 +18,12 @@ from nbclient import NotebookClient
 from spectramind_nb.lib.warm_kernels import warm_kernels
 
 NBS = Path(__file__).parents[1] / "nbs"
+# These train networks or start processes for longer than a fast test may take: whole chapters run in the slow set.
+LONG = {
+    *("05a_rule_table", "06b_curriculum", "06c_pretraining", "06e_adaptation", "06f_attributions"),
+    *("08a_latents", "02d_injection", "simulator", "simulator_bank", "simulator_frames"),
+    *("selective_scan", "chain", "selftest", "warm_kernels"),
+}
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
@@ -58,6 +64,11 @@ def run_examples(path: Path) -> int:
             if isinstance(value, TemporaryDirectory):
                 value.cleanup()
     return count
+
+
+def is_covered(path: Path) -> bool:
+    """Whether `run_examples` runs all of a notebook in the fast set: it is not long, and it uses no run."""
+    return path.stem not in LONG and not re.search(r"\bensure_upstream\(", path.read_text(encoding="utf-8"))
 
 
 def is_blank(output: nbformat.NotebookNode) -> bool:

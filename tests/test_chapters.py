@@ -1,16 +1,19 @@
-"""Whole notebooks in fresh kernels, without a warning; they show what is committed, and no picture is blank."""
+"""Whole notebooks in fresh kernels, without a warning; they show what is committed, and no picture is blank.
+
+Those of which the fast set has run every cell (test_examples.py) are left out.
+"""
 
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
-from notebooks import NBS, execute, faults
+from notebooks import NBS, execute, faults, is_covered
 
 pytestmark = pytest.mark.slow
 
 STAGES = sorted(NBS.glob("[0-9][0-9]_*.ipynb"))  # the chain runs these, so the example's run has them executed
-CHAPTERS = sorted({*NBS.glob("[0-9][0-9]*.ipynb")} - {*STAGES}, reverse=True)
+CHAPTERS = sorted(path for path in {*NBS.glob("[0-9][0-9]*.ipynb")} - {*STAGES} if not is_covered(path))
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,9 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
-from notebooks import NBS, faults, run_examples
+from notebooks import LONG, NBS, faults, run_examples
 
-# These train networks or start processes for longer than a fast test may take: whole chapters run in the slow set.
-LONG = {
-    *("05a_rule_table", "06b_curriculum", "06c_pretraining", "06e_adaptation", "06f_attributions"),
-    *("08a_latents", "02d_injection", "simulator", "simulator_bank", "simulator_frames"),
-    *("selective_scan", "chain", "selftest", "warm_kernels"),
-}
-NOTEBOOKS = sorted(path.relative_to(NBS) for path in NBS.rglob("*.ipynb") if path.stem not in {*LONG, "index"})
+NOTEBOOKS = sorted(path.relative_to(NBS) for path in NBS.rglob("*.ipynb") if path.stem not in LONG | {"index"})
 
 
 @pytest.fixture(autouse=True)
