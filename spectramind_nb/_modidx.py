@@ -1531,6 +1531,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'spectramind_nb.lib.stages': { 'spectramind_nb.lib.stages.Stage': ('lib/stages.html#stage', 'spectramind_nb/lib/stages.py'),
                                            'spectramind_nb.lib.stages.check_run_versions': ( 'lib/stages.html#check_run_versions',
                                                                                              'spectramind_nb/lib/stages.py'),
+                                           'spectramind_nb.lib.stages.code_hashes': ( 'lib/stages.html#code_hashes',
+                                                                                      'spectramind_nb/lib/stages.py'),
                                            'spectramind_nb.lib.stages.declared_parameters': ( 'lib/stages.html#declared_parameters',
                                                                                               'spectramind_nb/lib/stages.py'),
                                            'spectramind_nb.lib.stages.find_manifests': ( 'lib/stages.html#find_manifests',

@@ -26,17 +26,8 @@ from .chain import run_chain
 from .config import ConfigError, cfg_hash
 from .contracts import SHIPPED, ContractError, load_arrays, read_submission
 from .progress import Show
-from spectramind_nb.lib.provenance import (
-    SUMMARY,
-    code_hash,
-    commit,
-    digest,
-    environment,
-    hash_artifacts,
-    library_versions,
-    sha256,
-)
-from .stages import find_manifests, find_stages, notebook_code, rerun_settings, stage_inputs
+from .provenance import SUMMARY, commit, digest, environment, hash_artifacts, library_versions, sha256
+from .stages import code_hashes, find_manifests, find_stages, rerun_settings, stage_inputs
 
 # %% ../../nbs/lib/reproduce.ipynb #290b737c
 @dataclass(frozen=True)
@@ -87,9 +78,7 @@ def work_since(recorded: Recorded) -> list[str]:
     now = stage_inputs([], {**known, "planets": list(cfg.planets)})
     for stage in find_stages(recorded.folder):
         if then := recorded.manifests.get(stage.name):
-            code = notebook_code(stage.notebook)
-            new = {"notebook": digest(code), "code": code_hash(code)}
-            odd = [name for name, value in new.items() if then.get(name) != value]
+            odd = [name for name, value in code_hashes(stage).items() if then.get(name) != value]
             given = [name for name in now if then["inputs"].get(name, now[name]) != now[name]]
             odd += ["raw data (name, size or time of a file)" if name == "raw" else name for name in given]
             lines += [f"{stage.name}: {', '.join(odd)}"] if odd else []

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMON', 'Stage', 'notebooks_folder', 'find_stages', 'stage_index', 'declared_parameters', 'stage_parameters',
-           'read_manifest', 'notebook_code', 'stage_work', 'why_run', 'stage_inputs', 'find_manifests',
+           'read_manifest', 'notebook_code', 'code_hashes', 'stage_work', 'why_run', 'stage_inputs', 'find_manifests',
            'check_run_versions', 'finished', 'raw_of', 'rerun_settings']
 
 # %% ../../nbs/lib/stages.ipynb #270e5d6f
@@ -120,14 +120,18 @@ def notebook_code(notebook: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
+def code_hashes(stage: Stage) -> dict[str, str]:
+    """Hash what a stage's notebook does, alone and with the modules of this package that it imports."""
+    code = notebook_code(stage.notebook)
+    return {"notebook": digest(statements(code)), "code": code_hash(code)}
+
+
 def stage_work(stage: Stage, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
     """Everything that may change a stage's result, as hashes and plain values."""
-    code = notebook_code(stage.notebook)
     telling = {key: value for key, value in parameters.items() if key not in _NO_WORK}
     return {
         "parameters": telling,
-        "notebook": digest(statements(code)),
-        "code": code_hash(code),
+        **code_hashes(stage),
         "versions": dict(VERSIONS),
         "inputs": dict(inputs),
         "package": __version__,
