@@ -293,13 +293,16 @@ def test_arrays_come_back_as_they_went(
     assert [file.name for file in path.parent.iterdir()] == ["a.npz"]
 
 
-@pytest.mark.parametrize("spoilt", ["variance below zero", "NaN without a flag", "flag without NaN"])
+@pytest.mark.parametrize(
+    "spoilt", ["variance below zero", "NaN without a flag", "NaN variance without a flag", "flag without NaN"]
+)
 def test_frames_whose_mask_and_values_disagree_are_not_written(tmp_path: Path, spoilt: str) -> None:
     frames, mask = np.ones((2, 3, 4), np.float32), np.zeros((2, 3, 4), bool)
     variance = frames.copy()
     array, value = {
         "variance below zero": (variance, -1),
         "NaN without a flag": (frames, np.nan),
+        "NaN variance without a flag": (variance, np.nan),
         "flag without NaN": (mask, True),
     }[spoilt]
     array[0, 0, 0] = value

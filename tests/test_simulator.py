@@ -43,6 +43,7 @@ from spectramind_nb.lib.simulator_sky import (
     planet_stream,
     transit_flux,
 )
+from spectramind_nb.photometry import star_centre
 
 REAL = Path(__file__).parents[2] / "shared" / "real_sample"
 REAL_STAR_K = 4797.6  # of planet 342072318, train_star_info.csv
@@ -318,3 +319,17 @@ def test_out_of_distribution_planets_differ_where_told() -> None:
     assert (draw_detector(rng(0), AIRS, ood=True).dark > 0.0118).mean() == pytest.approx(0.017, abs=0.004)
     train, train_beside_odd = (draw_planets(0, "train", 1, ood) for ood in (False, True))
     assert [p.system for p in train.values()] == [p.system for p in train_beside_odd.values()]
+
+
+def test_the_star_stands_where_the_pointing_says() -> None:
+    """A steady shift of less than a grid step moves the mean frame's centre along the right axes."""
+    shift, pairs = np.array([0.04, -0.03, 0.0]), 400
+    drawn = prepare_exposure(rng(5), FGS1, np.ones((pairs, 1)), 5887.0, 1.0)
+    still = {"light": np.ones((pairs, 1)), "wander": np.tile(shift, (pairs, 1)), "jitter": np.zeros(4), "ray_rate": 0.0}
+    exposure = replace(drawn, **still, bad_last_pair=False)
+    detector = exposure.detector
+    electrons = linearised(np.concatenate(list(expose(rng(6), exposure, 200))), detector.linear_corr)
+    rate = (electrons[:, 1] - electrons[:, 0]).mean(axis=0) / FGS1.exposure_s - exposure.background
+    image = rate.reshape(32, 32) / np.where(detector.dead, 1, detector.response)
+    found, wanted = (star_centre(np.where(detector.dead, 0, x)) for x in (image, fgs1_image(0.04, -0.03, 0)))
+    assert found == pytest.approx(wanted, abs=0.01)
