@@ -7,11 +7,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from spectramind_nb.error_bars import Predicted, fit_factors
 from spectramind_nb.features import extract_planet
@@ -26,15 +28,15 @@ from spectramind_nb.lib.simulator_sky import Planet, draw_planet, planet_stream
 from spectramind_nb.lib.spectral_prior import Combined, combine, combine_many, learn_prior
 from spectramind_nb.lib.versions import VERSIONS
 from spectramind_nb.mamba import fgs1_inputs
-from spectramind_nb.network import Start, learn_scaling, place_of, raw_inputs, same_for_all
+from spectramind_nb.network import NetworkOptions, Start, learn_scaling, network_of, place_of, raw_inputs, same_for_all
 from spectramind_nb.transit_fit import fit_planet
 from spectramind_nb.transit_model import FitOptions, blocks_of
 from spectramind_nb.uncertainty import CalibOptions, learn_calibration
-from spectramind_nb.weights import read_network, reference_output
+from spectramind_nb.weights import Weights, read_network, reference_output
 
 FOLDER = Path(__file__).parent / "golden"
 # A version's outputs are made from data that other versions stand for: these change with them.
-FOLLOWS = {"features": ("simulator",), "fit": ("simulator",)}
+FOLLOWS = {"features": ("simulator",), "fit": ("simulator",), "weights": ("inputs", "edges", "network", "prior")}
 Arrays = dict[str, np.ndarray]
 
 
@@ -154,6 +156,21 @@ def of_edges() -> Arrays:
 
 
 def of_network() -> Arrays:
+    """A small network whose parameters are given by a formula, with the light curve as an input."""
+    prior = learn_prior(spectra()[10:])
+    combined = combine_many(prior, spectra()[:4], np.diag(np.full(N_BINS, 1e-9)), -9.0)
+    learned = learn_scaling(replace(start(), combined=combined), spectra()[:4])
+    scaling = replace(learned, directions=np.abs(learned.directions))  # their signs are arbitrary
+    options = NetworkOptions(guide_width=8, guide_layers=1, airs_width=16, airs_layers=1, airs_heads=2, hidden=24)
+    network = network_of(options, scaling).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            wave = torch.sin(1.7 * torch.arange(parameter.numel(), dtype=torch.float32))
+            parameter.copy_(0.1 * wave.reshape(parameter.shape))
+    return {"output": reference_output(Weights(network, scaling, prior, {"guide": "heard"}))}
+
+
+def of_weights() -> Arrays:
     return {"output": reference_output(read_network(network_file("laptop")))}
 
 
@@ -182,6 +199,7 @@ RECIPES: dict[str, Callable[[], Arrays]] = {
     "edges": of_edges,
     "network": of_network,
     "uncertainty": of_uncertainty,
+    "weights": of_weights,
 }
 
 

@@ -32,7 +32,7 @@ class Bank:
     names: tuple[str, ...]  # of the parameters
     parameters: np.ndarray  # (N, K)
     spectrum: np.ndarray  # (Rp/Rs)^2, (N, 283)
-    made: dict[str, Any]  # seed, simulator, hash of its physics
+    made: dict[str, Any]  # seed and version of the simulator
 
     def world(self, number: int) -> World:
         """One entry, as the simulator draws it."""

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIMULATOR_VERSION', 'FEATURE_VERSION', 'FIT_VERSION', 'PRIOR_VERSION', 'INPUT_VERSION', 'EDGE_VERSION',
-           'NETWORK_VERSION', 'UNCERTAINTY_VERSION', 'VERSIONS', 'HASHES', 'version_facts', 'versions_in',
-           'check_versions']
+           'NETWORK_VERSION', 'UNCERTAINTY_VERSION', 'WEIGHTS_VERSION', 'VERSIONS', 'HASHES', 'version_facts',
+           'versions_in', 'check_versions']
 
 # %% ../../nbs/lib/versions.ipynb #62bc75a1
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ INPUT_VERSION = 1  # the network's inputs: columns, order, scale
 EDGE_VERSION = 1  # edges of the spectral graph and their features
 NETWORK_VERSION = 1  # output that the network gives for fixed weights and inputs
 UNCERTAINTY_VERSION = 1  # error-bar factors, temperature and conformal intervals
+WEIGHTS_VERSION = 1  # the weights that come with the package
 VERSIONS: dict[str, int] = {
     "simulator": SIMULATOR_VERSION,
     "features": FEATURE_VERSION,
@@ -31,6 +32,7 @@ VERSIONS: dict[str, int] = {
     "edges": EDGE_VERSION,
     "network": NETWORK_VERSION,
     "uncertainty": UNCERTAINTY_VERSION,
+    "weights": WEIGHTS_VERSION,
 }
 
 # %% ../../nbs/lib/versions.ipynb #52b1ad2a
