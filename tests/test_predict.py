@@ -134,6 +134,7 @@ def test_labels_leave_everything_a_prediction_needs(weights: Path) -> None:
         assert 0.3 < own.tau < 3 and own.planets == 16 and own.quantiles is not None
 
 
+@pytest.mark.e2e
 def test_a_run_without_labels_takes_over_what_was_learned(run: Path, weights: Path) -> None:
     names = [f"06_training/artifacts/{name}" for name in LEARNED]
     for name in (*names, *(f"07_uncertainty/artifacts/{name}" for name in FILES)):
