@@ -290,6 +290,13 @@ def test_the_loss_is_the_weighed_mean_and_skips_what_has_no_weight(monkeypatch: 
         rule_losses(MANY[:, :100], TABLE)
 
 
+def test_a_masked_bin_takes_its_three_second_differences_with_it() -> None:
+    valid = torch.ones(N_BINS, dtype=torch.bool)
+    valid[100] = False
+    terms = judge(see(MANY, TABLE, valid=valid), rules=("smoothness",))["smoothness"]
+    assert all(terms.bins[~judged].tolist() == [99, 100, 101] for judged in terms.judged.numpy())
+
+
 def test_the_shipped_bounds_are_of_this_simulator() -> None:
     assert versions_in(json.loads(TABLE.made)) == versions_in(physics())
     assert TABLE.molecules == ("H2O", "CO2", "CH4") and not (TABLE.windows.sum(axis=0) > 1).any()
