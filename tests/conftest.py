@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from notebooks import NBS
+from numba.core.event import TimingListener, install_listener
 from typer.testing import CliRunner
 
 from spectramind_nb.lib import cli
@@ -51,10 +52,11 @@ def processor_seconds() -> float:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test of the fast set that takes too long."""
-    begun = processor_seconds()
-    outcome = yield
-    seconds = processor_seconds() - begun
+    """Fail a test of the fast set that takes too long; what numba compiles, once for all tests, is not counted."""
+    begun, compiling = processor_seconds(), TimingListener()
+    with install_listener("numba:compile", compiling):
+        outcome = yield
+    seconds = processor_seconds() - begun - (compiling.duration if compiling.done else 0.0)
     if seconds > MOST_SECONDS and not item.get_closest_marker("slow"):
         pytest.fail(f"took {seconds:.1f} s of processor time: make it smaller, or mark it slow", pytrace=False)
     return outcome
