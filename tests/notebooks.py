@@ -22,7 +22,7 @@ NBS = Path(__file__).parents[1] / "nbs"
 LONG = {
     *("05a_rule_table", "06b_curriculum", "06c_pretraining", "06e_adaptation", "06f_attributions"),
     *("08a_latents", "02d_injection", "simulator", "simulator_bank", "simulator_frames"),
-    *("selective_scan", "chain", "selftest", "warm_kernels"),
+    *("selective_scan", "chain", "selftest", "spectral_prior", "warm_kernels"),
 }
 
 

@@ -129,6 +129,7 @@ def rms_pulls(prior: SpectralPrior, truth: np.ndarray, fits: Fits) -> tuple[floa
 
 
 @pytest.mark.parametrize("with_star", [True, False])
+@pytest.mark.slow
 def test_posterior_of_spectra_drawn_from_the_prior_is_exact(prior: SpectralPrior, with_star: bool) -> None:
     rng, stars = np.random.default_rng(8), STARS if with_star else pd.DataFrame(index=STARS.index)
     drawn = []
