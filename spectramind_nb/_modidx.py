@@ -2251,6 +2251,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'spectramind_nb.weights._part': ('weights.html#_part', 'spectramind_nb/weights.py'),
                                         'spectramind_nb.weights._read_safetensors': ( 'weights.html#_read_safetensors',
                                                                                       'spectramind_nb/weights.py'),
+                                        'spectramind_nb.weights._trained_on': ('weights.html#_trained_on', 'spectramind_nb/weights.py'),
                                         'spectramind_nb.weights._weights_of': ('weights.html#_weights_of', 'spectramind_nb/weights.py'),
                                         'spectramind_nb.weights.export_onnx': ('weights.html#export_onnx', 'spectramind_nb/weights.py'),
                                         'spectramind_nb.weights.export_torchscript': ( 'weights.html#export_torchscript',

@@ -98,9 +98,12 @@ def read_network(path: str | Path) -> Weights:
     train = "train the network again (spectramind train), or take the weights that came with this version"
     about, arrays = _read_safetensors(path, train)
     fix = f"{train}; if the version was raised for another reason, spectramind restamp {path}"
-    learned_from = ("simulator",) if "simulator" in versions_in(about) or "simulator" in about else ()
-    check_versions(path, about, (*WEIGHTS_DEPEND_ON, *learned_from), fix)
+    check_versions(path, about, (*WEIGHTS_DEPEND_ON, *_trained_on(about)), fix)
     return _weights_of(path, about, arrays, train)
+
+
+def _trained_on(about: Mapping[str, str]) -> tuple[str, ...]:
+    return ("simulator",) if {"simulator", "simulator_version"} & about.keys() else ()
 
 
 def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -150,10 +153,8 @@ def restamp(path: str | Path, accept_simulator: bool = False) -> str:  # what wa
     train = "train the network again (spectramind train)"
     about, arrays = _read_safetensors(path, train)
     stored, weights = versions_in(about), _weights_of(path, about, arrays, train)
-    simulator = stored.get("simulator", VERSIONS["simulator"])
-    if simulator != VERSIONS["simulator"] and not accept_simulator:
-        fix = f"{train}, or accept it with --accept-simulator"
-        check_versions(path, about, ["simulator"], fix)
+    if not accept_simulator:
+        check_versions(path, about, _trained_on(about), f"{train}, or accept it with --accept-simulator")
     if any(stored.get(name) != VERSIONS[name] for name in WEIGHTS_DEPEND_ON):
         if "reference.output" not in arrays:
             raise ContractError(
@@ -165,8 +166,7 @@ def restamp(path: str | Path, accept_simulator: bool = False) -> str:  # what wa
             raise ContractError(path, "reference.output", f"differs by up to {difference:.1e} of its value", train)
     former = {"simulator", "physics", "simulator_version"}
     own = {name: text for name, text in weights.about.items() if name not in former}
-    learned_from = version_facts(["simulator"]) if "simulator" in stored else {}
-    write_network(path, replace(weights, about=own | learned_from))
+    write_network(path, replace(weights, about=own | version_facts(_trained_on(about))))
     return f"{path} now states {', '.join(f'{name} {VERSIONS[name]}' for name in WEIGHTS_DEPEND_ON)}"
 
 # %% ../nbs/04c_weights.ipynb #952a5811

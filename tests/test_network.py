@@ -435,6 +435,10 @@ def test_weights_of_another_version_are_refused_and_can_be_stamped_again(tmp_pat
             read_network(path)
     with pytest.raises(ContractError, match="--accept-simulator"):
         restamp(path)
+    unknown = write_network(tmp_path / "old.safetensors", replace(weights, about={"simulator": "0"}))
+    for use in (read_network, restamp):
+        with pytest.raises(ContractError, match="the file has simulator 0"):
+            use(unknown)
     restamp(path, accept_simulator=True)
     change(path, {"inputs_version": "9"})
     assert "inputs 1" in restamp(path) and read_network(path).about == weights.about
