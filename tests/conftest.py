@@ -26,7 +26,7 @@ settings.load_profile("small")
 
 
 # What these fixtures make takes minutes, so whatever asks for them is of the slow set.
-SLOW_FIXTURES = {"example_run": "e2e", "root": "e2e", "clone": "e2e", "browser": "browser"}
+SLOW_FIXTURES = {"example_run": "e2e", "kaggle_root": "e2e", "clone": "e2e", "browser": "browser"}
 # Begun first, or one worker ends alone: while one makes the example's run, the other does what needs none.
 LONG_FILES = (
     *("test_chapters.py", "test_library_chapters.py", "test_dvc.py", "test_kaggle.py", "test_dashboard.py"),

@@ -56,27 +56,27 @@ def asked(code: str, python: str = PYTHON) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kaggle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Kaggle's folders: the competition with 14 training and 3 hidden planets, and the data set."""
-    root = tmp_path_factory.mktemp("kaggle")
+    kaggle_root = tmp_path_factory.mktemp("kaggle")
     version = asked("import sys; print('%d.%d' % sys.version_info[:2])")
-    result = invoke("--out", str(root / "input/spectramind-v50"), "--python", version)
+    result = invoke("--out", str(kaggle_root / "input/spectramind-v50"), "--python", version)
     if "pip could not get it" in result.stderr:
         pytest.skip("no package index can be reached")
     assert result.exit_code == 0, result.output
-    raw = root / "input/competitions/ariel-data-challenge-2025"
+    raw = kaggle_root / "input/competitions/ariel-data-challenge-2025"
     simulate_dataset(raw, planets=14, test_planets=3, seed=5, frames="tiny", workers=2)
     (raw / "truth.csv").unlink()
-    return root
+    return kaggle_root
 
 
 @pytest.fixture(scope="module")
-def away(root: Path) -> Path:
+def away(kaggle_root: Path) -> Path:
     """A fresh environment: the packages of Kaggle's image as far as they are here, none of what is sent, no network."""
-    home = root / "venv"
+    home = kaggle_root / "venv"
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(home)], check=True)
     (site,) = home.glob("lib/python*/site-packages")
-    farm = root / "image"
+    farm = kaggle_root / "image"
     farm.mkdir()
     for path in Path(asked("import sysconfig; print(sysconfig.get_paths()['purelib'])")).iterdir():
         if path.suffix != ".pth" and not re.match(f"_*({LEFT_OUT})", path.name):
@@ -87,15 +87,15 @@ def away(root: Path) -> Path:
 
 
 def execute(
-    away: Path, root: Path, name: str, rerun: bool = False, bin_: Path | None = None, **parameters: object
+    away: Path, kaggle_root: Path, name: str, rerun: bool = False, bin_: Path | None = None, **parameters: object
 ) -> Path:
     """Execute a notebook as Kaggle would, with its commands in `bin_`; the executed one."""
-    env = BARE | {"PATH": f"{bin_ or away / 'bin'}:{os.defpath}", "HOME": str(root)}
+    env = BARE | {"PATH": f"{bin_ or away / 'bin'}:{os.defpath}", "HOME": str(kaggle_root)}
     env |= {"KAGGLE_IS_COMPETITION_RERUN": "1"} if rerun else {}
-    working, out = root / "working", root / f"{name}.ipynb"
+    working, out = kaggle_root / "working", kaggle_root / f"{name}.ipynb"
     shutil.rmtree(working, ignore_errors=True)
     working.mkdir()
-    given = [word for key, value in ({"kaggle": root} | parameters).items() for word in ("-p", key, str(value))]
+    given = [word for key, value in ({"kaggle": kaggle_root} | parameters).items() for word in ("-p", key, str(value))]
     words = [away / "bin/python", "-m", "papermill", KAGGLE / name / f"{name}.ipynb", out, "-k", "python3", *given]
     done = subprocess.run([*map(str, words)], cwd=working, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -103,12 +103,12 @@ def execute(
 
 
 @pytest.fixture(scope="module")
-def fitted(away: Path, root: Path) -> Path:
+def fitted(away: Path, kaggle_root: Path) -> Path:
     """What the notebook fit has left, attached."""
-    execute(away, root, "fit", workers=2)
-    working = root / "working"
+    execute(away, kaggle_root, "fit", workers=2)
+    working = kaggle_root / "working"
     assert [path.name for path in working.iterdir()] == ["run"]
-    return Path(shutil.move(working / "run", root / "input/spectramind-v50-fit/run"))
+    return Path(shutil.move(working / "run", kaggle_root / "input/spectramind-v50-fit/run"))
 
 
 def test_fit_leaves_a_small_run_that_knows_its_training_planets(fitted: Path, away: Path) -> None:
@@ -122,18 +122,20 @@ def test_fit_leaves_a_small_run_that_knows_its_training_planets(fitted: Path, aw
     assert json.loads((fitted / "07_uncertainty/artifacts/temperature.json").read_text())
 
 
-def test_submit_predicts_the_hidden_planets_and_names_the_one_that_fails(fitted: Path, away: Path, root: Path) -> None:
-    raw = RawFolder(root / "input/competitions/ariel-data-challenge-2025")
+def test_submit_predicts_the_hidden_planets_and_names_the_one_that_fails(
+    fitted: Path, away: Path, kaggle_root: Path
+) -> None:
+    raw = RawFolder(kaggle_root / "input/competitions/ariel-data-challenge-2025")
     hidden = raw.planets_on_disk("test")
     (raw.root / f"test/{hidden[1]}/AIRS-CH0_signal_0.parquet").write_bytes(b"spoilt")
-    execute(away, root, "submit", rerun=True, workers=2)
-    found, reference = read_submission(root / "working/submission.csv"), population(fitted)
+    execute(away, kaggle_root, "submit", rerun=True, workers=2)
+    found, reference = read_submission(kaggle_root / "working/submission.csv"), population(fitted)
     assert found.planet_id.tolist() == hidden
     lost = (found.mu == reference.mean).all(axis=1)
     assert lost.tolist() == [False, True, False] and np.all(found.sigma[1] == reference.std)
     assert np.all(np.median(found.sigma[[0, 2]], axis=1) < 1e-3)
-    assert f"left out: planet {hidden[1]}" in (root / "working/v50_debug_log.md").read_text()
-    assert (root / "working/runtime.csv").is_file()
+    assert f"left out: planet {hidden[1]}" in (kaggle_root / "working/v50_debug_log.md").read_text()
+    assert (kaggle_root / "working/runtime.csv").is_file()
 
 
 def said(book: Path) -> str:
@@ -141,23 +143,23 @@ def said(book: Path) -> str:
     return "".join(output.get("text", "") for output in outputs)
 
 
-def hidden_by_the_population(root: Path) -> bool:
+def hidden_by_the_population(kaggle_root: Path) -> bool:
     """Whether the submission names every hidden planet, by the mean and spread of the challenge's training spectra."""
-    found: Submission = read_submission(root / "working/submission.csv")
+    found: Submission = read_submission(kaggle_root / "working/submission.csv")
     known = (found.mu == DEFAULT_REFERENCE.mean).all() and (found.sigma == DEFAULT_REFERENCE.std).all()
-    hidden = RawFolder(root / "input/competitions/ariel-data-challenge-2025").planets_on_disk("test")
+    hidden = RawFolder(kaggle_root / "input/competitions/ariel-data-challenge-2025").planets_on_disk("test")
     return bool(known) and found.planet_id.tolist() == hidden
 
 
 def test_a_look_without_time_and_without_fit_still_leaves_a_valid_submission(
-    away: Path, fitted: Path, root: Path
+    away: Path, fitted: Path, kaggle_root: Path
 ) -> None:
-    aside = fitted.parent.rename(root / "aside")
+    aside = fitted.parent.rename(kaggle_root / "aside")
     try:
-        text = said(execute(away, root, "submit", commit_hours=0))
+        text = said(execute(away, kaggle_root, "submit", commit_hours=0))
     finally:
         aside.rename(fitted.parent)
-    assert hidden_by_the_population(root)
+    assert hidden_by_the_population(kaggle_root)
     assert "a look 3 planets" in text and "spectramind-v50/run" in text and "WRONG" not in text
     assert "was not reached in time" in text and "OK " in text
 
@@ -171,7 +173,9 @@ def command(folder: Path, script: str) -> Path:
     return folder
 
 
-def test_a_command_that_hangs_is_killed_and_one_that_fails_replaced(away: Path, fitted: Path, root: Path) -> None:
+def test_a_command_that_hangs_is_killed_and_one_that_fails_replaced(
+    away: Path, fitted: Path, kaggle_root: Path
+) -> None:
     """*Fit*'s run fails, the data set's hangs; the second call of that one leaves rubbish behind."""
     script = """
 case "$*" in
@@ -179,10 +183,10 @@ case "$*" in
     *kaggle_fast*) echo "planet_id,wl_1" > $7; exit 3;;
 esac
 [ $(wc -l < {words}) = 1 ] && exit 2
-sleep 600""".format(words=root / "hangs/words")
-    bin_ = command(root / "hangs", script)
-    text = said(execute(away, root, "submit", rerun=True, bin_=bin_, budget_hours=0, grace_hours=0.001))
-    assert hidden_by_the_population(root)
+sleep 600""".format(words=kaggle_root / "hangs/words")
+    bin_ = command(kaggle_root / "hangs", script)
+    text = said(execute(away, kaggle_root, "submit", rerun=True, bin_=bin_, budget_hours=0, grace_hours=0.001))
+    assert hidden_by_the_population(kaggle_root)
     words = [line.split() for line in (bin_ / "words").read_text().splitlines()]
     assert [line[0] for line in words] == ["predict"] * 3 + ["validate"]
     assert words[2][-6:] == ["--workers", "1", "-c", "overrides/kaggle_fast.yaml", "--budget-hours", "0"]
@@ -195,18 +199,18 @@ sleep 600""".format(words=root / "hangs/words")
         assert "WRONG: " in text and what in text
 
 
-def test_where_nothing_installs_there_is_a_submission(away: Path, root: Path, tmp_path: Path) -> None:
+def test_where_nothing_installs_there_is_a_submission(away: Path, kaggle_root: Path, tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
-    (tmp_path / "input/competitions").symlink_to(root / "input/competitions")
+    (tmp_path / "input/competitions").symlink_to(kaggle_root / "input/competitions")
     text = said(execute(away, tmp_path, "submit", rerun=True, bin_=tmp_path))
     assert hidden_by_the_population(tmp_path) and "not attached: send it again" in text
 
 
-def test_teaching_that_takes_too_long_leaves_the_shipped_network(away: Path, fitted: Path, root: Path) -> None:
-    bin_ = command(root / "slow", f'case "$*" in *finetune) sleep 600;; esac\ncp -r {fitted} $5')
-    text = said(execute(away, root, "fit", bin_=bin_, train="finetune", hours=0.001))
+def test_teaching_that_takes_too_long_leaves_the_shipped_network(away: Path, fitted: Path, kaggle_root: Path) -> None:
+    bin_ = command(kaggle_root / "slow", f'case "$*" in *finetune) sleep 600;; esac\ncp -r {fitted} $5')
+    text = said(execute(away, kaggle_root, "fit", bin_=bin_, train="finetune", hours=0.001))
     assert "train=finetune ended with code -9: the network stays as it was sent" in text
-    left = {path.relative_to(root / "working/run"): path for path in (root / "working/run").rglob("*.*")}
+    left = {path.relative_to(kaggle_root / "working/run"): path for path in (kaggle_root / "working/run").rglob("*.*")}
     assert left and all(path.read_bytes() == (fitted / name).read_bytes() for name, path in left.items())
 
 
@@ -248,8 +252,8 @@ def test_every_requirement_is_in_the_image_or_sent() -> None:
         assert wanted[name].specifier.contains(version), f"{name} {version} is what Kaggle has"
 
 
-def test_every_file_of_the_data_set_has_its_checksum(root: Path) -> None:
-    folder = root / "input/spectramind-v50"
+def test_every_file_of_the_data_set_has_its_checksum(kaggle_root: Path) -> None:
+    folder = kaggle_root / "input/spectramind-v50"
     sums = dict(line.split("  ")[::-1] for line in (folder / "checksums.txt").read_text().splitlines())
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {*sums} == there - {"checksums.txt", "dataset-metadata.json"}
@@ -259,11 +263,16 @@ def test_every_file_of_the_data_set_has_its_checksum(root: Path) -> None:
     assert sorted(names) == sorted([*wanted, "antlr4_python3_runtime", "xxhash"])
 
 
-def test_a_wheel_made_of_an_installation_is_the_one_it_was_installed_from(away: Path, fitted: Path, root: Path) -> None:
+def test_a_wheel_made_of_an_installation_is_the_one_it_was_installed_from(
+    away: Path, fitted: Path, kaggle_root: Path
+) -> None:
     code = "from pathlib import Path; from spectramind_nb.lib.kaggle_pack import own_wheel; print(own_wheel(Path('.')))"
-    done = subprocess.run([away / "bin/python", "-c", code], cwd=root, env=BARE, capture_output=True, text=True)
+    done = subprocess.run([away / "bin/python", "-c", code], cwd=kaggle_root, env=BARE, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    made, (sent,) = root / done.stdout.strip(), (root / "input/spectramind-v50").glob("spectramind_nb-*.whl")
+    made, (sent,) = (
+        kaggle_root / done.stdout.strip(),
+        (kaggle_root / "input/spectramind-v50").glob("spectramind_nb-*.whl"),
+    )
     contents = [{i.filename: i.CRC for i in zipfile.ZipFile(path).infolist()} for path in (made, sent)]
     record = next(name for name in contents[0] if name.endswith("RECORD"))
     assert all(content.pop(record) for content in contents) and contents[0] == contents[1]
@@ -287,7 +296,7 @@ def test_the_folder_of_another_is_left_alone(tmp_path: Path, monkeypatch: pytest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "runs"]
 
 
-def test_metadata_keep_the_rules(root: Path) -> None:
+def test_metadata_keep_the_rules(kaggle_root: Path) -> None:
     """Kaggle's: read off its documentation and its command's source."""
     about = json.loads((KAGGLE / "dataset-metadata.json").read_text())
     assert about == kaggle_pack.dataset_metadata()
