@@ -3,7 +3,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -41,7 +41,7 @@ setup(
     extras_require={name: lines(facts[f"{name}_requirements"]) for name in ("gpu", "dask", "dev")},
     entry_points={"console_scripts": lines(facts["console_scripts"])},
     # The chapters are the stages that run, so they travel in the wheel as package data.
-    packages=["spectramind_nb", *(f"spectramind_nb.{part}" for part in ("lib", "configs", "data")), notebooks],
+    packages=[*find_packages(include=["spectramind_nb*"]), "spectramind_nb.data", notebooks],
     package_dir={notebooks: "nbs"},
     package_data={
         "spectramind_nb": ["py.typed", "dashboard/template.html"],

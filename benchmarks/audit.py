@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spectramind_nb.lib.contracts import network_file
-from spectramind_nb.lib.simulator_bank import read_bank
-from spectramind_nb.rule_table import equilibrium_kelvin, read_rules
-from spectramind_nb.rules import judge, see
-from spectramind_nb.symbolic import PLANTED, gaussian_quantiles, plant, push_of, verdicts
+from spectramind_nb.chapters.symbolic import PLANTED, gaussian_quantiles, plant, push_of, verdicts
+from spectramind_nb.core.contracts import network_file
+from spectramind_nb.rules.losses import judge, see
+from spectramind_nb.rules.rule_table import equilibrium_kelvin, read_rules
+from spectramind_nb.simulator.bank import read_bank
 
 PPM = 1e-6
 SIGMA = PPM * np.r_[40.0, np.full(282, 20.0)]  # of a typical prediction
@@ -37,7 +37,7 @@ def read(folder: Path, name: str, planets: int) -> tuple[np.ndarray, np.ndarray]
 
 def directions(rank: int = 40) -> np.ndarray:
     """Orthonormal directions (283, R) in which the shipped network's prior lets spectra vary."""
-    from spectramind_nb.weights import read_network
+    from spectramind_nb.network.weights import read_network
 
     vary = read_network(network_file("laptop")).scaling.directions
     return np.linalg.qr(np.asarray(vary, float).T)[0][:, :rank]

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spectramind_nb.lib.contracts import load_arrays
-from spectramind_nb.page import write_page
+from spectramind_nb.core.contracts import load_arrays
+from spectramind_nb.dashboard.page import write_page
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 WARM, CHANGES = 3, 30
@@ -111,7 +111,7 @@ def widened(run: Path, target: Path, planets: int) -> None:
 @contextmanager
 def serving(run: Path) -> Iterator[str]:
     """`spectramind diagnose serve` on a run; its address."""
-    words = ["-c", "from spectramind_nb.lib.cli import main; main()", "diagnose", "serve", "--port", "0"]
+    words = ["-c", "from spectramind_nb.cli.app import main; main()", "diagnose", "serve", "--port", "0"]
     process = subprocess.Popen([sys.executable, *words, "--run", str(run)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

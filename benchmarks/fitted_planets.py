@@ -16,22 +16,22 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 
-from spectramind_nb.lib import simulator_light_curves as light_curves
-from spectramind_nb.lib.contracts import atomic_path
-from spectramind_nb.lib.flat_predictor import flat_depth
-from spectramind_nb.lib.instrument import AIRS, N_BINS, Channel, airs_column_wavelengths
-from spectramind_nb.lib.light_curve import Orbit, transit
-from spectramind_nb.lib.metric import DEFAULT_REFERENCE
-from spectramind_nb.lib.provenance import code_hash
-from spectramind_nb.lib.simulator import FRAME_COUNTS
-from spectramind_nb.lib.simulator_bank import Bank, make_bank, read_bank
-from spectramind_nb.lib.simulator_frames import airs_profile, fgs1_image, image_modes
-from spectramind_nb.lib.simulator_sky import Planet, World, observe, planet_stream
-from spectramind_nb.lib.versions import VERSIONS
-from spectramind_nb.training import Fits
-from spectramind_nb.transit import white_light
-from spectramind_nb.transit_fit import Fit, fit_planet
-from spectramind_nb.transit_model import Block, FitOptions, blocks_of
+from spectramind_nb.chapters.training import Fits
+from spectramind_nb.chapters.transit import white_light
+from spectramind_nb.core.contracts import atomic_path
+from spectramind_nb.core.instrument import AIRS, N_BINS, Channel, airs_column_wavelengths
+from spectramind_nb.core.metric import DEFAULT_REFERENCE
+from spectramind_nb.core.versions import VERSIONS
+from spectramind_nb.pipeline.provenance import code_hash
+from spectramind_nb.prior.flat import flat_depth
+from spectramind_nb.simulator import light_curves
+from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
+from spectramind_nb.simulator.data_sets import FRAME_COUNTS
+from spectramind_nb.simulator.frames import airs_profile, fgs1_image, image_modes
+from spectramind_nb.simulator.population import Planet, World, observe, planet_stream
+from spectramind_nb.transits.fit import Fit, fit_planet
+from spectramind_nb.transits.light_curve import Orbit, transit
+from spectramind_nb.transits.model import Block, FitOptions, blocks_of
 
 Features = dict[str, dict[str, np.ndarray]]
 KINDS = ("train", "calib", "test", "ood", "bank", "ood_bank")
@@ -319,7 +319,7 @@ def fit_part(path: Path, seed: int, worlds: Mapping[int, World], ood: bool, stre
 @lru_cache(maxsize=1)
 def made_by() -> str:
     """Hash of all that a fit depends on but for the simulator: the fit, the yardstick and this file."""
-    fit = "import spectramind_nb.transit\nimport spectramind_nb.lib.flat_predictor\n"
+    fit = "import spectramind_nb.chapters.transit\nimport spectramind_nb.prior.flat\n"
     return code_hash(fit + Path(__file__).read_text(encoding="utf-8"))[:12]
 
 

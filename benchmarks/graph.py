@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
 from turns import take_turns
 
-from spectramind_nb.graph import spectral_graph
-from spectramind_nb.lib.graph_attention import SharedGATv2
-from spectramind_nb.lib.instrument import N_BINS
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.network.graph import spectral_graph
+from spectramind_nb.network.graph_attention import SharedGATv2
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from scipy.cluster.vq import kmeans2
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import logsumexp
 
-from spectramind_nb.lib.simulator_bank import Bank
-from spectramind_nb.lib.spectral_prior import log_scale
+from spectramind_nb.prior.spectral_prior import log_scale
+from spectramind_nb.simulator.bank import Bank
 
 RANK = 40  # directions of shapes
 STAR_RANK = 3  # what chemistry and opacity depend on: temperature, mass, radius

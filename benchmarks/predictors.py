@@ -51,7 +51,20 @@ from oracle import Widths, infer, learn_shapes
 from scipy.special import ndtri
 from train_network import TRAIN
 
-from spectramind_nb.error_bars import (
+from spectramind_nb.chapters.features import extract_planet
+from spectramind_nb.chapters.training import join, predict_gaussian, predict_neural
+from spectramind_nb.core.contracts import network_file, read_npz
+from spectramind_nb.core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, score, summary
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.network.weights import read_network
+from spectramind_nb.prior.flat import fixed_sigma
+from spectramind_nb.prior.spectral_prior import SpectralPrior, learn_prior
+from spectramind_nb.simulator.bank import Bank
+from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
+from spectramind_nb.simulator.light_curves import simulate_features
+from spectramind_nb.simulator.population import Planet, physics, planet_stream
+from spectramind_nb.transits.model import FitOptions
+from spectramind_nb.uncertainty.sigma_factors import (
     PARTS,
     Fits,
     Predicted,
@@ -61,19 +74,6 @@ from spectramind_nb.error_bars import (
     parts_of,
     sigma_of,
 )
-from spectramind_nb.features import extract_planet
-from spectramind_nb.lib.contracts import network_file, read_npz
-from spectramind_nb.lib.flat_predictor import fixed_sigma
-from spectramind_nb.lib.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, score, summary
-from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.lib.simulator import FRAME_COUNTS, draw_planets, simulate_dataset
-from spectramind_nb.lib.simulator_bank import Bank
-from spectramind_nb.lib.simulator_light_curves import simulate_features
-from spectramind_nb.lib.simulator_sky import Planet, physics, planet_stream
-from spectramind_nb.lib.spectral_prior import SpectralPrior, learn_prior
-from spectramind_nb.training import join, predict_gaussian, predict_neural
-from spectramind_nb.transit_model import FitOptions
-from spectramind_nb.weights import read_network
 
 λ_FACTORS = 0.02
 FITS = {
@@ -245,7 +245,7 @@ def poorer_priors(spectra: np.ndarray, stars: pd.DataFrame, prior: SpectralPrior
     """Priors that lack a part, by the names in `WITHOUT`. The kind for other chemistry has a low rank of its own, so
     that no low rank means neither.
     """
-    with patch("spectramind_nb.lib.spectral_prior.matern52", lambda um, length_um: np.eye(len(um))):
+    with patch("spectramind_nb.prior.spectral_prior.matern52", lambda um, length_um: np.eye(len(um))):
         white = learn_prior(spectra, stars)
     known = learn_prior(spectra, stars, chemistry=0.0)
     shapeless = learn_prior(spectra, stars, rank=0, chemistry=0.0)

@@ -33,11 +33,9 @@ from fitted_planets import Setting, open_pool, side_by_side, simulated
 from numpy.polynomial import legendre
 from scipy.stats import chisquare, truncnorm
 
-from spectramind_nb.lib.instrument import N_BINS
-from spectramind_nb.lib.normal_equations import posterior
-from spectramind_nb.lib.simulator_sky import Planet, World, planet_stream
-from spectramind_nb.lib.systematics import not_negative
-from spectramind_nb.transit_fit import (
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.simulator.population import Planet, World, planet_stream
+from spectramind_nb.transits.fit import (
     Equations,
     Problem,
     State,
@@ -48,7 +46,9 @@ from spectramind_nb.transit_fit import (
     report,
     weigh_drifts,
 )
-from spectramind_nb.transit_model import SOLAR_K, FitOptions, airs_coordinate, blocks_of, limb_priors
+from spectramind_nb.transits.model import SOLAR_K, FitOptions, airs_coordinate, blocks_of, limb_priors
+from spectramind_nb.transits.normal_equations import posterior
+from spectramind_nb.transits.systematics import not_negative
 
 LIMB = tuple(limb_priors(SOLAR_K))
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from turns import take_turns, timed
 
-from spectramind_nb.lib.selective_scan import engine_for, scan_loop, selective_scan
+from spectramind_nb.network.selective_scan import engine_for, scan_loop, selective_scan
 
 Scan = Callable[..., Tensor]
 

@@ -21,9 +21,9 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np
 
-from spectramind_nb.calibration import Options, Visit
-from spectramind_nb.features import extract_visit
-from spectramind_nb.lib.instrument import (
+from spectramind_nb.chapters.calibration import Options, Visit
+from spectramind_nb.chapters.features import extract_visit
+from spectramind_nb.core.instrument import (
     ADC_GAIN,
     ADC_OFFSET,
     AIRS,
@@ -33,11 +33,11 @@ from spectramind_nb.lib.instrument import (
     Channel,
     wavelengths,
 )
-from spectramind_nb.lib.metric import score
-from spectramind_nb.lib.raw import Adc
-from spectramind_nb.lib.simulator import FRAME_COUNTS
-from spectramind_nb.lib.simulator_bank import Bank, make_bank, read_bank
-from spectramind_nb.lib.simulator_frames import (
+from spectramind_nb.core.metric import score
+from spectramind_nb.detector.raw import Adc
+from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
+from spectramind_nb.simulator.data_sets import FRAME_COUNTS
+from spectramind_nb.simulator.frames import (
     JITTER_PX,
     Exposure,
     draw_detector,
@@ -46,8 +46,8 @@ from spectramind_nb.lib.simulator_frames import (
     ground_calibration,
     prepare_exposure,
 )
-from spectramind_nb.lib.simulator_light_curves import simulate_features
-from spectramind_nb.lib.simulator_sky import Orbit, draw_limb_darkening, draw_system, observe, planet_stream
+from spectramind_nb.simulator.light_curves import simulate_features
+from spectramind_nb.simulator.population import Orbit, draw_limb_darkening, draw_system, observe, planet_stream
 
 
 @dataclass(frozen=True)
@@ -367,7 +367,7 @@ def drift_rms(coefficients: np.ndarray) -> float:
 SIMULATE = """
 import resource, sys, time
 from pathlib import Path
-from spectramind_nb.lib.simulator import simulate_dataset
+from spectramind_nb.simulator.data_sets import simulate_dataset
 out, seed = Path(sys.argv[1]), int(sys.argv[2])
 simulate_dataset(out.with_name("warm"), 1, 0, seed, "tiny")
 start = time.perf_counter()

@@ -34,7 +34,11 @@ import pandas as pd
 import torch
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
 
-from spectramind_nb.curriculum import (
+from spectramind_nb.chapters.training import join, predict_gaussian, predict_neural
+from spectramind_nb.core.metric import DEFAULT_REFERENCE
+from spectramind_nb.network.examples import Noise, Pairs, Spectra, draw_pairs, spectra_of
+from spectramind_nb.network.model import NetworkOptions, Scaling, SpectralNetwork, learn_scaling, network_of
+from spectramind_nb.network.trainer import (
     Learning,
     Progress,
     Supervised,
@@ -43,16 +47,12 @@ from spectramind_nb.curriculum import (
     mean_loss,
     train_network,
 )
-from spectramind_nb.error_bars import learn_factors
-from spectramind_nb.lib.metric import DEFAULT_REFERENCE
-from spectramind_nb.lib.simulator_bank import Bank
-from spectramind_nb.lib.simulator_sky import physics
-from spectramind_nb.lib.spectral_prior import SpectralPrior, learn_prior, log_scale
-from spectramind_nb.network import NetworkOptions, Scaling, SpectralNetwork, learn_scaling, network_of
-from spectramind_nb.pairs import Noise, Pairs, Spectra, draw_pairs, spectra_of
-from spectramind_nb.rules import RuleLoss
-from spectramind_nb.training import join, predict_gaussian, predict_neural
-from spectramind_nb.weights import Weights, write_network
+from spectramind_nb.network.weights import Weights, write_network
+from spectramind_nb.prior.spectral_prior import SpectralPrior, learn_prior, log_scale
+from spectramind_nb.rules.losses import RuleLoss
+from spectramind_nb.simulator.bank import Bank
+from spectramind_nb.simulator.population import physics
+from spectramind_nb.uncertainty.sigma_factors import learn_factors
 
 SPECTRA = 40000  # of the bank
 TRAIN = 1100  # labelled planets of the challenge

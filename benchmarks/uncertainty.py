@@ -32,14 +32,14 @@ from scipy.linalg import cho_factor, cho_solve
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from spectramind_nb.corel import normal_quantile
-from spectramind_nb.error_bars import Fits, Predicted, sigma_of
-from spectramind_nb.lib.contracts import network_file
-from spectramind_nb.lib.spectral_prior import Combined
-from spectramind_nb.network import answer, improved, inputs_of
-from spectramind_nb.training import factors_of, join, start_of
-from spectramind_nb.uncertainty import CalibOptions, Calibration, coverage_table, groups_of, learn_calibration
-from spectramind_nb.weights import read_network
+from spectramind_nb.chapters.training import factors_of, join, start_of
+from spectramind_nb.chapters.uncertainty import CalibOptions, Calibration, coverage_table, groups_of, learn_calibration
+from spectramind_nb.core.contracts import network_file
+from spectramind_nb.network.model import answer, improved, inputs_of
+from spectramind_nb.network.weights import read_network
+from spectramind_nb.prior.spectral_prior import Combined
+from spectramind_nb.uncertainty.corel import normal_quantile
+from spectramind_nb.uncertainty.sigma_factors import Fits, Predicted, sigma_of
 
 WIDENINGS = (0.0, 0.1, 0.15, 0.2, 0.3)
 OTHERS = 400  # planets out of distribution, of another bank

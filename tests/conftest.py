@@ -16,10 +16,10 @@ from notebooks import NBS
 from numba.core.event import TimingListener, install_listener
 from typer.testing import CliRunner
 
-from spectramind_nb.lib import cli
-from spectramind_nb.lib.chain import run_lock
-from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.lib.simulator import simulate_dataset
+from spectramind_nb.cli import app as cli
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.pipeline.chain import run_lock
+from spectramind_nb.simulator.data_sets import simulate_dataset
 
 settings.register_profile("small", max_examples=20, deadline=None, database=None, derandomize=True)
 settings.load_profile("small")
@@ -29,7 +29,7 @@ settings.load_profile("small")
 SLOW_FIXTURES = {"example_run": "e2e", "kaggle_root": "e2e", "clone": "e2e", "browser": "browser"}
 # Begun first, or one worker ends alone: while one makes the example's run, the other does what needs none.
 LONG_FILES = (
-    *("test_chapters.py", "test_library_chapters.py", "test_dvc.py", "test_kaggle.py", "test_dashboard.py"),
+    *("test_chapters.py", "test_dvc.py", "test_kaggle.py", "test_dashboard.py"),
     *("test_reproduce.py", "test_quick_start.py", "test_examples.py", "test_chain.py", "test_predict.py"),
 )
 MOST_SECONDS = 10.0  # of processor time that a test of the fast set may take

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spectramind_nb.lib.config import compose, section
+from spectramind_nb.pipeline.config import compose, section
 
 WRITE = "from pathlib import Path\n(Path(run_dir) / {stage!r} / 'artifacts' / 'sum.txt').write_text(str({sum}))"
 
@@ -50,7 +50,8 @@ COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that a shell runs in the background are deaf to it
 from pathlib import Path
-from spectramind_nb.lib import cli, stages
+from spectramind_nb.cli import app as cli
+from spectramind_nb.pipeline import stages
 stages.notebooks_folder = lambda: Path({notebooks!r})
 {before}
 cli.main()

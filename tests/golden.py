@@ -15,24 +15,32 @@ import numpy as np
 import pandas as pd
 import torch
 
-from spectramind_nb.error_bars import Predicted, fit_factors
-from spectramind_nb.features import extract_planet
-from spectramind_nb.graph import spectral_graph
-from spectramind_nb.lib.contracts import network_file, read_npz
-from spectramind_nb.lib.instrument import CHANNELS, N_AIRS_BINS, N_BINS
-from spectramind_nb.lib.metric import DEFAULT_REFERENCE
-from spectramind_nb.lib.raw import RawFolder, choose_planets, read_signal
-from spectramind_nb.lib.simulator import FRAME_COUNTS, simulate_dataset
-from spectramind_nb.lib.simulator_light_curves import simulate_features
-from spectramind_nb.lib.simulator_sky import Planet, draw_planet, planet_stream
-from spectramind_nb.lib.spectral_prior import Combined, combine, combine_many, learn_prior
-from spectramind_nb.lib.versions import VERSIONS
-from spectramind_nb.mamba import fgs1_inputs
-from spectramind_nb.network import NetworkOptions, Start, learn_scaling, network_of, place_of, raw_inputs, same_for_all
-from spectramind_nb.transit_fit import fit_planet
-from spectramind_nb.transit_model import FitOptions, blocks_of
-from spectramind_nb.uncertainty import CalibOptions, learn_calibration
-from spectramind_nb.weights import Weights, read_network, reference_output
+from spectramind_nb.chapters.features import extract_planet
+from spectramind_nb.chapters.uncertainty import CalibOptions, learn_calibration
+from spectramind_nb.core.contracts import network_file, read_npz
+from spectramind_nb.core.instrument import CHANNELS, N_AIRS_BINS, N_BINS
+from spectramind_nb.core.metric import DEFAULT_REFERENCE
+from spectramind_nb.core.versions import VERSIONS
+from spectramind_nb.detector.raw import RawFolder, choose_planets, read_signal
+from spectramind_nb.network.graph import spectral_graph
+from spectramind_nb.network.mamba import fgs1_inputs
+from spectramind_nb.network.model import (
+    NetworkOptions,
+    Start,
+    learn_scaling,
+    network_of,
+    place_of,
+    raw_inputs,
+    same_for_all,
+)
+from spectramind_nb.network.weights import Weights, read_network, reference_output
+from spectramind_nb.prior.spectral_prior import Combined, combine, combine_many, learn_prior
+from spectramind_nb.simulator.data_sets import FRAME_COUNTS, simulate_dataset
+from spectramind_nb.simulator.light_curves import simulate_features
+from spectramind_nb.simulator.population import Planet, draw_planet, planet_stream
+from spectramind_nb.transits.fit import fit_planet
+from spectramind_nb.transits.model import FitOptions, blocks_of
+from spectramind_nb.uncertainty.sigma_factors import Predicted, fit_factors
 
 FOLDER = Path(__file__).parent / "golden"
 # A version's outputs are made from data that other versions stand for: these change with them.

@@ -15,14 +15,20 @@ import nbformat
 import numpy as np
 from nbclient import NotebookClient
 
-from spectramind_nb.lib.warm_kernels import warm_kernels
+from spectramind_nb.pipeline.warm_kernels import warm_kernels
 
 NBS = Path(__file__).parents[1] / "nbs"
 # These train networks or start processes for longer than a fast test may take: whole chapters run in the slow set.
 LONG = {
-    *("05a_rule_table", "06b_curriculum", "06c_pretraining", "06e_adaptation", "06f_attributions"),
-    *("08a_latents", "02d_injection", "simulator", "simulator_bank", "simulator_frames"),
-    *("selective_scan", "chain", "selftest", "spectral_prior", "warm_kernels"),
+    *("rules/rule_table", "network/trainer", "network/pretraining", "network/fine_tuning", "network/attributions"),
+    *("network/latents", "transits/injection", "simulator/data_sets", "simulator/bank", "simulator/frames"),
+    *(
+        "network/selective_scan",
+        "pipeline/chain",
+        "operations/selftest",
+        "prior/spectral_prior",
+        "pipeline/warm_kernels",
+    ),
 }
 
 
@@ -66,9 +72,14 @@ def run_examples(path: Path) -> int:
     return count
 
 
+def name_of(path: Path) -> str:
+    """The path of a notebook below nbs/, without its ending."""
+    return path.relative_to(NBS).with_suffix("").as_posix()
+
+
 def is_covered(path: Path) -> bool:
     """Whether `run_examples` runs all of a notebook in the fast set: it is not long, and it uses no run."""
-    return path.stem not in LONG and not re.search(r"\bensure_upstream\(", path.read_text(encoding="utf-8"))
+    return name_of(path) not in LONG and not re.search(r"\bensure_upstream\(", path.read_text(encoding="utf-8"))
 
 
 def is_blank(output: nbformat.NotebookNode) -> bool:

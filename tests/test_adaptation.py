@@ -14,7 +14,21 @@ import torch
 from test_predict import write_fitted_run
 from typer.testing import CliRunner
 
-from spectramind_nb.adaptation import (
+from spectramind_nb.chapters.training import (
+    labelled_planets,
+    material_of,
+    predict_neural,
+    read_fits,
+    read_folds,
+    read_learned,
+    read_out_of_fold,
+    start_of,
+    train_run,
+)
+from spectramind_nb.cli import app as cli
+from spectramind_nb.core.contracts import UserError, network_file, run_folder
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.network.fine_tuning import (
     Material,
     Teaching,
     adapt,
@@ -26,26 +40,12 @@ from spectramind_nb.adaptation import (
     some_planets,
     teaching_of,
 )
-from spectramind_nb.curriculum import Progress, Supervised, TrainOptions, mean_loss
-from spectramind_nb.error_bars import Fits, take
-from spectramind_nb.lib import cli
-from spectramind_nb.lib.config import compose
-from spectramind_nb.lib.contracts import UserError, network_file, run_folder
-from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.network import NetworkOptions, SpectralNetwork, answer, stds_of
-from spectramind_nb.rules import RuleLoss
-from spectramind_nb.training import (
-    labelled_planets,
-    material_of,
-    predict_neural,
-    read_fits,
-    read_folds,
-    read_learned,
-    read_out_of_fold,
-    start_of,
-    train_run,
-)
-from spectramind_nb.weights import Weights, read_network
+from spectramind_nb.network.model import NetworkOptions, SpectralNetwork, answer, stds_of
+from spectramind_nb.network.trainer import Progress, Supervised, TrainOptions, mean_loss
+from spectramind_nb.network.weights import Weights, read_network
+from spectramind_nb.pipeline.config import compose
+from spectramind_nb.rules.losses import RuleLoss
+from spectramind_nb.uncertainty.sigma_factors import Fits, take
 
 SHORT = TrainOptions(epochs=2, batch=16, lr=1e-3)
 
@@ -218,7 +218,7 @@ def test_the_command_writes_weights_that_say_where_they_come_from(
         taught_by.append(rules.weights)
         return Supervised(network, aux_weight, worst, rules)
 
-    monkeypatch.setattr("spectramind_nb.adaptation.Supervised", supervised)
+    monkeypatch.setattr("spectramind_nb.network.fine_tuning.Supervised", supervised)
     words = ["train", "--run", str(home / "run"), "--raw", str(home / "raw"), "--phase", "contrastive,supervised"]
     settings = ["train.epochs=1", "train.pairs=64", "+loss.λ_sm=0.2"]
     done = CliRunner().invoke(cli.app, [*words, "--out", "mine.safetensors", *settings], prog_name="spectramind")
@@ -268,7 +268,7 @@ def test_two_processes_learn_by_the_command_what_one_does(
     words += [f"model.{part}.dropout=0" for part in ("fgs1_mamba", "airs_gnn", "fusion")]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    command = [*launch, "-m", "--", "spectramind_nb.lib.cli", *words, "--out", str(two)]
+    command = [*launch, "-m", "--", "spectramind_nb.cli.app", *words, "--out", str(two)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("pairs 2/2") == 1 and done.stdout.count("weights ") == 1

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from test_cli import spectramind
 
-from spectramind_nb import features
-from spectramind_nb.calibration import FLAGS, Keep, Options, calibrate_run
-from spectramind_nb.features import Photometry, Recipe, Steps, estimate_work, extract_run
-from spectramind_nb.lib.contracts import UserError, read_npz, run_folder
-from spectramind_nb.lib.planets import Workers
-from spectramind_nb.lib.provenance import read_events
-from spectramind_nb.lib.raw import RawFolder
+from spectramind_nb.chapters import features
+from spectramind_nb.chapters.calibration import FLAGS, Keep, Options, calibrate_run
+from spectramind_nb.chapters.features import Photometry, Recipe, Steps, estimate_work, extract_run
+from spectramind_nb.core.contracts import UserError, read_npz, run_folder
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.pipeline.planets import Workers
+from spectramind_nb.pipeline.provenance import read_events
 
 STEPS = Steps(50, 50)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spectramind_nb.calibration import (
+from spectramind_nb.chapters.calibration import (
     FLAGS,
     Options,
     Pairs,
@@ -23,9 +23,9 @@ from spectramind_nb.calibration import (
     step_edges,
     typical_pair,
 )
-from spectramind_nb.features import extract_visit
-from spectramind_nb.lib.instrument import FGS1
-from spectramind_nb.lib.raw import Adc, CalibrationSet
+from spectramind_nb.chapters.features import extract_visit
+from spectramind_nb.core.instrument import FGS1
+from spectramind_nb.detector.raw import Adc, CalibrationSet
 
 ADC = Adc(0.4369, -1000.0)
 STRAIGHT = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)

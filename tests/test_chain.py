@@ -14,12 +14,12 @@ import pytest
 from fake_chain import write_raw, write_stage
 from omegaconf import DictConfig, OmegaConf
 
-from spectramind_nb.lib import chain
-from spectramind_nb.lib.chain import StageError, ensure_upstream, run_chain, run_lock
-from spectramind_nb.lib.config import ConfigError, compose, profiles
-from spectramind_nb.lib.contracts import ContractError, UserError
-from spectramind_nb.lib.progress import PROGRESS_FILE, Show
-from spectramind_nb.lib.stages import (
+from spectramind_nb.core.contracts import ContractError, UserError
+from spectramind_nb.core.progress import PROGRESS_FILE, Show
+from spectramind_nb.pipeline import chain
+from spectramind_nb.pipeline.chain import StageError, ensure_upstream, run_chain, run_lock
+from spectramind_nb.pipeline.config import ConfigError, compose, profiles
+from spectramind_nb.pipeline.stages import (
     declared_parameters,
     find_stages,
     stage_inputs,
@@ -31,10 +31,10 @@ from spectramind_nb.lib.stages import (
 STAGES = ("00_calibration", "01_features")
 WORK = ("parameters", "notebook", "code", "versions", "inputs", "package")
 FAULT = """#| hide
-from spectramind_nb.lib.contracts import ContractError
+from spectramind_nb.core.contracts import ContractError
 raise ContractError('a.csv', 'Rs', 'is NaN', 'mend it')"""
 LOOP = """import time
-from spectramind_nb.lib.progress import progress
+from spectramind_nb.core.progress import progress
 for k in progress(range(4), label='planets'):
     time.sleep(0.3)"""
 
@@ -220,7 +220,7 @@ def test_a_failed_stage_says_where_and_what(
     ).exists()
 
 
-@pytest.mark.parametrize("victim", ["spectramind_nb.lib.chain.write_json", "papermill.execute_notebook"])
+@pytest.mark.parametrize("victim", ["spectramind_nb.pipeline.chain.write_json", "papermill.execute_notebook"])
 def test_a_full_disk_is_one_clear_line(copy: Path, monkeypatch: pytest.MonkeyPatch, victim: str) -> None:
     def full(path: object, *rest: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -281,7 +281,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
     module = types.ModuleType("simulator")
     module.simulate_dataset = simulate_dataset  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "spectramind_nb.lib.simulator", module)
+    monkeypatch.setitem(sys.modules, "spectramind_nb.simulator.data_sets", module)
     return calls
 
 
@@ -370,4 +370,4 @@ def test_where_many_kernels_come_they_know_the_libraries_but_none_of_our_own(tmp
     run_chain(settings(tmp_path), tmp_path / "run", notebooks=tmp_path / "nbs")
     at_home, torch_read, ours = json.loads((tmp_path / "run/told.json").read_text())
     assert at_home and torch_read == (count == 3)
-    assert {*ours} <= {"spectramind_nb.lib", "spectramind_nb.lib.warm_kernels"}
+    assert {*ours} <= {"spectramind_nb.pipeline", "spectramind_nb.pipeline.warm_kernels"}

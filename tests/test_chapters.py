@@ -8,12 +8,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from notebooks import NBS, execute, faults, is_covered
+from notebooks import NBS, execute, faults, is_covered, name_of
 
 pytestmark = pytest.mark.slow
 
 STAGES = sorted(NBS.glob("[0-9][0-9]_*.ipynb"))  # the chain runs these, so the example's run has them executed
-CHAPTERS = sorted(path for path in {*NBS.glob("[0-9][0-9]*.ipynb")} - {*STAGES} if not is_covered(path))
+OTHERS = sorted(path for path in NBS.glob("*/*.ipynb") if not is_covered(path))
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,11 @@ def test_a_stage_shows_what_is_committed(name: str, example_run: Path) -> None:
     assert not faults(executed, nbformat.read(NBS / f"{name}.ipynb", as_version=4))
 
 
-@pytest.mark.parametrize("name", [path.stem for path in CHAPTERS])
-def test_a_chapter_shows_what_is_committed(name: str, book: Path) -> None:
+@pytest.mark.parametrize("name", [name_of(path) for path in OTHERS if "ensure_upstream" not in path.read_text()])
+def test_a_notebook_shows_what_is_committed(name: str, copied: Path) -> None:
+    assert not faults(execute(copied / f"{name}.ipynb"), nbformat.read(NBS / f"{name}.ipynb", as_version=4))
+
+
+@pytest.mark.parametrize("name", [name_of(path) for path in OTHERS if "ensure_upstream" in path.read_text()])
+def test_a_notebook_that_reads_a_run_shows_what_is_committed(name: str, book: Path) -> None:
     assert not faults(execute(book / f"{name}.ipynb"), nbformat.read(NBS / f"{name}.ipynb", as_version=4))

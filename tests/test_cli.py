@@ -20,11 +20,12 @@ from fake_chain import start, write_raw, write_stage
 from typer.testing import CliRunner, Result
 
 import spectramind_nb
-from spectramind_nb.lib import cli, stages
-from spectramind_nb.lib.calls import Call, recorded
-from spectramind_nb.lib.config import compose
-from spectramind_nb.lib.contracts import Submission, write_submission
-from spectramind_nb.lib.provenance import event_faults, read_events, write_summary
+from spectramind_nb.cli import app as cli
+from spectramind_nb.cli.calls import Call, recorded
+from spectramind_nb.core.contracts import Submission, write_submission
+from spectramind_nb.pipeline import stages
+from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.provenance import event_faults, read_events, write_summary
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def one_line(result: Result, code: int = 2) -> str:
 
 def test_the_version_comes_at_once_and_loads_nothing() -> None:
     heavy = ("numpy", "pandas", "hydra", "papermill", "rich", "torch")
-    code = f"import sys; from spectramind_nb.lib import cli; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys; from spectramind_nb.cli import app; print([m for m in {heavy} if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
@@ -199,7 +200,7 @@ def test_usage_errors_are_typers_own() -> None:
 
 def test_a_fault_of_the_user_inside_a_stage_is_one_line_and_how_to_go_on(home: Path) -> None:
     fault = "raise ContractError('a.csv', 'Rs', 'is NaN', 'mend it')"
-    write_stage(home / "nbs", "01_features", "from spectramind_nb.lib.contracts import ContractError", fault)
+    write_stage(home / "nbs", "01_features", "from spectramind_nb.core.contracts import ContractError", fault)
     result = spectramind("run", "--raw", "mine", "--to", "features", "--force", "+loss.λ_sm=0.2")
     assert one_line(result) == "error: a.csv: Rs: is NaN. Fix: mend it"
     assert (
@@ -218,7 +219,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_traceback_in_the_log(
     assert "ZeroDivisionError" in (home / "runs/v50_debug_log.md").read_text()
     assert read_events(home / "runs/events.jsonl")[-1]["status"] == "fail"
 
-    fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {}["key"])
+    fake_module(monkeypatch, "core.metric", score_files=lambda *files: {}["key"])
     result = spectramind("score", "--submission", "a.csv", "--truth", "b.csv")
     assert one_line(result, code=1) == "error: KeyError: 'key'" and "v50_debug_log.md" in result.stderr
     assert "Traceback" in spectramind("--debug", "score", "--submission", "a.csv", "--truth", "b.csv").stderr
@@ -276,10 +277,10 @@ def test_audit_says_which_planet_and_names_its_files(home: Path) -> None:
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     told = {"predict": lambda *words, **named: seen.append((words, named)) or {}, "runtime_line": lambda out: "an hour"}
-    fake_module(monkeypatch, "predict_planets", **told)
-    fake_module(monkeypatch, "lib.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
+    fake_module(monkeypatch, "pipeline.predict", **told)
+    fake_module(monkeypatch, "core.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
     simulate = lambda out, *words: seen.append((out, words[:6]))  # noqa: E731
-    fake_module(monkeypatch, "lib.simulator", simulate_dataset=simulate)
+    fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=simulate)
     (home / "runs/a").mkdir(parents=True)
     assert (
         spectramind("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7").exit_code
@@ -298,7 +299,7 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
         assert seen.pop()[0][5:7] == ("specification", batch)
     write_summary(home / "runs/a", "0123abcd", 5, [])
     (home / "runs/a/config.yaml").write_text(settings)
-    monkeypatch.setattr("spectramind_nb.lib.stages.rerun_settings", lambda run, settings: (compose(), ""))
+    monkeypatch.setattr("spectramind_nb.pipeline.stages.rerun_settings", lambda run, settings: (compose(), ""))
     assert spectramind("predict", "--run", "runs/a").exit_code == 0
     assert seen.pop()[0][:3] == (Path("mine"), Path("runs/a"), Path("outputs/submission.csv"))
     assert json.loads(spectramind("score", "--submission", "a.csv", "--truth", "b.csv").stdout) == {
@@ -321,7 +322,7 @@ def test_the_page_opens_where_the_configuration_or_the_call_wants_it(
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    fake_module(monkeypatch, "page", write_page=lambda run, path, planets, tell: path.write_text("page"))
+    fake_module(monkeypatch, "dashboard.page", write_page=lambda run, path, planets, tell: path.write_text("page"))
     for wanted in ("false", "true"):
         diag = f"diag: {{html: {{open: {wanted}, out: own.html}}}}"
         (home / "mine/config.yaml").write_text(f"profile: demo\ndata: {{raw: mine}}\n{diag}")
@@ -334,8 +335,8 @@ def test_what_goes_on_names_every_option(home: Path, monkeypatch: pytest.MonkeyP
     def cut(*words: Any) -> None:
         raise KeyboardInterrupt
 
-    fake_module(monkeypatch, "predict_planets", predict=cut, runtime_line=cut)
-    fake_module(monkeypatch, "features", estimate_work=cut)
+    fake_module(monkeypatch, "pipeline.predict", predict=cut, runtime_line=cut)
+    fake_module(monkeypatch, "chapters.features", estimate_work=cut)
     layer = ("-c", "overrides/kaggle_fast")
     for words in (
         ("predict", "--run", "mine", "--raw", "mine", "--workers", "3", "--keep", *layer),
@@ -380,7 +381,7 @@ NotebookClient._async_poll_kernel_alive = look_often  # so it always sees the ke
 """
 DROPPED = """
 import os, time
-from spectramind_nb.lib import chain
+from spectramind_nb.pipeline import chain
 
 class Late:
     def __del__(self):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from spectramind_nb.lib.config import CONFIGS, GROUPS, ConfigError, cfg_hash, compose, flat, profiles, section
-from spectramind_nb.rules import SPECIFICATION
+from spectramind_nb.pipeline.config import CONFIGS, GROUPS, ConfigError, cfg_hash, compose, flat, profiles, section
+from spectramind_nb.rules.losses import SPECIFICATION
 
 
 @pytest.mark.parametrize("profile", ["demo", "example", "laptop", "full", "kaggle", "kaggle_fast"])

@@ -14,7 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from spectramind_nb.lib import config, contracts, provenance
+from spectramind_nb.core import contracts
+from spectramind_nb.pipeline import config, provenance
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -28,12 +29,12 @@ PLANTED = {
         r"model.fusion.width is read by nothing",
         r"the specification's calib.corel.alpha is missing",
     ],
-    "spectramind_nb/lib/planted.py": [
+    "spectramind_nb/core/planted.py": [
         r":1: schema latent is not in contracts.SCHEMAS. Fix: did you mean 'latents'",
         r":2: features.fold is no setting. Fix: did you mean 'features.folds'",
     ],
-    "spectramind_nb/lib/contracts.py": ["schema spare is used by nothing"],
-    "spectramind_nb/lib/provenance.py": ["there is no command teleport", "events have no command inject"],
+    "spectramind_nb/core/contracts.py": ["schema spare is used by nothing"],
+    "spectramind_nb/pipeline/provenance.py": ["there is no command teleport", "events have no command inject"],
     "dvc.yaml": [
         r"stage simulate: simulate.planet is not in params.yaml",
         r"stage train: spectramind run: No such option: --rawest",
@@ -49,10 +50,10 @@ PLANTED = {
         r"benchmarks/nowhere.py is missing",
     ],
     "docs/chapters.md": [
-        r"nbs/07a_corel.ipynb isn't listed. Fix: add a row for it",
-        r"nbs/lib/metric.ipynb isn't listed. Fix: add a row for it",
+        r"nbs/uncertainty/corel.ipynb isn't listed. Fix: add a row for it",
+        r"nbs/core/metric.ipynb isn't listed. Fix: add a row for it",
     ],
-    "nbs/03b_graph.ipynb": ["spectramind has no command grph"],
+    "nbs/network/graph.ipynb": ["spectramind has no command grph"],
     "kaggle/submit/submit.ipynb": [r"spectramind predict: No such option: --budgets"],
     ".github/workflows/test.yaml": ["there is no gate nonsense", "spectramind has no command selfdestruct"],
 }
@@ -102,7 +103,7 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     change("spectramind_nb/configs/model/fusion.yaml", "\n  hidden:", "\n  width: 3\n  hidden:")
     (alpha,) = [path for path in configs.rglob("*.yaml") if "alpha: 0.1" in path.read_text(encoding="utf-8")]
     change(str(alpha.relative_to(tmp_path)), ", alpha: 0.1", "")
-    (tmp_path / "spectramind_nb/lib/planted.py").write_text("read_npz(path, 'latent')\nkey = 'features.fold'\n")
+    (tmp_path / "spectramind_nb/core/planted.py").write_text("read_npz(path, 'latent')\nkey = 'features.fold'\n")
     monkeypatch.setitem(contracts.SCHEMAS, "spare", {})
     commands = tuple(name for name in provenance.COMMANDS if name != "inject")
     monkeypatch.setattr(provenance, "COMMANDS", (*commands, "teleport"))
@@ -110,11 +111,11 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     change("dvc.yaml", "simulate.planets", "simulate.planet")
     change("dvc.yaml", "--raw data/raw --run-dir outputs/run --to 07", "--rawest data/raw --to 07")
     change("dvc.yaml", "nbs/02_transit.ipynb", "unknown.py")
-    change("docs/chapters.md", "(../nbs/07a_corel.ipynb)", "(../nbs/07_uncertainty.ipynb)")
-    change("docs/chapters.md", "(../nbs/lib/metric.ipynb)", "(../nbs/lib/raw.ipynb)")
+    change("docs/chapters.md", "(../nbs/uncertainty/corel.ipynb)", "(../nbs/07_uncertainty.ipynb)")
+    change("docs/chapters.md", "(../nbs/core/metric.ipynb)", "(../nbs/detector/raw.ipynb)")
     readme = tmp_path / "README.md"
     readme.write_text(readme.read_text(encoding="utf-8") + MORE, encoding="utf-8")
-    change("nbs/03b_graph.ipynb", '"source": [\n    "# ', '"source": [\n    "`spectramind grph --x`\\n",\n    "# ')
+    change("nbs/network/graph.ipynb", '"source": [\n    "# ', '"source": [\n    "`spectramind grph --x`\\n",\n    "# ')
     change("kaggle/submit/submit.ipynb", "--budget-hours", "--budgets")
     change(".github/workflows/test.yaml", "bash .ci/gates", "bash .ci/gates nonsense && spectramind selfdestruct")
     yield tmp_path

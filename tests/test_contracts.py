@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spectramind_nb.calibration import Keep, Options, calibrate_run, select_planets
-from spectramind_nb.lib.contracts import (
+from spectramind_nb.chapters.calibration import Keep, Options, calibrate_run, select_planets
+from spectramind_nb.core.contracts import (
     SCHEMAS,
     SUBMISSION_COLUMNS,
     ContractError,
@@ -32,9 +32,9 @@ from spectramind_nb.lib.contracts import (
     write_npz,
     write_submission,
 )
-from spectramind_nb.lib.instrument import N_BINS
-from spectramind_nb.lib.planets import Workers, read_failures
-from spectramind_nb.lib.raw import RawFolder
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.pipeline.planets import Workers, read_failures
 
 # --- Raw data ----------------------------------------------------------------------------------------------------
 
@@ -401,7 +401,7 @@ def test_a_killed_writer_leaves_the_old_submission(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from spectramind_nb.lib.contracts import atomic_path
+from spectramind_nb.core.contracts import atomic_path
 with atomic_path(Path({str(path)!r})) as temporary:
     temporary.write_text("planet_id,wl_1")
     os.kill(os.getpid(), signal.SIGKILL)

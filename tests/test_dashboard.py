@@ -23,10 +23,9 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from typer.testing import CliRunner
 
-from spectramind_nb.answers import Panel, PlanetRow
-from spectramind_nb.lib.cli import app as command
-from spectramind_nb.lib.metric import reference_of, score
-from spectramind_nb.page import (
+from spectramind_nb.cli.app import app as command
+from spectramind_nb.core.metric import reference_of, score
+from spectramind_nb.dashboard.page import (
     WHOLE,
     answers,
     app_of,
@@ -37,8 +36,9 @@ from spectramind_nb.page import (
     worst_and_random,
     write_page,
 )
-from spectramind_nb.panels import frames, planet_of, scores
-from spectramind_nb.run_reading import Run, known, numbers, panel, planet_rows
+from spectramind_nb.dashboard.panels import frames, planet_of, scores
+from spectramind_nb.dashboard.run_reader import Run, known, numbers, panel, planet_rows
+from spectramind_nb.dashboard.schema import Panel, PlanetRow
 
 ROOT = Path(__file__).parents[1]
 NO_LOCK = shutil.ignore_patterns(".lock")  # one file by two names would be one lock
@@ -319,7 +319,7 @@ def test_the_server_describes_itself_without_help_from_elsewhere(client: TestCli
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The command, serving a run until a Ctrl-C; its address."""
-    words = [sys.executable, "-c", "from spectramind_nb.lib.cli import main; main()", "diagnose", "serve"]
+    words = [sys.executable, "-c", "from spectramind_nb.cli.app import main; main()", "diagnose", "serve"]
     reset = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*words, "--run", str(folder), "--port", "0"],

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from spectramind_nb.lib.contracts import ContractError, UserError, read_npz, run_folder, write_npz
-from spectramind_nb.lib.stages import find_stages, finished
+from spectramind_nb.core.contracts import ContractError, UserError, read_npz, run_folder, write_npz
+from spectramind_nb.pipeline.stages import find_stages, finished
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spectramind_nb.lib.contracts import read_submission
-from spectramind_nb.lib.provenance import imported_modules
-from spectramind_nb.lib.stages import find_manifests
+from spectramind_nb.core.contracts import read_submission
+from spectramind_nb.pipeline.provenance import imported_modules
+from spectramind_nb.pipeline.stages import find_manifests
 
 ROOT = Path(__file__).parents[1]
 LEAST = """
@@ -32,8 +32,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, home / name)
-    compiled = "spectramind_nb/lib/__pycache__"  # by numba, for files of the same time and size
-    shutil.copytree(ROOT / compiled, home / compiled)
+    for compiled in (ROOT / "spectramind_nb").rglob("*.nb[ci]"):  # by numba, for files of the same time and size
+        copy = home / compiled.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy2(compiled, copy)
     (home / "params.yaml").write_text(LEAST)
     subprocess.run(["git", "init", "--quiet"], cwd=home, check=True)
     return home
@@ -69,7 +71,7 @@ def test_a_clone_reproduces_everything_once(clone: Path) -> None:
 
 def test_raw_frames_depend_on_all_that_simulates_them() -> None:
     """And on nothing else: they are simulated anew, not resumed."""
-    found, queue = set[str](), ["spectramind_nb.lib.simulator"]
+    found, queue = set[str](), ["spectramind_nb.simulator.data_sets"]
     while queue:
         name = queue.pop()
         path = ROOT / f"{name.replace('.', '/')}.py"

@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
-from notebooks import LONG, NBS, faults, run_examples
+from notebooks import LONG, NBS, faults, name_of, run_examples
 
-NOTEBOOKS = sorted(path.relative_to(NBS) for path in NBS.rglob("*.ipynb") if path.stem not in LONG | {"index"})
+NOTEBOOKS = sorted(path.relative_to(NBS) for path in NBS.rglob("*.ipynb") if name_of(path) not in LONG | {"index"})
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_examples_hold(name: Path, copied: Path) -> None:
 
 
 def test_a_false_example_is_found(tmp_path: Path) -> None:
-    book = nbformat.read(NBS / "lib/metric.ipynb", as_version=4)
+    book = nbformat.read(NBS / "core/metric.ipynb", as_version=4)
     book.cells.append(nbformat.v4.new_code_cell("assert SIGMA_FLOOR > 1"))
     nbformat.write(book, tmp_path / "wrong.ipynb")
     with pytest.raises(AssertionError):
@@ -42,7 +42,7 @@ def blank() -> str:
 
 
 def test_other_outputs_and_blank_pictures_are_found() -> None:
-    book = nbformat.read(NBS / "lib/picture.ipynb", as_version=4)
+    book = nbformat.read(NBS / "figures/picture.ipynb", as_version=4)
     (cell,) = (cell for cell in book.cells if any("image/png" in o.get("data", {}) for o in cell.get("outputs", [])))
     assert not faults(book, book)
     for outputs, said in (([], "shows []"), ([{**cell.outputs[0], "data": {"image/png": blank()}}], "a blank picture")):

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter1d
 
-from spectramind_nb.calibration import Pairs, fill_masked
-from spectramind_nb.features import LightCurves, bin_features, group_folds, white_features
-from spectramind_nb.lib.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths, wavelengths
-from spectramind_nb.photometry import (
+from spectramind_nb.chapters.calibration import Pairs, fill_masked
+from spectramind_nb.chapters.features import LightCurves, bin_features, group_folds, white_features
+from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths, wavelengths
+from spectramind_nb.detector.photometry import (
     Profile,
     decorrelate,
     light_sums,

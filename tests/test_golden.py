@@ -11,8 +11,8 @@ import golden
 import numpy as np
 import pytest
 
-from spectramind_nb.lib.contracts import ContractError
-from spectramind_nb.lib.versions import HASHES, VERSIONS, check_versions, version_facts, versions_in
+from spectramind_nb.core.contracts import ContractError
+from spectramind_nb.core.versions import HASHES, VERSIONS, check_versions, version_facts, versions_in
 
 PACKAGE = Path(__file__).parents[1] / "spectramind_nb"
 
@@ -33,7 +33,7 @@ def differences(name: str) -> list[str]:
 def test_recorded_outputs_come_out_again(name: str) -> None:
     assert golden.recorded(name)[0] == golden.versions_of(name), f"record again: python tests/golden.py {name}"
     assert differences(name) == [], (
-        f"raise {name.upper()}_VERSION in nbs/lib/versions.ipynb and run python tests/golden.py {name}, "
+        f"raise {name.upper()}_VERSION in nbs/core/versions.ipynb and run python tests/golden.py {name}, "
         "or restore the numbers"
     )
 
@@ -69,11 +69,12 @@ def test_a_refused_file_names_both_versions_and_the_way_out() -> None:
 
 
 LOADS = """
-from spectramind_nb.lib.contracts import network_file
-from spectramind_nb.lib.provenance import code_hash
-from spectramind_nb.lib.simulator_sky import physics
-from spectramind_nb.weights import read_network
-identity = read_network(network_file("laptop")).about["seed"], physics(), code_hash("import spectramind_nb.uncertainty")
+from spectramind_nb.core.contracts import network_file
+from spectramind_nb.pipeline.provenance import code_hash
+from spectramind_nb.simulator.population import physics
+from spectramind_nb.network.weights import read_network
+seed = read_network(network_file("laptop")).about["seed"]
+identity = seed, physics(), code_hash("import spectramind_nb.network.weights")
 """
 
 
@@ -86,13 +87,13 @@ def test_moving_and_documenting_code_changes_no_identity(tmp_path: Path) -> None
             target.parent.mkdir(parents=True, exist_ok=True)
             content = path.read_bytes()
             if path.suffix == ".py":
-                text = content.decode().replace("lib.spectral_prior", "lib.prior_elsewhere")
+                text = re.sub(r"\bspectral_prior import", "prior_elsewhere import", content.decode())
                 content = re.sub(r'^(\s+)"""[A-Z]', r'\1"""Rewritten. \g<0>', text, flags=re.MULTILINE).encode()
                 content = re.sub(rb'"""Rewritten\. \s+"""', b'"""Rewritten. ', content)
             target.write_bytes(content)
-    moved = tmp_path / "spectramind_nb/lib/spectral_prior.py"
+    moved = tmp_path / "spectramind_nb/prior/spectral_prior.py"
     moved.rename(moved.with_name("prior_elsewhere.py"))
-    assert b"Rewritten." in (tmp_path / "spectramind_nb/network.py").read_bytes()
+    assert b"Rewritten." in (tmp_path / "spectramind_nb/network/model.py").read_bytes()
     words, environment = (
         [sys.executable, "-c", f"{LOADS}\nprint(identity)"],
         {**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.nn import GATv2Conv
 
-from spectramind_nb.graph import AirsEncoder, molecule_strengths, spectral_graph
-from spectramind_nb.lib.graph_attention import SharedGATv2, Topology, topology_of
-from spectramind_nb.lib.instrument import N_BINS, wavelengths
+from spectramind_nb.core.instrument import N_BINS, wavelengths
+from spectramind_nb.network.graph import AirsEncoder, molecule_strengths, spectral_graph
+from spectramind_nb.network.graph_attention import SharedGATv2, Topology, topology_of
 
 
 def random_topology(nodes: int, more: int, seed: int) -> Topology:

@@ -13,9 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NBS = ROOT / "nbs"
 STAGES = sorted(NBS.glob("[0-9][0-9]_*.ipynb"))
-CHAPTERS = sorted(NBS.glob("[0-9][0-9]*.ipynb"))  # a letter, as in 01a, marks a chapter that is no stage
-LIBRARY = sorted((NBS / "lib").glob("*.ipynb"))
-BOOK = [*CHAPTERS, *LIBRARY]
+BOOK = [*STAGES, *sorted(NBS.glob("*/*.ipynb"))]
 MODULES = [path for path in (ROOT / "spectramind_nb").rglob("*.py") if path.name != "_modidx.py"]
 
 # Ratchets: these may only go down (LEAST_PROSE only up). `test_every_budget_is_tight` fails as soon as one is loose.
@@ -29,9 +27,6 @@ MOST_OUTPUT_BYTES = 250_000  # a notebook
 MOST_PICTURES = 5  # a notebook
 MOST_FILE_BYTES = {"spectramind_nb/data/laptop.safetensors": 2_100_000}  # in git; every other file:
 MOST_OTHER_FILE_BYTES = 650_000
-# Library modules that import chapters: the commands, and the self-test that runs the whole chain.
-ON_TOP = {"cli", "selftest_deep"}
-ON_TOP |= {f"cli_{name}" for name in ("checks", "diagnose", "experiments", "kaggle", "predict")}
 
 per_notebook = pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
 
@@ -170,33 +165,27 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@cache
-def chapter_of_module() -> dict[str, Path]:
-    """The chapter that each module, without the package's name, is exported from."""
-    sources = {path: "\n".join(cell.source for cell in cells(path)) for path in CHAPTERS}
-    exports = {path: re.search(r"#\| *default_exp +(\S+)", source) for path, source in sources.items()}
-    return {match[1]: path for path, match in exports.items() if match}
+# A module imports from its own layer and from those before it; among chapters, from lower numbers.
+LAYERS = (
+    *("core", "detector", "transits", "prior", "rules", "uncertainty", "network", "simulator", "figures", "pipeline"),
+    *("chapters", "dashboard", "operations", "cli"),
+)
 
 
-def chapter_number(module: str) -> str | None:
-    """The number of the chapter that a module is exported from, 01a before 01; None for the library."""
-    path = chapter_of_module().get(module.removeprefix("spectramind_nb."))
-    return path.stem.split("_")[0].ljust(3, "~") if path else None
+def layer(module: str) -> tuple[int, str]:
+    """The position of a module's sub-package in LAYERS; of a chapter its number beside it."""
+    package, _, name = module.removeprefix("spectramind_nb.").partition(".")
+    number = next((path.stem for path in STAGES if path.stem[3:] == name), "") if package == "chapters" else ""
+    return LAYERS.index(package), number
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_imports_run_one_way(path: Path) -> None:
-    mine = chapter_number(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    for module in imports(path):
-        assert module.split(".")[0] not in {"nbdev", "fastcore"}, "exported code needs neither"
-        number = chapter_number(module)
-        if number is not None and not (mine is None and path.stem in ON_TOP):
-            assert mine is not None and number < mine, f"{path.stem} imports the later chapter {module}"
-
-
-def test_no_exception_to_the_order_of_imports_is_stale() -> None:
-    library = {path.stem: path for path in MODULES if path.parent.name == "lib"}
-    assert {name for name in ON_TOP if not any(map(chapter_number, imports(library[name])))} == set()
+    mine = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    modules = {module for module in imports(path) if module.split(".")[0] in {"nbdev", "fastcore", "spectramind_nb"}}
+    assert not modules & {"nbdev", "fastcore"}, "exported code needs neither"
+    for module in (module for module in modules if "." in module):
+        assert layer(module) <= layer(mine), f"{mine} imports {module}, which is above it"
 
 
 def test_no_large_file_in_git() -> None:

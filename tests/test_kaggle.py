@@ -18,13 +18,14 @@ import torch
 from packaging.requirements import Requirement
 from typer.testing import CliRunner, Result
 
-from spectramind_nb.adaptation import usable_device
-from spectramind_nb.lib import cli, kaggle_pack
-from spectramind_nb.lib.contracts import Submission, read_submission
-from spectramind_nb.lib.metric import DEFAULT_REFERENCE
-from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.lib.simulator import simulate_dataset
-from spectramind_nb.predict_planets import population
+from spectramind_nb.cli import app as cli
+from spectramind_nb.core.contracts import Submission, read_submission
+from spectramind_nb.core.metric import DEFAULT_REFERENCE
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.network.fine_tuning import usable_device
+from spectramind_nb.operations import kaggle_pack
+from spectramind_nb.pipeline.predict import population
+from spectramind_nb.simulator.data_sets import simulate_dataset
 
 KAGGLE = Path(__file__).parents[1] / "kaggle"
 KERNELS = sorted(KAGGLE.glob("*/kernel-metadata.json"))
@@ -266,7 +267,9 @@ def test_every_file_of_the_data_set_has_its_checksum(kaggle_root: Path) -> None:
 def test_a_wheel_made_of_an_installation_is_the_one_it_was_installed_from(
     away: Path, fitted: Path, kaggle_root: Path
 ) -> None:
-    code = "from pathlib import Path; from spectramind_nb.lib.kaggle_pack import own_wheel; print(own_wheel(Path('.')))"
+    code = (
+        "import pathlib\nfrom spectramind_nb.operations.kaggle_pack import own_wheel\nprint(own_wheel(pathlib.Path()))"
+    )
     done = subprocess.run([away / "bin/python", "-c", code], cwd=kaggle_root, env=BARE, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     made, (sent,) = (

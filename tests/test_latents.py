@@ -14,9 +14,12 @@ import torch
 from scipy.stats import kstest
 from test_predict import write_fitted_run
 
-from spectramind_nb import attributions as explaining
-from spectramind_nb import latents as chapter
-from spectramind_nb.attributions import (
+from spectramind_nb.chapters.training import labelled_planets, predict_neural, read_fits, start_of, train_run
+from spectramind_nb.core.contracts import ContractError, UserError, network_file, read_npz, run_folder, write_npz
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.network import attributions as explaining
+from spectramind_nb.network import latents as chapter
+from spectramind_nb.network.attributions import (
     GROUPS,
     attributions,
     groups_of,
@@ -25,7 +28,7 @@ from spectramind_nb.attributions import (
     read_attributions,
     write_attributions,
 )
-from spectramind_nb.latents import (
+from spectramind_nb.network.latents import (
     FILES,
     MapOptions,
     edges_of,
@@ -39,11 +42,8 @@ from spectramind_nb.latents import (
     tsne_map,
     umap_map,
 )
-from spectramind_nb.lib.contracts import ContractError, UserError, network_file, read_npz, run_folder, write_npz
-from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.network import Inputs, answer, inputs_of
-from spectramind_nb.training import labelled_planets, predict_neural, read_fits, start_of, train_run
-from spectramind_nb.weights import Weights, read_network
+from spectramind_nb.network.model import Inputs, answer, inputs_of
+from spectramind_nb.network.weights import Weights, read_network
 
 
 @pytest.fixture(scope="module")

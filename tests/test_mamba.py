@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spectramind_nb.lib.selective_scan import ENGINES
-from spectramind_nb.mamba import CHANNELS, MOST, Fgs1Encoder, Mamba, MambaLayer, fgs1_inputs
+from spectramind_nb.network.mamba import CHANNELS, MOST, Fgs1Encoder, Mamba, MambaLayer, fgs1_inputs
+from spectramind_nb.network.selective_scan import ENGINES
 
 STEPS = 60
 

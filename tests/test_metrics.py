@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spectramind_nb.lib.versions import VERSIONS
+from spectramind_nb.core.versions import VERSIONS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

@@ -13,23 +13,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from spectramind_nb.curriculum import (
-    Learning,
-    TrainOptions,
-    closed_form_losses,
-    half_precision,
-    learning_of,
-    likelihood_loss,
-    train_network,
-)
-from spectramind_nb.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
-from spectramind_nb.lib.contracts import ContractError, UserError, network_file
-from spectramind_nb.lib.instrument import N_AIRS_BINS, N_BINS
-from spectramind_nb.lib.simulator_sky import physics
-from spectramind_nb.lib.spectral_prior import Combined, learn_prior
-from spectramind_nb.lib.versions import VERSIONS, versions_in
-from spectramind_nb.mamba import CHANNELS
-from spectramind_nb.network import (
+from spectramind_nb.core.contracts import ContractError, UserError, network_file
+from spectramind_nb.core.instrument import N_AIRS_BINS, N_BINS
+from spectramind_nb.core.versions import VERSIONS, versions_in
+from spectramind_nb.network.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
+from spectramind_nb.network.examples import Noise, Spectra, pairs_of, spoil
+from spectramind_nb.network.mamba import CHANNELS
+from spectramind_nb.network.model import (
     BELIEVED,
     UNKNOWN_ODDS,
     Answer,
@@ -46,8 +36,25 @@ from spectramind_nb.network import (
     saved_bytes,
     training_memory,
 )
-from spectramind_nb.pairs import Noise, Spectra, pairs_of, spoil
-from spectramind_nb.weights import Weights, export_onnx, export_torchscript, read_network, restamp, write_network
+from spectramind_nb.network.trainer import (
+    Learning,
+    TrainOptions,
+    closed_form_losses,
+    half_precision,
+    learning_of,
+    likelihood_loss,
+    train_network,
+)
+from spectramind_nb.network.weights import (
+    Weights,
+    export_onnx,
+    export_torchscript,
+    read_network,
+    restamp,
+    write_network,
+)
+from spectramind_nb.prior.spectral_prior import Combined, learn_prior
+from spectramind_nb.simulator.population import physics
 
 PLANETS, STEPS = 12, 128
 SMALL = NetworkOptions(

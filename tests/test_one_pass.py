@@ -15,13 +15,11 @@ from hypothesis.extra.numpy import arrays
 from test_calibration import ADC, BENT
 from test_variance import calibration_set, expose, generator
 
-from spectramind_nb.calibration import Options, Visit, calibrate_pairs, sample_pairs, typical_pair
-from spectramind_nb.features import extract_visit
-from spectramind_nb.lib.contracts import ContractError
-from spectramind_nb.lib.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, Channel
-from spectramind_nb.lib.one_pass import BLOCK_PAIRS, FULL_SCALE, PixelSeries, lost_values, read_series, weighted_sums
-from spectramind_nb.lib.raw import CalibrationSet, open_signal, pixel_histories
-from spectramind_nb.photometry import (
+from spectramind_nb.chapters.calibration import Options, Visit, calibrate_pairs, sample_pairs, typical_pair
+from spectramind_nb.chapters.features import extract_visit
+from spectramind_nb.core.contracts import ContractError
+from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, Channel
+from spectramind_nb.detector.photometry import (
     PSF,
     Photometry,
     Profile,
@@ -34,6 +32,15 @@ from spectramind_nb.photometry import (
     sky_sums,
     star_moves,
     sum_series,
+)
+from spectramind_nb.detector.raw import CalibrationSet, open_signal, pixel_histories
+from spectramind_nb.detector.streaming import (
+    BLOCK_PAIRS,
+    FULL_SCALE,
+    PixelSeries,
+    lost_values,
+    read_series,
+    weighted_sums,
 )
 
 PAIRS = {"FGS1": 500, "AIRS-CH0": 130}

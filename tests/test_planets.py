@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from test_contracts import SPOIL, Broken
 
-from spectramind_nb.calibration import Keep, Options, calibrate_run
-from spectramind_nb.features import Photometry, Steps, extract_planet, extract_run
-from spectramind_nb.lib.config import ConfigError
-from spectramind_nb.lib.contracts import UserError, read_npz
-from spectramind_nb.lib.planets import Failure, Workers, map_planets, read_failures
-from spectramind_nb.lib.raw import RawFolder
+from spectramind_nb.chapters.calibration import Keep, Options, calibrate_run
+from spectramind_nb.chapters.features import Photometry, Steps, extract_planet, extract_run
+from spectramind_nb.core.contracts import UserError, read_npz
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.pipeline.config import ConfigError
+from spectramind_nb.pipeline.planets import Failure, Workers, map_planets, read_failures
 
 distributed = pytest.importorskip("distributed")
 PLANETS = [("train", number) for number in range(12)]

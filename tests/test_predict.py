@@ -16,13 +16,15 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from spectramind_nb import predict_planets
-from spectramind_nb.calibration import Keep, Options, calibrate_run
-from spectramind_nb.corel import gaussian_factors
-from spectramind_nb.features import Photometry, Steps, extract_run, group_folds, read_plan
-from spectramind_nb.lib import cli
-from spectramind_nb.lib.config import compose
-from spectramind_nb.lib.contracts import (
+from spectramind_nb.chapters.calibration import Keep, Options, calibrate_run
+from spectramind_nb.chapters.features import Photometry, Steps, extract_run, group_folds, read_plan
+from spectramind_nb.chapters.submission import bundle, submit_run
+from spectramind_nb.chapters.symbolic import LOG, MAPS, audit_into, summed_up
+from spectramind_nb.chapters.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
+from spectramind_nb.chapters.transit import FitOptions, fit_run, read_fit
+from spectramind_nb.chapters.uncertainty import FILES, CalibOptions, calibrate_sigmas, read_calibration, steps_of
+from spectramind_nb.cli import app as cli
+from spectramind_nb.core.contracts import (
     WAVELENGTH_COLUMNS,
     ContractError,
     UserError,
@@ -31,19 +33,17 @@ from spectramind_nb.lib.contracts import (
     run_folder,
     write_npz,
 )
-from spectramind_nb.lib.instrument import N_BINS
-from spectramind_nb.lib.metric import DEFAULT_REFERENCE, reference_of
-from spectramind_nb.lib.planets import Workers
-from spectramind_nb.lib.provenance import git_sha, read_events, sha256, write_summary
-from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.lib.simulator import draw_planets
-from spectramind_nb.predict_planets import copy_learned, fill_failed, predict, predict_fits
-from spectramind_nb.prediction import memory_of, read_prediction, recalibrate, why_stale, write_prediction
-from spectramind_nb.submission import bundle, submit_run
-from spectramind_nb.symbolic import LOG, MAPS, audit_into, summed_up
-from spectramind_nb.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
-from spectramind_nb.transit import FitOptions, fit_run, read_fit
-from spectramind_nb.uncertainty import FILES, CalibOptions, calibrate_sigmas, read_calibration, steps_of
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.core.metric import DEFAULT_REFERENCE, reference_of
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.pipeline import predict as predict_planets
+from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.planets import Workers
+from spectramind_nb.pipeline.predict import copy_learned, fill_failed, predict, predict_fits
+from spectramind_nb.pipeline.prediction import memory_of, read_prediction, recalibrate, why_stale, write_prediction
+from spectramind_nb.pipeline.provenance import git_sha, read_events, sha256, write_summary
+from spectramind_nb.simulator.data_sets import draw_planets
+from spectramind_nb.uncertainty.corel import gaussian_factors
 
 STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions()
 
@@ -261,7 +261,7 @@ def test_calibrating_runs_the_last_stages_and_writes_the_submission_again(
         seen.append({key: OmegaConf.select(cfg, key) for key in expected} | {k: how[k] for k in ("first", "last")})
         calibrate_sigmas(folder, "", steps_of(cfg.calib.temp, cfg.calib.corel, cfg.calib.ood))
 
-    monkeypatch.setattr("spectramind_nb.lib.chain.run_chain", chain)
+    monkeypatch.setattr("spectramind_nb.pipeline.chain.run_chain", chain)
     calibrate_sigmas(home, "", CalibOptions(temp=False, corel=False))
     assert why_stale(out)
     result = CliRunner().invoke(cli.app, [*words, "--submission", str(out)], prog_name="spectramind")
@@ -314,7 +314,7 @@ BLOCKED = {blocked!r}
 class Block:
     def find_spec(self, name, path=None, target=None):
         if any(name == each or name.startswith(each + ".") for each in BLOCKED) or name.startswith(
-            "spectramind_nb.lib.simulator"
+            "spectramind_nb.simulator.data_sets"
         ):
             raise ImportError(f"{{name}} is not there")
 sys.meta_path.insert(0, Block())
@@ -325,10 +325,10 @@ for name in BLOCKED:
         continue
     raise SystemExit(f"{{name}} was not blocked")
 from pathlib import Path
-from spectramind_nb.predict_planets import predict
+from spectramind_nb.pipeline.predict import predict
 predict(*map(Path, {paths!r}))
 """
-SIMULATION = ("spectramind_nb.lib.simulator", "taurex", "acepython", "batman")
+SIMULATION = ("spectramind_nb.simulator.data_sets", "taurex", "acepython", "batman")
 DISPLAY = ("papermill", "nbclient", "jupyterlab", "dvc", "fastapi", "seaborn", "nbdev", "fastcore")
 
 

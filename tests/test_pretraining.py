@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from spectramind_nb.curriculum import Learning, TrainOptions, train_network
-from spectramind_nb.lib.instrument import N_BINS
-from spectramind_nb.mamba import CHANNELS
-from spectramind_nb.network import Inputs, NetworkOptions, Scaling, SpectralNetwork, network_of
-from spectramind_nb.pretraining import SHOWN, Contrast, Masked, hidden_bins, hidden_steps
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.network.mamba import CHANNELS
+from spectramind_nb.network.model import Inputs, NetworkOptions, Scaling, SpectralNetwork, network_of
+from spectramind_nb.network.pretraining import SHOWN, Contrast, Masked, hidden_bins, hidden_steps
+from spectramind_nb.network.trainer import Learning, TrainOptions, train_network
 
 PLANETS, STEPS, NUMBERS = 24, 128, 5
 SCALING = Scaling(1.0, np.zeros((2, N_BINS)), np.zeros(NUMBERS), np.ones(NUMBERS), np.zeros(6), np.ones(6))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectramind_nb.lib import provenance
-from spectramind_nb.lib.provenance import (
+from spectramind_nb.pipeline import provenance
+from spectramind_nb.pipeline.provenance import (
     COMMANDS,
     append_line,
     code_hash,
@@ -71,24 +71,24 @@ def test_the_code_hash_follows_imports_but_not_what_sits_on_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "spectramind_nb"
-    (package / "lib").mkdir(parents=True)
-    (package / "a.py").write_text("from .lib.b import x\nfrom .lib import chain")
-    (package / "lib/b.py").write_text("x = 1")
-    (package / "lib/chain.py").write_text("")
+    (package / "pipeline").mkdir(parents=True)
+    (package / "a.py").write_text("from .pipeline.b import x\nfrom .pipeline import chain")
+    (package / "pipeline/b.py").write_text("x = 1")
+    (package / "pipeline/chain.py").write_text("")
     monkeypatch.setattr(provenance, "PACKAGE", package)
     source = "%matplotlib inline\nfrom spectramind_nb.a import y\nimport numpy"
     before = code_hash(source)
-    (package / "lib/chain.py").write_text("z = 1")
+    (package / "pipeline/chain.py").write_text("z = 1")
     assert code_hash(source) == before
-    (package / "lib/b.py").write_text("x = 2")
+    (package / "pipeline/b.py").write_text("x = 2")
     assert code_hash(source) != before
 
 
 def test_imports_are_found_in_all_their_spellings() -> None:
-    absolute = "import spectramind_nb.transit as t\nfrom spectramind_nb.lib import metric"
-    relative = "from . import features\nfrom .lib.x import y"
+    absolute = "import spectramind_nb.chapters.transit as t\nfrom spectramind_nb.core import metric"
+    relative = "from . import features\nfrom .core.x import y"
     found = imported_modules(f"{absolute}\n{relative}")
-    assert {f"spectramind_nb.{name}" for name in ("transit", "lib.metric", "features", "lib.x")} <= found
+    assert {f"spectramind_nb.{name}" for name in ("chapters.transit", "core.metric", "features", "core.x")} <= found
 
 
 @pytest.mark.parametrize("cmd", COMMANDS)

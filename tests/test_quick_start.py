@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from spectramind_nb.lib import chain, cli, config, selftest_deep
-from spectramind_nb.lib.contracts import read_submission
-from spectramind_nb.lib.provenance import read_events
-from spectramind_nb.weights import read_network
+from spectramind_nb.cli import app as cli
+from spectramind_nb.core.contracts import read_submission
+from spectramind_nb.network.weights import read_network
+from spectramind_nb.operations import selftest_deep
+from spectramind_nb.pipeline import chain, config
+from spectramind_nb.pipeline.provenance import read_events
 
 QUICK_START = """\
 spectramind --version

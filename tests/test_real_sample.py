@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spectramind_nb.calibration import (
+from spectramind_nb.chapters.calibration import (
     Keep,
     Options,
     Visit,
@@ -24,9 +24,9 @@ from spectramind_nb.calibration import (
     read_visit,
     typical_pair,
 )
-from spectramind_nb.features import bin_features, extract_visit, white_features
-from spectramind_nb.lib.contracts import WAVELENGTH_COLUMNS, check_arrays, read_table
-from spectramind_nb.lib.instrument import (
+from spectramind_nb.chapters.features import bin_features, extract_visit, white_features
+from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, check_arrays, read_table
+from spectramind_nb.core.instrument import (
     ADC_GAIN,
     ADC_OFFSET,
     AIRS,
@@ -35,8 +35,8 @@ from spectramind_nb.lib.instrument import (
     airs_column_wavelengths,
     wavelengths,
 )
-from spectramind_nb.lib.planets import Workers
-from spectramind_nb.lib.raw import RawFolder, read_signal
+from spectramind_nb.detector.raw import RawFolder, read_signal
+from spectramind_nb.pipeline.planets import Workers
 
 REAL = Path(__file__).parents[2] / "shared" / "real_sample"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="no real sample of the challenge on this machine")

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from spectramind_nb.lib import cli, reproduce
-from spectramind_nb.lib.acceptance import REQUIRED, finding_lines, look_at
-from spectramind_nb.lib.contracts import Submission, read_submission, write_submission
-from spectramind_nb.lib.provenance import (
+from spectramind_nb.cli import app as cli
+from spectramind_nb.core.contracts import Submission, read_submission, write_submission
+from spectramind_nb.operations import reproduce
+from spectramind_nb.operations.acceptance import REQUIRED, finding_lines, look_at
+from spectramind_nb.operations.reproduce import SUBMISSION, SUMMARY, read_recorded, submission_line
+from spectramind_nb.pipeline.provenance import (
     append_line,
     event_schema,
     make_event,
@@ -27,7 +29,6 @@ from spectramind_nb.lib.provenance import (
     sha256,
     write_json,
 )
-from spectramind_nb.lib.reproduce import SUBMISSION, SUMMARY, read_recorded, submission_line
 
 NO_LOCK = shutil.ignore_patterns(".lock")
 

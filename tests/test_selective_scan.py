@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spectramind_nb.lib.selective_scan import engine_for, exp_of_negative, scan_loop, selective_scan
+from spectramind_nb.network.selective_scan import engine_for, exp_of_negative, scan_loop, selective_scan
 
 
 def inputs_of(batch: int, steps: int, channels: int, states: int, seed: int = 0) -> list[Tensor]:

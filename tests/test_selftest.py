@@ -17,11 +17,22 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from spectramind_nb.lib import cli, graph_attention, selective_scan, selftest, selftest_deep
-from spectramind_nb.lib.contracts import UserError, network_file
-from spectramind_nb.lib.provenance import PACKAGE, event_faults, read_events, sha256
-from spectramind_nb.lib.selftest import FAST, Check, data_files, judged, line_of, passed, read_checksums, run_checks
-from spectramind_nb.lib.selftest_deep import DEEP
+from spectramind_nb.cli import app as cli
+from spectramind_nb.core.contracts import UserError, network_file
+from spectramind_nb.network import graph_attention, selective_scan
+from spectramind_nb.operations import selftest, selftest_deep
+from spectramind_nb.operations.selftest import (
+    FAST,
+    Check,
+    data_files,
+    judged,
+    line_of,
+    passed,
+    read_checksums,
+    run_checks,
+)
+from spectramind_nb.operations.selftest_deep import DEEP
+from spectramind_nb.pipeline.provenance import PACKAGE, event_faults, read_events, sha256
 
 Patch = pytest.MonkeyPatch
 

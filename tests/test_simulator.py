@@ -9,10 +9,19 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from spectramind_nb.lib.contracts import SUBMISSION_COLUMNS, WAVELENGTH_COLUMNS, UserError, read_table
-from spectramind_nb.lib.instrument import ADC_GAIN, ADC_OFFSET, AIRS, CHANNELS, FGS1, SATURATION_E
-from spectramind_nb.lib.raw import RawFolder, choose_planets, read_adc, read_calibration, read_pair_times, read_signal
-from spectramind_nb.lib.simulator import (
+from spectramind_nb.core.contracts import SUBMISSION_COLUMNS, WAVELENGTH_COLUMNS, UserError, read_table
+from spectramind_nb.core.instrument import ADC_GAIN, ADC_OFFSET, AIRS, CHANNELS, FGS1, SATURATION_E
+from spectramind_nb.detector.photometry import star_centre
+from spectramind_nb.detector.raw import (
+    RawFolder,
+    choose_planets,
+    read_adc,
+    read_calibration,
+    read_pair_times,
+    read_signal,
+)
+from spectramind_nb.simulator.atmosphere import OOD_GASES
+from spectramind_nb.simulator.data_sets import (
     FRAME_COUNTS,
     draw_planets,
     frame_hours,
@@ -21,8 +30,7 @@ from spectramind_nb.lib.simulator import (
     visit_files,
     visit_transit,
 )
-from spectramind_nb.lib.simulator_atmosphere import OOD_GASES
-from spectramind_nb.lib.simulator_frames import (
+from spectramind_nb.simulator.frames import (
     Exposure,
     airs_profile,
     draw_detector,
@@ -32,7 +40,7 @@ from spectramind_nb.lib.simulator_frames import (
     poisson,
     prepare_exposure,
 )
-from spectramind_nb.lib.simulator_sky import (
+from spectramind_nb.simulator.population import (
     Orbit,
     World,
     draw_limb_darkening,
@@ -43,7 +51,6 @@ from spectramind_nb.lib.simulator_sky import (
     planet_stream,
     transit_flux,
 )
-from spectramind_nb.photometry import star_centre
 
 REAL = Path(__file__).parents[2] / "shared" / "real_sample"
 REAL_STAR_K = 4797.6  # of planet 342072318, train_star_info.csv

@@ -5,22 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectramind_nb.features import extract_planet
-from spectramind_nb.lib import simulator_frames, simulator_light_curves
-from spectramind_nb.lib.contracts import check_arrays, read_npz
-from spectramind_nb.lib.flat_predictor import fixed_sigma, flat_depth, predict_flat, white_depth
-from spectramind_nb.lib.instrument import AIRS, FGS1, VISIT_HOURS, Channel
-from spectramind_nb.lib.metric import bin_scores
-from spectramind_nb.lib.raw import RawFolder
-from spectramind_nb.lib.simulator import FRAME_COUNTS, draw_planets, simulate_dataset
-from spectramind_nb.lib.simulator_light_curves import (
+from spectramind_nb.chapters.features import extract_planet
+from spectramind_nb.core.contracts import check_arrays, read_npz
+from spectramind_nb.core.instrument import AIRS, FGS1, VISIT_HOURS, Channel
+from spectramind_nb.core.metric import bin_scores
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.prior.flat import fixed_sigma, flat_depth, predict_flat, white_depth
+from spectramind_nb.simulator import frames as simulator_frames
+from spectramind_nb.simulator import light_curves as simulator_light_curves
+from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
+from spectramind_nb.simulator.light_curves import (
     GAUSS_POINTS,
     GAUSS_WEIGHTS,
     simulate_features,
     step_times,
     step_transit,
 )
-from spectramind_nb.lib.simulator_sky import Orbit, Planet, World, draw_system, observe, transit_flux
+from spectramind_nb.simulator.population import Orbit, Planet, World, draw_system, observe, transit_flux
 
 
 def planet_of(spectrum: np.ndarray, seed: int = 0, visits: int = 1) -> Planet:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectramind_nb.lib import simulator_bank
-from spectramind_nb.lib.contracts import ContractError, UserError
-from spectramind_nb.lib.instrument import bin_edges, wavelengths
-from spectramind_nb.lib.opacity import opacity_table
-from spectramind_nb.lib.simulator_atmosphere import (
+from spectramind_nb.core.contracts import ContractError, UserError
+from spectramind_nb.core.instrument import bin_edges, wavelengths
+from spectramind_nb.core.opacity import opacity_table
+from spectramind_nb.simulator import bank as simulator_bank
+from spectramind_nb.simulator.atmosphere import (
     BOTTOM_BAR,
     LAYERS,
     SOLAR_RADIUS_M,
@@ -22,8 +22,8 @@ from spectramind_nb.lib.simulator_atmosphere import (
     transmission_spectrum,
     use_opacities,
 )
-from spectramind_nb.lib.simulator_bank import make_bank, read_bank
-from spectramind_nb.lib.simulator_sky import (
+from spectramind_nb.simulator.bank import make_bank, read_bank
+from spectramind_nb.simulator.population import (
     draw_radius,
     draw_system,
     draw_world,

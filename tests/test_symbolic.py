@@ -11,29 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spectramind_nb.lib.contracts import (
-    ContractError,
-    Submission,
-    UserError,
-    read_npz,
-    read_submission,
-    write_submission,
-)
-from spectramind_nb.lib.instrument import N_BINS, wavelengths
-from spectramind_nb.lib.simulator_bank import bank_part
-from spectramind_nb.lib.simulator_sky import physics
-from spectramind_nb.lib.versions import versions_in
-from spectramind_nb.rule_table import (
-    RATIOS,
-    bin_widths,
-    class_of,
-    derive_rules,
-    equilibrium_kelvin,
-    read_rules,
-    write_rules,
-)
-from spectramind_nb.rules import FORMS, RULES, SPECIFICATION, RuleLoss, RuleTensors, judge, rule_losses, see
-from spectramind_nb.symbolic import (
+from spectramind_nb.chapters.symbolic import (
     LOG,
     MAPS,
     PLANTED,
@@ -49,6 +27,28 @@ from spectramind_nb.symbolic import (
     summed_up,
     verdicts,
 )
+from spectramind_nb.core.contracts import (
+    ContractError,
+    Submission,
+    UserError,
+    read_npz,
+    read_submission,
+    write_submission,
+)
+from spectramind_nb.core.instrument import N_BINS, wavelengths
+from spectramind_nb.core.versions import versions_in
+from spectramind_nb.rules.losses import FORMS, RULES, SPECIFICATION, RuleLoss, RuleTensors, judge, rule_losses, see
+from spectramind_nb.rules.rule_table import (
+    RATIOS,
+    bin_widths,
+    class_of,
+    derive_rules,
+    equilibrium_kelvin,
+    read_rules,
+    write_rules,
+)
+from spectramind_nb.simulator.bank import bank_part
+from spectramind_nb.simulator.population import physics
 
 TABLE = read_rules()
 CLEAN = torch.from_numpy(TABLE.example.copy())
@@ -278,9 +278,9 @@ def test_the_loss_is_the_weighed_mean_and_skips_what_has_no_weight(monkeypatch: 
     assert torch.allclose(loss(MANY, kelvin=KELVIN, quantiles=CROSSING), expected)
     assert not list(loss.parameters()) and not loss.state_dict()
     for name in ("coherence", "ratio", "seam", "nonneg"):
-        monkeypatch.setattr(f"spectramind_nb.rules.{name}", None)
+        monkeypatch.setattr(f"spectramind_nb.rules.losses.{name}", None)
     assert RuleLoss({"λ_sm": 0.2, "λ_coh": 0.0})(MANY) == pytest.approx(0.2 * float(each["smoothness"].mean()))
-    monkeypatch.setattr("spectramind_nb.rules.see", None)
+    monkeypatch.setattr("spectramind_nb.rules.losses.see", None)
     assert RuleLoss(dict.fromkeys(SPECIFICATION, 0.0))(MANY) == 0
     monkeypatch.undo()
     for wrong, said in (({"λ_x": 1.0}, "λ_x"), ({}, "form")):
@@ -458,7 +458,7 @@ def test_what_cannot_be_audited_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_stage_keeps_weights_and_audits_labels(tmp_path: Path) -> None:
-    from spectramind_nb.lib.raw import STAR_COLUMNS, WAVELENGTH_COLUMNS
+    from spectramind_nb.detector.raw import STAR_COLUMNS, WAVELENGTH_COLUMNS
 
     run, raw = tmp_path / "run", tmp_path / "raw"
     (run / "00_calibration/artifacts").mkdir(parents=True)

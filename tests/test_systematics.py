@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spectramind_nb.lib.systematics import (
+from spectramind_nb.transits.systematics import (
     JUMP_ODDS,
     JUMPS,
     common_directions,

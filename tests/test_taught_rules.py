@@ -11,13 +11,13 @@ import pytest
 import torch
 from test_network import OPTIONS, PLAIN, SCALING, SMALL, made_up, network
 
-from spectramind_nb.curriculum import Learning, Supervised, learning_of, mean_loss, ruled, train_network
-from spectramind_nb.lib.config import compose
-from spectramind_nb.lib.contracts import UserError, run_folder
-from spectramind_nb.network import SpectralNetwork, place_of
-from spectramind_nb.rules import SPECIFICATION, RuleLoss, rule_losses
-from spectramind_nb.symbolic import verdicts
-from spectramind_nb.training import rule_words, rules_of
+from spectramind_nb.chapters.symbolic import verdicts
+from spectramind_nb.chapters.training import rule_words, rules_of
+from spectramind_nb.core.contracts import UserError, run_folder
+from spectramind_nb.network.model import SpectralNetwork, place_of
+from spectramind_nb.network.trainer import Learning, Supervised, learning_of, mean_loss, ruled, train_network
+from spectramind_nb.pipeline.config import compose
+from spectramind_nb.rules.losses import SPECIFICATION, RuleLoss, rule_losses
 
 SPEC = {
     "smoothness": 0.2,

@@ -7,7 +7,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spectramind_nb.error_bars import (
+from spectramind_nb.chapters.training import (
+    Learned,
+    cross_fitted_sigma,
+    out_of_fold_predictions,
+    predict_gaussian,
+    read_learned,
+)
+from spectramind_nb.chapters.uncertainty import temperature, temperature_interval
+from spectramind_nb.core.contracts import ContractError, run_folder
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.core.metric import DEFAULT_REFERENCE, Reference, coverage, reference_of, score
+from spectramind_nb.prior.spectral_prior import (
+    AmplitudeLaw,
+    SpectralPrior,
+    band_shapes,
+    combine,
+    combine_many,
+    learn_prior,
+    log_cross_sections,
+    log_scale,
+    read_prior,
+    write_prior,
+)
+from spectramind_nb.simulator.atmosphere import reference_spectrum
+from spectramind_nb.simulator.population import draw_world, planet_stream
+from spectramind_nb.uncertainty.sigma_factors import (
     Fits,
     Measure,
     Predicted,
@@ -20,25 +45,6 @@ from spectramind_nb.error_bars import (
     take,
     variance_of,
 )
-from spectramind_nb.lib.contracts import ContractError, run_folder
-from spectramind_nb.lib.instrument import N_BINS
-from spectramind_nb.lib.metric import DEFAULT_REFERENCE, Reference, coverage, reference_of, score
-from spectramind_nb.lib.simulator_atmosphere import reference_spectrum
-from spectramind_nb.lib.simulator_sky import draw_world, planet_stream
-from spectramind_nb.lib.spectral_prior import (
-    AmplitudeLaw,
-    SpectralPrior,
-    band_shapes,
-    combine,
-    combine_many,
-    learn_prior,
-    log_cross_sections,
-    log_scale,
-    read_prior,
-    write_prior,
-)
-from spectramind_nb.training import Learned, cross_fitted_sigma, out_of_fold_predictions, predict_gaussian, read_learned
-from spectramind_nb.uncertainty import temperature, temperature_interval
 
 WORLDS = [draw_world(planet_stream(5, "train", k), model=reference_spectrum) for k in range(150)]
 SPECTRA = np.array([world.spectrum for world in WORLDS])

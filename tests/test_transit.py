@@ -7,11 +7,11 @@ import batman
 import numpy as np
 import pytest
 
-from spectramind_nb.lib.instrument import N_BINS
-from spectramind_nb.lib.light_curve import Orbit, limb_coefficients, separation, transit
-from spectramind_nb.lib.limb_series import limb_series
-from spectramind_nb.transit_fit import Fit, fit_planet
-from spectramind_nb.transit_model import Block, airs_coordinate, make_block
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.transits.fit import Fit, fit_planet
+from spectramind_nb.transits.light_curve import Orbit, limb_coefficients, separation, transit
+from spectramind_nb.transits.limb_darkening import limb_series
+from spectramind_nb.transits.model import Block, airs_coordinate, make_block
 
 PERIOD_H, SMA = 24 * 5.2, 10.5
 

@@ -5,21 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectramind_nb.corel import (
-    conformal_level,
-    gaussian_factors,
-    neighbours,
-    normal_quantile,
-    pooled_quantiles,
-    share_inside,
-    split_quantiles,
-)
-from spectramind_nb.lib.contracts import UserError, network_file
-from spectramind_nb.lib.instrument import N_BINS
-from spectramind_nb.lib.opacity import opacity_table
-from spectramind_nb.lib.spectral_prior import band_shapes, combine_many
-from spectramind_nb.training import OutOfFold
-from spectramind_nb.uncertainty import (
+from spectramind_nb.chapters.training import OutOfFold
+from spectramind_nb.chapters.uncertainty import (
     CalibOptions,
     Calibration,
     coverage_table,
@@ -28,7 +15,20 @@ from spectramind_nb.uncertainty import (
     learn_calibration,
     steps_of,
 )
-from spectramind_nb.weights import read_network
+from spectramind_nb.core.contracts import UserError, network_file
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.core.opacity import opacity_table
+from spectramind_nb.network.weights import read_network
+from spectramind_nb.prior.spectral_prior import band_shapes, combine_many
+from spectramind_nb.uncertainty.corel import (
+    conformal_level,
+    gaussian_factors,
+    neighbours,
+    normal_quantile,
+    pooled_quantiles,
+    share_inside,
+    split_quantiles,
+)
 
 
 def made_up(planets: int, seed: int, wide: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

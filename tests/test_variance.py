@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_calibration import ADC, BENT
 
-from spectramind_nb import calibration, features
-from spectramind_nb.calibration import (
+from spectramind_nb.chapters import calibration, features
+from spectramind_nb.chapters.calibration import (
     FLAGS,
     CalibrationErrors,
     Keep,
@@ -35,10 +35,10 @@ from spectramind_nb.calibration import (
     typical_pair,
     unusable,
 )
-from spectramind_nb.features import extract_visit
-from spectramind_nb.lib.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
-from spectramind_nb.lib.raw import Adc, CalibrationSet
-from spectramind_nb.photometry import Photometry, Profile, light_sums, light_variance, star_moves
+from spectramind_nb.chapters.features import extract_visit
+from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
+from spectramind_nb.detector.photometry import Photometry, Profile, light_sums, light_variance, star_moves
+from spectramind_nb.detector.raw import Adc, CalibrationSet
 
 PAIRS, LIGHT_PAIRS = 50_000, 20_000  # of a small detector and of a whole one
 READ_NOISE = 13.3  # e- a read

@@ -15,17 +15,24 @@ from astropy.table import QTable, Table
 from scipy.io import netcdf_file
 from typer.testing import CliRunner
 
-from spectramind_nb import your_light_curves as own
-from spectramind_nb.injection import Injector, conclusion, draw_scene, flat, injection_recovery, smooth_spectrum
-from spectramind_nb.lib import cli
-from spectramind_nb.lib.contracts import ContractError, UserError, run_folder, write_npz
-from spectramind_nb.lib.instrument import N_BINS, wavelengths
-from spectramind_nb.lib.light_curve import Orbit, transit
-from spectramind_nb.lib.provenance import event_faults, read_events
-from spectramind_nb.lib.spectral_prior import learn_prior, write_prior
-from spectramind_nb.transit import write_fit
-from spectramind_nb.transit_fit import Fit, fit_planet
-from spectramind_nb.transit_model import FitOptions, blocks_of, make_block
+from spectramind_nb.chapters.transit import write_fit
+from spectramind_nb.cli import app as cli
+from spectramind_nb.core.contracts import ContractError, UserError, run_folder, write_npz
+from spectramind_nb.core.instrument import N_BINS, wavelengths
+from spectramind_nb.pipeline.provenance import event_faults, read_events
+from spectramind_nb.prior.spectral_prior import learn_prior, write_prior
+from spectramind_nb.transits import your_light_curves as own
+from spectramind_nb.transits.fit import Fit, fit_planet
+from spectramind_nb.transits.injection import (
+    Injector,
+    conclusion,
+    draw_scene,
+    flat,
+    injection_recovery,
+    smooth_spectrum,
+)
+from spectramind_nb.transits.light_curve import Orbit, transit
+from spectramind_nb.transits.model import FitOptions, blocks_of, make_block
 
 STAR = {"sma": 10.5, "i": 88.5, "P": 5.2, "Ts": 5900.0}
 SIGMA = np.concatenate([[2e-4], np.linspace(1e-3, 4e-3, N_BINS - 1)])

@@ -1,6 +1,6 @@
 """Puts light curves of your own where the chain's first two stages would have put theirs, so that it goes on from them.
 
-FEATURES holds airs_bins_<planet>.npz and fgs1_white_<planet>.npz (what is in them: nbs/lib/contracts.ipynb). RAW holds
+FEATURES holds airs_bins_<planet>.npz and fgs1_white_<planet>.npz (what is in them: nbs/core/contracts.ipynb). RAW holds
 the challenge's tables and no frames: train_star_info.csv and, for labels, train.csv; test_star_info.csv. A planet is of
 the split whose star table names it.
 
@@ -13,10 +13,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from spectramind_nb.calibration import Options
-from spectramind_nb.features import Recipe, Steps, group_folds
-from spectramind_nb.lib.contracts import ContractError, UserError, read_npz, read_table, run_folder
-from spectramind_nb.lib.provenance import hash_artifacts, utc_now, write_json
+from spectramind_nb.chapters.calibration import Options
+from spectramind_nb.chapters.features import Recipe, Steps, group_folds
+from spectramind_nb.core.contracts import ContractError, UserError, read_npz, read_table, run_folder
+from spectramind_nb.pipeline.provenance import hash_artifacts, utc_now, write_json
 
 KINDS = ("airs_bins", "fgs1_white")
 FOLDS, SEED = 5, 1337

@@ -16,8 +16,8 @@ from numba import njit, prange
 from numpy.polynomial.legendre import leggauss
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-from spectramind_nb.lib.contracts import atomic_path
-from spectramind_nb.lib.instrument import bin_edges
+from spectramind_nb.core.contracts import atomic_path
+from spectramind_nb.core.instrument import bin_edges
 
 SOURCES = {
     "H2O": "HITRAN2012 (Rothman et al. 2013), as shipped by pyratbay 2.1.2; above 500 K raised towards Exo_Transmit",

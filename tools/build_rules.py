@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spectramind_nb.lib.instrument import wavelengths
-from spectramind_nb.lib.simulator_bank import read_bank
-from spectramind_nb.rule_table import (
+from spectramind_nb.core.instrument import wavelengths
+from spectramind_nb.rules.rule_table import (
     RATIOS,
     VISIBLE,
     RuleTable,
@@ -24,6 +23,7 @@ from spectramind_nb.rule_table import (
     excess_operator,
     write_rules,
 )
+from spectramind_nb.simulator.bank import read_bank
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 REFERENCE = {"H2O": (2.46, 2.64), "CO2": (2.67, 2.83), "CH4": (3.20, 3.45)}  # um, an independent estimate's windows

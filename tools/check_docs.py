@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 # Pages of the site. README.md is made from nbs/index.ipynb, which stands for it there.
 PAGES = (
     "nbs/*.ipynb",
-    "nbs/lib/*.ipynb",
+    "nbs/*/*.ipynb",
     "docs/**/*.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",

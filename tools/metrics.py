@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from spectramind_nb.lib.versions import VERSIONS
+from spectramind_nb.core.versions import VERSIONS
 
 ROOT = Path(__file__).parents[1]
 DATA, PAGE = "docs/metrics.yaml", "docs/benchmarks.md"

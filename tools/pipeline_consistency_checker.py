@@ -22,10 +22,14 @@ import typer.main
 import yaml
 from omegaconf import OmegaConf
 
-from spectramind_nb import adaptation, latents, uncertainty
-from spectramind_nb.lib import cli, config, contracts, provenance, stages
-from spectramind_nb.lib.cli_experiments import choices
-from spectramind_nb.lib.config import ConfigError, compose, flat, nearest, section_name
+from spectramind_nb.chapters import uncertainty
+from spectramind_nb.cli import app as cli
+from spectramind_nb.cli.experiments import choices
+from spectramind_nb.core import contracts
+from spectramind_nb.network import fine_tuning as adaptation
+from spectramind_nb.network import latents
+from spectramind_nb.pipeline import config, provenance, stages
+from spectramind_nb.pipeline.config import ConfigError, compose, flat, nearest, section_name
 
 ROOT = Path(__file__).parents[1]
 # The specification's exact knobs.
@@ -295,7 +299,7 @@ def check_named_settings(root: Path) -> Iterator[Fault]:
         own = config.own_key(text)
         return bool(dotted.fullmatch(own)) and own not in known and not re.search(rf"\.({FILES})$", own)
 
-    for path in sorted((root / "spectramind_nb/lib").glob("*.py")):
+    for path in sorted((root / "spectramind_nb").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and unknown(node.value):
                 yield Fault(path, node.lineno, f"{node.value} is no setting", nearest(node.value, list(known)))
@@ -319,21 +323,21 @@ def check_contracts(root: Path) -> Iterator[Fault]:
                 literals.add(node.value)
     for name in sorted(used.keys() - contracts.SCHEMAS.keys()):
         yield Fault(*used[name], f"schema {name} is not in contracts.SCHEMAS", nearest(name, list(contracts.SCHEMAS)))
-    home = root / "spectramind_nb/lib/contracts.py"
+    home = root / "spectramind_nb/core/contracts.py"
     for name in sorted(contracts.SCHEMAS.keys() - literals):
         yield Fault(home, line_of(home, f'"{name}"'), f"schema {name} is used by nothing", "use it, or leave it out")
 
 
 def check_events(root: Path) -> Iterator[Fault]:
     """Events name the commands that there are; each command has an example that holds."""
-    home, top = root / "spectramind_nb/lib/provenance.py", tree().commands
+    home, top = root / "spectramind_nb/pipeline/provenance.py", tree().commands
     leaves = {name: getattr(node, "commands", {name: node}) for name, node in top.items()}
     for name in (name for name in top if name not in provenance.COMMANDS):
         yield Fault(home, line_of(home, "COMMANDS"), f"events have no command {name}", "add it to COMMANDS")
     every = {*top, *(sub for group in leaves.values() for sub in group)}
     for name in (name for name in provenance.COMMANDS if name not in every):
         yield Fault(home, line_of(home, f'"{name}"'), f"there is no command {name}", "take it out of COMMANDS")
-    files = sorted((root / "spectramind_nb/lib").glob("cli*.py"))
+    files = sorted((root / "spectramind_nb/cli").glob("*.py"))
     for path in files:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             for name in re.findall(r'recorded\(\s*"([\w-]+)"', line):

@@ -1,0 +1,1 @@
+"""The stage functions of the ten numbered notebooks."""

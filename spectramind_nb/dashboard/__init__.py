@@ -1,0 +1,1 @@
+"""The diagnostics page: schema, run reader, panels and server."""

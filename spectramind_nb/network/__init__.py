@@ -1,0 +1,1 @@
+"""The neural predictor: encoders, decoders, training, weights and attributions."""

@@ -1,0 +1,1 @@
+"""Checks and services around a run: self-test, acceptance, reproduction, Kaggle."""

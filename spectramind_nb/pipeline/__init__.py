@@ -1,0 +1,1 @@
+"""Configuration, stages, provenance and the chain that runs the notebooks."""

@@ -1,0 +1,1 @@
+"""What is known of spectra before any light curve is fitted."""

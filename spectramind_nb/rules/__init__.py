@@ -1,0 +1,1 @@
+"""Physical rules of spectra, as a loss and as an audit."""

@@ -1,0 +1,1 @@
+"""Simulated planets, spectra, light curves and detector frames."""

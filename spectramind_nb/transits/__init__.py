@@ -1,0 +1,1 @@
+"""Transit light curves: model, limb darkening, systematics, fit and injection."""
