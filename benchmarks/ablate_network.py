@@ -23,11 +23,10 @@ import torch
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
 from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 
-from spectramind_nb.chapters.training import start_of
-from spectramind_nb.core.contracts import network_file
+from spectramind_nb.core.files import network_file
 from spectramind_nb.network.examples import spectra_of
 from spectramind_nb.network.mamba import fgs1_inputs
-from spectramind_nb.network.model import Inputs, NetworkOptions, SpectralNetwork, network_of
+from spectramind_nb.network.model import Inputs, NetworkOptions, SpectralNetwork, network_of, start_of
 from spectramind_nb.network.pretraining import Masked
 from spectramind_nb.network.trainer import Learning, TrainOptions, at, closed_form_losses, learning_of, likelihood_loss
 from spectramind_nb.network.trainer import train_network as train

@@ -29,15 +29,15 @@ from ablate_network import losses_of
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
 from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 
-from spectramind_nb.chapters.symbolic import verdicts
-from spectramind_nb.chapters.training import factors_of, start_of
-from spectramind_nb.core.contracts import network_file
+from spectramind_nb.core.files import network_file
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.network.examples import spectra_of
-from spectramind_nb.network.model import SpectralNetwork, Start, answer, improved, inputs_of
+from spectramind_nb.network.model import SpectralNetwork, Start, answer, improved, inputs_of, start_of
 from spectramind_nb.network.trainer import Learning, Supervised, TrainOptions, at, ruled
 from spectramind_nb.network.trainer import train_network as train
 from spectramind_nb.network.weights import Weights, read_network
+from spectramind_nb.pipeline.learned import factors_of
+from spectramind_nb.rules.auditor import verdicts
 from spectramind_nb.rules.losses import RULES, SPECIFICATION, WEIGHT_NAMES, RuleLoss
 from spectramind_nb.uncertainty.sigma_factors import Fits, Predicted, log_factors, planet_scores, sigma_of
 

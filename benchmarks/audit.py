@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spectramind_nb.chapters.symbolic import PLANTED, gaussian_quantiles, plant, push_of, verdicts
-from spectramind_nb.core.contracts import network_file
+from spectramind_nb.core.files import network_file
+from spectramind_nb.rules.auditor import verdicts
 from spectramind_nb.rules.losses import judge, see
+from spectramind_nb.rules.planted import PLANTED, gaussian_quantiles, plant, push_of
 from spectramind_nb.rules.rule_table import equilibrium_kelvin, read_rules
 from spectramind_nb.simulator.bank import read_bank
 

@@ -42,8 +42,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spectramind_nb.chapters.calibration import Options, Visit
-from spectramind_nb.chapters.features import (
+from spectramind_nb.core.instrument import ADC_GAIN, ADC_OFFSET, AIRS, AIRS_COLUMNS, CHANNELS, FGS1, Channel
+from spectramind_nb.detector.corrections import Options, Visit
+from spectramind_nb.detector.extraction import (
     LightCurves,
     extract_planet,
     extract_visit,
@@ -51,10 +52,10 @@ from spectramind_nb.chapters.features import (
     signal_paths,
     without_gaps,
 )
-from spectramind_nb.core.instrument import ADC_GAIN, ADC_OFFSET, AIRS, AIRS_COLUMNS, CHANNELS, FGS1, Channel
 from spectramind_nb.detector.raw import Adc, RawFolder, open_signal, pixel_histories
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, frame_hours, simulate_dataset, visit_transit
-from spectramind_nb.simulator.frames import Exposure, expose, ground_calibration, prepare_exposure
+from spectramind_nb.simulator.detector import ground_calibration
+from spectramind_nb.simulator.frames import Exposure, expose, prepare_exposure
 from spectramind_nb.simulator.population import draw_planet, planet_stream
 
 Who = tuple[str, int]  # split and planet

@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from spectramind_nb.chapters.training import Fits
-from spectramind_nb.chapters.transit import white_light
-from spectramind_nb.core.contracts import atomic_path
+from spectramind_nb.core.files import atomic_path
 from spectramind_nb.core.instrument import AIRS, N_BINS, Channel, airs_column_wavelengths
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.core.versions import VERSIONS
@@ -29,7 +28,9 @@ from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS
 from spectramind_nb.simulator.frames import airs_profile, fgs1_image, image_modes
 from spectramind_nb.simulator.population import Planet, World, observe, planet_stream
-from spectramind_nb.transits.fit import Fit, fit_planet
+from spectramind_nb.transits.fit import fit_planet
+from spectramind_nb.transits.fit_file import white_light
+from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.light_curve import Orbit, transit
 from spectramind_nb.transits.model import Block, FitOptions, blocks_of
 

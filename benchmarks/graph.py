@@ -16,8 +16,8 @@ from torch_geometric.nn import GATv2Conv
 from turns import take_turns
 
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.network.graph import spectral_graph
 from spectramind_nb.network.graph_attention import SharedGATv2
+from spectramind_nb.prior.wavelength_graph import spectral_graph
 
 
 def main() -> None:

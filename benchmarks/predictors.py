@@ -49,16 +49,19 @@ from fitted_planets import (
 )
 from oracle import Widths, infer, learn_shapes
 from scipy.special import ndtri
+from spectramind_nb.uncertainty.gaussian import predict_gaussian
 from train_network import TRAIN
 
-from spectramind_nb.chapters.features import extract_planet
-from spectramind_nb.chapters.training import join, predict_gaussian, predict_neural
-from spectramind_nb.core.contracts import network_file, read_npz
+from spectramind_nb.core.contracts import read_npz
+from spectramind_nb.core.files import network_file
 from spectramind_nb.core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, score, summary
+from spectramind_nb.detector.extraction import extract_planet
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.weights import read_network
+from spectramind_nb.pipeline.predictors import join, predict_neural
 from spectramind_nb.prior.flat import fixed_sigma
-from spectramind_nb.prior.spectral_prior import SpectralPrior, learn_prior
+from spectramind_nb.prior.learning import learn_prior
+from spectramind_nb.prior.spectral_prior import SpectralPrior
 from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
 from spectramind_nb.simulator.light_curves import simulate_features
@@ -245,7 +248,7 @@ def poorer_priors(spectra: np.ndarray, stars: pd.DataFrame, prior: SpectralPrior
     """Priors that lack a part, by the names in `WITHOUT`. The kind for other chemistry has a low rank of its own, so
     that no low rank means neither.
     """
-    with patch("spectramind_nb.prior.spectral_prior.matern52", lambda um, length_um: np.eye(len(um))):
+    with patch("spectramind_nb.prior.learning.matern52", lambda um, length_um: np.eye(len(um))):
         white = learn_prior(spectra, stars)
     known = learn_prior(spectra, stars, chemistry=0.0)
     shapeless = learn_prior(spectra, stars, rank=0, chemistry=0.0)

@@ -26,14 +26,15 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 import numpy as np
 import pandas as pd
 
-from spectramind_nb.chapters.training import LEARNED, read_fits, start_of
-from spectramind_nb.core.contracts import run_folder
+from spectramind_nb.core.files import run_folder
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.mamba import CHANNELS
-from spectramind_nb.network.model import Inputs, answer, inputs_of, network_of, options_of
+from spectramind_nb.network.model import Inputs, answer, inputs_of, network_of, options_of, start_of
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.learned import LEARNED
 from spectramind_nb.pipeline.predict import CORES, PLANETS, predict, runtime_table, shipped_run
+from spectramind_nb.pipeline.predictors import read_fits
 from spectramind_nb.simulator.data_sets import draw_planets, simulate_dataset
 
 TWO_VISITS = 0.1  # share of the challenge's planets

@@ -21,8 +21,6 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np
 
-from spectramind_nb.chapters.calibration import Options, Visit
-from spectramind_nb.chapters.features import extract_visit
 from spectramind_nb.core.instrument import (
     ADC_GAIN,
     ADC_OFFSET,
@@ -34,18 +32,13 @@ from spectramind_nb.core.instrument import (
     wavelengths,
 )
 from spectramind_nb.core.metric import score
+from spectramind_nb.detector.corrections import Options, Visit
+from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.raw import Adc
 from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS
-from spectramind_nb.simulator.frames import (
-    JITTER_PX,
-    Exposure,
-    draw_detector,
-    draw_gain_drift,
-    expose,
-    ground_calibration,
-    prepare_exposure,
-)
+from spectramind_nb.simulator.detector import draw_detector, ground_calibration
+from spectramind_nb.simulator.frames import JITTER_PX, Exposure, draw_gain_drift, expose, prepare_exposure
 from spectramind_nb.simulator.light_curves import simulate_features
 from spectramind_nb.simulator.population import Orbit, draw_limb_darkening, draw_system, observe, planet_stream
 

@@ -33,8 +33,8 @@ import numpy as np
 import pandas as pd
 import torch
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
+from spectramind_nb.uncertainty.gaussian import predict_gaussian
 
-from spectramind_nb.chapters.training import join, predict_gaussian, predict_neural
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.network.examples import Noise, Pairs, Spectra, draw_pairs, spectra_of
 from spectramind_nb.network.model import NetworkOptions, Scaling, SpectralNetwork, learn_scaling, network_of
@@ -48,7 +48,9 @@ from spectramind_nb.network.trainer import (
     train_network,
 )
 from spectramind_nb.network.weights import Weights, write_network
-from spectramind_nb.prior.spectral_prior import SpectralPrior, learn_prior, log_scale
+from spectramind_nb.pipeline.predictors import join, predict_neural
+from spectramind_nb.prior.learning import learn_prior
+from spectramind_nb.prior.spectral_prior import SpectralPrior, log_scale
 from spectramind_nb.rules.losses import RuleLoss
 from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.population import physics

@@ -32,12 +32,19 @@ from scipy.linalg import cho_factor, cho_solve
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from spectramind_nb.chapters.training import factors_of, join, start_of
-from spectramind_nb.chapters.uncertainty import CalibOptions, Calibration, coverage_table, groups_of, learn_calibration
-from spectramind_nb.core.contracts import network_file
-from spectramind_nb.network.model import answer, improved, inputs_of
+from spectramind_nb.core.files import network_file
+from spectramind_nb.network.model import answer, improved, inputs_of, start_of
 from spectramind_nb.network.weights import read_network
-from spectramind_nb.prior.spectral_prior import Combined
+from spectramind_nb.pipeline.learned import factors_of
+from spectramind_nb.pipeline.predictors import join
+from spectramind_nb.prior.posterior import Combined
+from spectramind_nb.uncertainty.calibration import (
+    CalibOptions,
+    Calibration,
+    coverage_table,
+    groups_of,
+    learn_calibration,
+)
 from spectramind_nb.uncertainty.corel import normal_quantile
 from spectramind_nb.uncertainty.sigma_factors import Fits, Predicted, sigma_of
 

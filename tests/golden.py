@@ -15,14 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from spectramind_nb.chapters.features import extract_planet
-from spectramind_nb.chapters.uncertainty import CalibOptions, learn_calibration
-from spectramind_nb.core.contracts import network_file, read_npz
+from spectramind_nb.core.contracts import read_npz
+from spectramind_nb.core.files import network_file
 from spectramind_nb.core.instrument import CHANNELS, N_AIRS_BINS, N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.core.versions import VERSIONS
+from spectramind_nb.detector.extraction import extract_planet
 from spectramind_nb.detector.raw import RawFolder, choose_planets, read_signal
-from spectramind_nb.network.graph import spectral_graph
 from spectramind_nb.network.mamba import fgs1_inputs
 from spectramind_nb.network.model import (
     NetworkOptions,
@@ -34,12 +33,15 @@ from spectramind_nb.network.model import (
     same_for_all,
 )
 from spectramind_nb.network.weights import Weights, read_network, reference_output
-from spectramind_nb.prior.spectral_prior import Combined, combine, combine_many, learn_prior
+from spectramind_nb.prior.learning import learn_prior
+from spectramind_nb.prior.posterior import Combined, combine, combine_many
+from spectramind_nb.prior.wavelength_graph import spectral_graph
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, simulate_dataset
 from spectramind_nb.simulator.light_curves import simulate_features
 from spectramind_nb.simulator.population import Planet, draw_planet, planet_stream
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.model import FitOptions, blocks_of
+from spectramind_nb.uncertainty.calibration import CalibOptions, learn_calibration
 from spectramind_nb.uncertainty.sigma_factors import Predicted, fit_factors
 
 FOLDER = Path(__file__).parent / "golden"

@@ -14,19 +14,10 @@ import torch
 from test_predict import write_fitted_run
 from typer.testing import CliRunner
 
-from spectramind_nb.chapters.training import (
-    labelled_planets,
-    material_of,
-    predict_neural,
-    read_fits,
-    read_folds,
-    read_learned,
-    read_out_of_fold,
-    start_of,
-    train_run,
-)
+from spectramind_nb.chapters.training import material_of, train_run
 from spectramind_nb.cli import app as cli
-from spectramind_nb.core.contracts import UserError, network_file, run_folder
+from spectramind_nb.core.errors import UserError
+from spectramind_nb.core.files import network_file, run_folder
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.fine_tuning import (
     Material,
@@ -38,12 +29,14 @@ from spectramind_nb.network.fine_tuning import (
     own_planets,
     redesigned,
     some_planets,
-    teaching_of,
 )
-from spectramind_nb.network.model import NetworkOptions, SpectralNetwork, answer, stds_of
+from spectramind_nb.network.model import NetworkOptions, SpectralNetwork, answer, start_of, stds_of
 from spectramind_nb.network.trainer import Progress, Supervised, TrainOptions, mean_loss
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.learned import read_learned, read_out_of_fold
+from spectramind_nb.pipeline.network_training import teaching_of
+from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits, read_folds
 from spectramind_nb.rules.losses import RuleLoss
 from spectramind_nb.uncertainty.sigma_factors import Fits, take
 

@@ -9,9 +9,14 @@ import pytest
 from test_cli import spectramind
 
 from spectramind_nb.chapters import features
-from spectramind_nb.chapters.calibration import FLAGS, Keep, Options, calibrate_run
-from spectramind_nb.chapters.features import Photometry, Recipe, Steps, estimate_work, extract_run
-from spectramind_nb.core.contracts import UserError, read_npz, run_folder
+from spectramind_nb.chapters.calibration import Keep, calibrate_run
+from spectramind_nb.chapters.features import estimate_work, extract_run
+from spectramind_nb.core.contracts import read_npz
+from spectramind_nb.core.errors import UserError
+from spectramind_nb.core.files import run_folder
+from spectramind_nb.detector.corrections import FLAGS, Options
+from spectramind_nb.detector.extraction import Recipe, Steps
+from spectramind_nb.detector.photometry import Photometry
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.pipeline.planets import Workers
 from spectramind_nb.pipeline.provenance import read_events

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spectramind_nb.chapters.calibration import (
+from spectramind_nb.core.instrument import FGS1
+from spectramind_nb.detector.corrections import (
     FLAGS,
     Options,
     Pairs,
@@ -23,8 +24,7 @@ from spectramind_nb.chapters.calibration import (
     step_edges,
     typical_pair,
 )
-from spectramind_nb.chapters.features import extract_visit
-from spectramind_nb.core.instrument import FGS1
+from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.raw import Adc, CalibrationSet
 
 ADC = Adc(0.4369, -1000.0)

@@ -14,7 +14,7 @@ import pytest
 from fake_chain import write_raw, write_stage
 from omegaconf import DictConfig, OmegaConf
 
-from spectramind_nb.core.contracts import ContractError, UserError
+from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.progress import PROGRESS_FILE, Show
 from spectramind_nb.pipeline import chain
 from spectramind_nb.pipeline.chain import StageError, ensure_upstream, run_chain, run_lock
@@ -31,7 +31,7 @@ from spectramind_nb.pipeline.stages import (
 STAGES = ("00_calibration", "01_features")
 WORK = ("parameters", "notebook", "code", "versions", "inputs", "package")
 FAULT = """#| hide
-from spectramind_nb.core.contracts import ContractError
+from spectramind_nb.core.errors import ContractError
 raise ContractError('a.csv', 'Rs', 'is NaN', 'mend it')"""
 LOOP = """import time
 from spectramind_nb.core.progress import progress

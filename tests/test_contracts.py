@@ -18,23 +18,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spectramind_nb.chapters.calibration import Keep, Options, calibrate_run, select_planets
+from spectramind_nb.chapters.calibration import Keep, calibrate_run
 from spectramind_nb.core.contracts import (
     SCHEMAS,
     SUBMISSION_COLUMNS,
-    ContractError,
     Submission,
-    UserError,
-    atomic_path,
     check_planets,
     read_npz,
     read_submission,
     write_npz,
     write_submission,
 )
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.files import atomic_path
 from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.detector.corrections import Options
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.pipeline.planets import Workers, read_failures
+from spectramind_nb.pipeline.selection import select_planets
 
 # --- Raw data ----------------------------------------------------------------------------------------------------
 
@@ -401,7 +402,7 @@ def test_a_killed_writer_leaves_the_old_submission(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from spectramind_nb.core.contracts import atomic_path
+from spectramind_nb.core.files import atomic_path
 with atomic_path(Path({str(path)!r})) as temporary:
     temporary.write_text("planet_id,wl_1")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -36,7 +36,8 @@ from spectramind_nb.dashboard.page import (
     worst_and_random,
     write_page,
 )
-from spectramind_nb.dashboard.panels import frames, planet_of, scores
+from spectramind_nb.dashboard.panels import scores
+from spectramind_nb.dashboard.planet_panels import frames, planet_of
 from spectramind_nb.dashboard.run_reader import Run, known, numbers, panel, planet_rows
 from spectramind_nb.dashboard.schema import Panel, PlanetRow
 

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from spectramind_nb.core.contracts import ContractError, UserError, read_npz, run_folder, write_npz
+from spectramind_nb.core.contracts import read_npz, write_npz
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.files import run_folder
 from spectramind_nb.pipeline.stages import find_stages, finished
 
 ROOT = Path(__file__).parents[1]

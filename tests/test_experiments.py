@@ -11,16 +11,17 @@ import pytest
 from fake_chain import write_raw, write_stage
 from typer.testing import CliRunner, Result
 
-from spectramind_nb.chapters.training import OutOfFold, write_json, write_out_of_fold
-from spectramind_nb.chapters.uncertainty import CalibOptions
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.experiments import choices, plan, touched, variants
-from spectramind_nb.core.contracts import ContractError, run_folder
+from spectramind_nb.core.errors import ContractError
+from spectramind_nb.core.files import run_folder, write_json
 from spectramind_nb.core.metric import reference_of, score
 from spectramind_nb.operations.expected_score import Judged, difference, expectation, interval, judge, leaderboards
 from spectramind_nb.pipeline import stages
 from spectramind_nb.pipeline.chain import run_chain
 from spectramind_nb.pipeline.config import ConfigError, compose
+from spectramind_nb.pipeline.learned import OutOfFold, write_out_of_fold
+from spectramind_nb.uncertainty.calibration import CalibOptions
 
 PLANETS = 30
 

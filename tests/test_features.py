@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter1d
 
-from spectramind_nb.chapters.calibration import Pairs, fill_masked
-from spectramind_nb.chapters.features import LightCurves, bin_features, group_folds, white_features
+from spectramind_nb.chapters.features import group_folds
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths, wavelengths
+from spectramind_nb.detector.corrections import Pairs, fill_masked
+from spectramind_nb.detector.extraction import LightCurves, bin_features, white_features
 from spectramind_nb.detector.photometry import (
     Profile,
     decorrelate,

@@ -14,8 +14,8 @@ from scipy.stats import binom, norm
 from spectramind_nb.chapters import training, transit, uncertainty
 from spectramind_nb.core.instrument import wavelengths
 from spectramind_nb.figures import scores as figures
+from spectramind_nb.figures.latents import plot_map
 from spectramind_nb.network.attributions import moved_um, plot_attribution
-from spectramind_nb.network.latents import plot_map
 
 RNG = np.random.default_rng(0)
 UM, HOURS = wavelengths(), np.linspace(0, 7, 60)

@@ -11,7 +11,7 @@ import golden
 import numpy as np
 import pytest
 
-from spectramind_nb.core.contracts import ContractError
+from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.versions import HASHES, VERSIONS, check_versions, version_facts, versions_in
 
 PACKAGE = Path(__file__).parents[1] / "spectramind_nb"
@@ -69,7 +69,7 @@ def test_a_refused_file_names_both_versions_and_the_way_out() -> None:
 
 
 LOADS = """
-from spectramind_nb.core.contracts import network_file
+from spectramind_nb.core.files import network_file
 from spectramind_nb.pipeline.provenance import code_hash
 from spectramind_nb.simulator.population import physics
 from spectramind_nb.network.weights import read_network

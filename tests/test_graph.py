@@ -9,8 +9,9 @@ from torch import Tensor
 from torch_geometric.nn import GATv2Conv
 
 from spectramind_nb.core.instrument import N_BINS, wavelengths
-from spectramind_nb.network.graph import AirsEncoder, molecule_strengths, spectral_graph
-from spectramind_nb.network.graph_attention import SharedGATv2, Topology, topology_of
+from spectramind_nb.network.graph import AirsEncoder
+from spectramind_nb.network.graph_attention import SharedGATv2
+from spectramind_nb.prior.wavelength_graph import Topology, molecule_strengths, spectral_graph, topology_of
 
 
 def random_topology(nodes: int, more: int, seed: int) -> Topology:

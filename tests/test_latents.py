@@ -14,9 +14,12 @@ import torch
 from scipy.stats import kstest
 from test_predict import write_fitted_run
 
-from spectramind_nb.chapters.training import labelled_planets, predict_neural, read_fits, start_of, train_run
-from spectramind_nb.core.contracts import ContractError, UserError, network_file, read_npz, run_folder, write_npz
+from spectramind_nb.chapters.training import train_run
+from spectramind_nb.core.contracts import read_npz, write_npz
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.files import network_file, run_folder
 from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.figures.latents import strongest_edges
 from spectramind_nb.network import attributions as explaining
 from spectramind_nb.network import latents as chapter
 from spectramind_nb.network.attributions import (
@@ -28,22 +31,13 @@ from spectramind_nb.network.attributions import (
     read_attributions,
     write_attributions,
 )
-from spectramind_nb.network.latents import (
-    FILES,
-    MapOptions,
-    edges_of,
-    latent_distance,
-    look_closely,
-    read_attention,
-    read_latents,
-    residual_distance,
-    some_to_explain,
-    strongest_edges,
-    tsne_map,
-    umap_map,
-)
-from spectramind_nb.network.model import Inputs, answer, inputs_of
+from spectramind_nb.network.latents import FILES, edges_of, read_attention, read_latents
+from spectramind_nb.network.maps import tsne_map, umap_map
+from spectramind_nb.network.model import Inputs, answer, inputs_of, start_of
 from spectramind_nb.network.weights import Weights, read_network
+from spectramind_nb.pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
+from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits
+from spectramind_nb.uncertainty.out_of_distribution import latent_distance, residual_distance
 
 
 @pytest.fixture(scope="module")

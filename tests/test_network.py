@@ -13,7 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from spectramind_nb.core.contracts import ContractError, UserError, network_file
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.files import network_file
 from spectramind_nb.core.instrument import N_AIRS_BINS, N_BINS
 from spectramind_nb.core.versions import VERSIONS, versions_in
 from spectramind_nb.network.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
@@ -53,7 +54,8 @@ from spectramind_nb.network.weights import (
     restamp,
     write_network,
 )
-from spectramind_nb.prior.spectral_prior import Combined, learn_prior
+from spectramind_nb.prior.learning import learn_prior
+from spectramind_nb.prior.posterior import Combined
 from spectramind_nb.simulator.population import physics
 
 PLANETS, STEPS = 12, 128

@@ -15,10 +15,10 @@ from hypothesis.extra.numpy import arrays
 from test_calibration import ADC, BENT
 from test_variance import calibration_set, expose, generator
 
-from spectramind_nb.chapters.calibration import Options, Visit, calibrate_pairs, sample_pairs, typical_pair
-from spectramind_nb.chapters.features import extract_visit
-from spectramind_nb.core.contracts import ContractError
+from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, Channel
+from spectramind_nb.detector.corrections import Options, Visit, calibrate_pairs, sample_pairs, typical_pair
+from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.photometry import (
     PSF,
     Photometry,

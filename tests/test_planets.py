@@ -13,9 +13,13 @@ import pandas as pd
 import pytest
 from test_contracts import SPOIL, Broken
 
-from spectramind_nb.chapters.calibration import Keep, Options, calibrate_run
-from spectramind_nb.chapters.features import Photometry, Steps, extract_planet, extract_run
-from spectramind_nb.core.contracts import UserError, read_npz
+from spectramind_nb.chapters.calibration import Keep, calibrate_run
+from spectramind_nb.chapters.features import extract_run
+from spectramind_nb.core.contracts import read_npz
+from spectramind_nb.core.errors import UserError
+from spectramind_nb.detector.corrections import Options
+from spectramind_nb.detector.extraction import Steps, extract_planet
+from spectramind_nb.detector.photometry import Photometry
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.pipeline.config import ConfigError
 from spectramind_nb.pipeline.planets import Failure, Workers, map_planets, read_failures

@@ -16,33 +16,36 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from spectramind_nb.chapters.calibration import Keep, Options, calibrate_run
-from spectramind_nb.chapters.features import Photometry, Steps, extract_run, group_folds, read_plan
+from spectramind_nb.chapters.calibration import Keep, calibrate_run
+from spectramind_nb.chapters.features import extract_run, group_folds
 from spectramind_nb.chapters.submission import bundle, submit_run
-from spectramind_nb.chapters.symbolic import LOG, MAPS, audit_into, summed_up
-from spectramind_nb.chapters.training import LEARNED, read_fits, read_learned, read_out_of_fold, train_run
-from spectramind_nb.chapters.transit import FitOptions, fit_run, read_fit
-from spectramind_nb.chapters.uncertainty import FILES, CalibOptions, calibrate_sigmas, read_calibration, steps_of
+from spectramind_nb.chapters.training import train_run
+from spectramind_nb.chapters.transit import fit_run
 from spectramind_nb.cli import app as cli
-from spectramind_nb.core.contracts import (
-    WAVELENGTH_COLUMNS,
-    ContractError,
-    UserError,
-    read_submission,
-    read_table,
-    run_folder,
-    write_npz,
-)
+from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, read_submission, read_table, write_npz
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.files import run_folder
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE, reference_of
+from spectramind_nb.detector.corrections import Options
+from spectramind_nb.detector.extraction import Steps
+from spectramind_nb.detector.photometry import Photometry
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.pipeline import predict as predict_planets
 from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.learned import LEARNED, read_learned, read_out_of_fold
 from spectramind_nb.pipeline.planets import Workers
 from spectramind_nb.pipeline.predict import copy_learned, fill_failed, predict, predict_fits
 from spectramind_nb.pipeline.prediction import memory_of, read_prediction, recalibrate, why_stale, write_prediction
+from spectramind_nb.pipeline.predictors import read_fits
 from spectramind_nb.pipeline.provenance import git_sha, read_events, sha256, write_summary
+from spectramind_nb.pipeline.selection import read_plan
+from spectramind_nb.pipeline.sigma_calibration import FILES, calibrate_sigmas, read_calibration
+from spectramind_nb.rules.auditor import LOG, MAPS, audit_into, summed_up
 from spectramind_nb.simulator.data_sets import draw_planets
+from spectramind_nb.transits.fit_file import read_fit
+from spectramind_nb.transits.model import FitOptions
+from spectramind_nb.uncertainty.calibration import CalibOptions, steps_of
 from spectramind_nb.uncertainty.corel import gaussian_factors
 
 STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions()

@@ -11,20 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spectramind_nb.chapters.calibration import (
-    Keep,
-    Options,
-    Visit,
-    adc_to_electrons,
-    calibrate_pairs,
-    calibrate_run,
-    calibrate_visit,
-    hot_pixels,
-    linearise,
-    read_visit,
-    typical_pair,
-)
-from spectramind_nb.chapters.features import bin_features, extract_visit, white_features
+from spectramind_nb.chapters.calibration import Keep, calibrate_run
 from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, check_arrays, read_table
 from spectramind_nb.core.instrument import (
     ADC_GAIN,
@@ -35,6 +22,18 @@ from spectramind_nb.core.instrument import (
     airs_column_wavelengths,
     wavelengths,
 )
+from spectramind_nb.detector.corrections import (
+    Options,
+    Visit,
+    adc_to_electrons,
+    calibrate_pairs,
+    calibrate_visit,
+    hot_pixels,
+    linearise,
+    read_visit,
+    typical_pair,
+)
+from spectramind_nb.detector.extraction import bin_features, extract_visit, white_features
 from spectramind_nb.detector.raw import RawFolder, read_signal
 from spectramind_nb.pipeline.planets import Workers
 

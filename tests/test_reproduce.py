@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from spectramind_nb.cli import app as cli
 from spectramind_nb.core.contracts import Submission, read_submission, write_submission
+from spectramind_nb.core.files import write_json
 from spectramind_nb.operations import reproduce
 from spectramind_nb.operations.acceptance import REQUIRED, finding_lines, look_at
 from spectramind_nb.operations.reproduce import SUBMISSION, SUMMARY, read_recorded, submission_line
@@ -27,7 +28,6 @@ from spectramind_nb.pipeline.provenance import (
     raw_fingerprint,
     read_events,
     sha256,
-    write_json,
 )
 
 NO_LOCK = shutil.ignore_patterns(".lock")

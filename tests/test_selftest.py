@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from spectramind_nb.cli import app as cli
-from spectramind_nb.core.contracts import UserError, network_file
+from spectramind_nb.core.errors import UserError
+from spectramind_nb.core.files import network_file
 from spectramind_nb.network import graph_attention, selective_scan
 from spectramind_nb.operations import selftest, selftest_deep
 from spectramind_nb.operations.selftest import (

@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from spectramind_nb.core.contracts import SUBMISSION_COLUMNS, WAVELENGTH_COLUMNS, UserError, read_table
+from spectramind_nb.core.contracts import SUBMISSION_COLUMNS, WAVELENGTH_COLUMNS, read_table
+from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.instrument import ADC_GAIN, ADC_OFFSET, AIRS, CHANNELS, FGS1, SATURATION_E
 from spectramind_nb.detector.photometry import star_centre
 from spectramind_nb.detector.raw import (
@@ -30,10 +31,10 @@ from spectramind_nb.simulator.data_sets import (
     visit_files,
     visit_transit,
 )
+from spectramind_nb.simulator.detector import draw_detector
 from spectramind_nb.simulator.frames import (
     Exposure,
     airs_profile,
-    draw_detector,
     expose,
     fgs1_image,
     measured_charge,

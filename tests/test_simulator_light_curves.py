@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectramind_nb.chapters.features import extract_planet
 from spectramind_nb.core.contracts import check_arrays, read_npz
 from spectramind_nb.core.instrument import AIRS, FGS1, VISIT_HOURS, Channel
 from spectramind_nb.core.metric import bin_scores
+from spectramind_nb.detector.extraction import extract_planet
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.prior.flat import fixed_sigma, flat_depth, predict_flat, white_depth
 from spectramind_nb.simulator import frames as simulator_frames

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectramind_nb.core.contracts import ContractError, UserError
+from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.instrument import bin_edges, wavelengths
 from spectramind_nb.core.opacity import opacity_table
 from spectramind_nb.simulator import bank as simulator_bank

@@ -11,33 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spectramind_nb.chapters.symbolic import (
-    LOG,
-    MAPS,
-    PLANTED,
-    audit,
-    audit_file,
-    gaussian_quantiles,
-    influence,
-    influence_by_rule,
-    plant,
-    read_rule_weights,
-    rules_run,
-    statuses,
-    summed_up,
-    verdicts,
-)
-from spectramind_nb.core.contracts import (
-    ContractError,
-    Submission,
-    UserError,
-    read_npz,
-    read_submission,
-    write_submission,
-)
+from spectramind_nb.chapters.symbolic import rules_run
+from spectramind_nb.core.contracts import Submission, read_npz, read_submission, write_submission
+from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.instrument import N_BINS, wavelengths
 from spectramind_nb.core.versions import versions_in
-from spectramind_nb.rules.losses import FORMS, RULES, SPECIFICATION, RuleLoss, RuleTensors, judge, rule_losses, see
+from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, statuses, summed_up, verdicts
+from spectramind_nb.rules.influence import influence, influence_by_rule
+from spectramind_nb.rules.losses import (
+    FORMS,
+    RULES,
+    SPECIFICATION,
+    RuleLoss,
+    RuleTensors,
+    judge,
+    read_rule_weights,
+    rule_losses,
+    see,
+)
+from spectramind_nb.rules.planted import PLANTED, gaussian_quantiles, plant
 from spectramind_nb.rules.rule_table import (
     RATIOS,
     bin_widths,

@@ -11,12 +11,13 @@ import pytest
 import torch
 from test_network import OPTIONS, PLAIN, SCALING, SMALL, made_up, network
 
-from spectramind_nb.chapters.symbolic import verdicts
-from spectramind_nb.chapters.training import rule_words, rules_of
-from spectramind_nb.core.contracts import UserError, run_folder
+from spectramind_nb.core.errors import UserError
+from spectramind_nb.core.files import run_folder
 from spectramind_nb.network.model import SpectralNetwork, place_of
 from spectramind_nb.network.trainer import Learning, Supervised, learning_of, mean_loss, ruled, train_network
 from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.network_training import rule_words, rules_of
+from spectramind_nb.rules.auditor import verdicts
 from spectramind_nb.rules.losses import SPECIFICATION, RuleLoss, rule_losses
 
 SPEC = {

@@ -6,32 +6,20 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
+from spectramind_nb.uncertainty.gaussian import predict_gaussian
 
-from spectramind_nb.chapters.training import (
-    Learned,
-    cross_fitted_sigma,
-    out_of_fold_predictions,
-    predict_gaussian,
-    read_learned,
-)
-from spectramind_nb.chapters.uncertainty import temperature, temperature_interval
-from spectramind_nb.core.contracts import ContractError, run_folder
+from spectramind_nb.core.errors import ContractError
+from spectramind_nb.core.files import run_folder
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE, Reference, coverage, reference_of, score
-from spectramind_nb.prior.spectral_prior import (
-    AmplitudeLaw,
-    SpectralPrior,
-    band_shapes,
-    combine,
-    combine_many,
-    learn_prior,
-    log_cross_sections,
-    log_scale,
-    read_prior,
-    write_prior,
-)
+from spectramind_nb.pipeline.learned import Learned, read_learned
+from spectramind_nb.pipeline.predictors import cross_fitted_sigma, out_of_fold_predictions
+from spectramind_nb.prior.learning import band_shapes, learn_prior, log_cross_sections
+from spectramind_nb.prior.posterior import combine, combine_many
+from spectramind_nb.prior.spectral_prior import AmplitudeLaw, SpectralPrior, log_scale, read_prior, write_prior
 from spectramind_nb.simulator.atmosphere import reference_spectrum
 from spectramind_nb.simulator.population import draw_world, planet_stream
+from spectramind_nb.uncertainty.calibration import temperature, temperature_interval
 from spectramind_nb.uncertainty.sigma_factors import (
     Fits,
     Measure,

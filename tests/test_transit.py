@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.transits.fit import Fit, fit_planet
+from spectramind_nb.transits.fit import fit_planet
+from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.light_curve import Orbit, limb_coefficients, separation, transit
 from spectramind_nb.transits.limb_darkening import limb_series
 from spectramind_nb.transits.model import Block, airs_coordinate, make_block

@@ -5,21 +5,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectramind_nb.chapters.training import OutOfFold
-from spectramind_nb.chapters.uncertainty import (
+from spectramind_nb.core.errors import UserError
+from spectramind_nb.core.files import network_file
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.core.opacity import opacity_table
+from spectramind_nb.network.weights import read_network
+from spectramind_nb.pipeline.learned import OutOfFold
+from spectramind_nb.pipeline.sigma_calibration import cross_fitted
+from spectramind_nb.prior.learning import band_shapes
+from spectramind_nb.prior.posterior import combine_many
+from spectramind_nb.uncertainty.calibration import (
     CalibOptions,
     Calibration,
     coverage_table,
-    cross_fitted,
     histograms,
     learn_calibration,
     steps_of,
 )
-from spectramind_nb.core.contracts import UserError, network_file
-from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.core.opacity import opacity_table
-from spectramind_nb.network.weights import read_network
-from spectramind_nb.prior.spectral_prior import band_shapes, combine_many
 from spectramind_nb.uncertainty.corel import (
     conformal_level,
     gaussian_factors,

@@ -15,10 +15,11 @@ from hypothesis.extra.numpy import arrays
 from test_calibration import ADC, BENT
 
 from spectramind_nb.chapters import calibration, features
-from spectramind_nb.chapters.calibration import (
+from spectramind_nb.chapters.calibration import Keep, kept_visit
+from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
+from spectramind_nb.detector.corrections import (
     FLAGS,
     CalibrationErrors,
-    Keep,
     Options,
     Pairs,
     TypicalPair,
@@ -28,15 +29,13 @@ from spectramind_nb.chapters.calibration import (
     calibrate_pairs,
     cds_electrons,
     interpolate,
-    kept_visit,
     linearise,
     quantisation_variance,
     systematic_variance,
     typical_pair,
     unusable,
 )
-from spectramind_nb.chapters.features import extract_visit
-from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
+from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.photometry import Photometry, Profile, light_sums, light_variance, star_moves
 from spectramind_nb.detector.raw import Adc, CalibrationSet
 

@@ -15,14 +15,18 @@ from astropy.table import QTable, Table
 from scipy.io import netcdf_file
 from typer.testing import CliRunner
 
-from spectramind_nb.chapters.transit import write_fit
 from spectramind_nb.cli import app as cli
-from spectramind_nb.core.contracts import ContractError, UserError, run_folder, write_npz
+from spectramind_nb.core.contracts import write_npz
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.files import run_folder
 from spectramind_nb.core.instrument import N_BINS, wavelengths
 from spectramind_nb.pipeline.provenance import event_faults, read_events
-from spectramind_nb.prior.spectral_prior import learn_prior, write_prior
+from spectramind_nb.prior.learning import learn_prior
+from spectramind_nb.prior.spectral_prior import write_prior
 from spectramind_nb.transits import your_light_curves as own
-from spectramind_nb.transits.fit import Fit, fit_planet
+from spectramind_nb.transits.fit import fit_planet
+from spectramind_nb.transits.fit_file import write_fit
+from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.injection import (
     Injector,
     conclusion,

@@ -13,10 +13,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from spectramind_nb.chapters.calibration import Options
-from spectramind_nb.chapters.features import Recipe, Steps, group_folds
-from spectramind_nb.core.contracts import ContractError, UserError, read_npz, read_table, run_folder
-from spectramind_nb.pipeline.provenance import hash_artifacts, utc_now, write_json
+from spectramind_nb.chapters.features import group_folds
+from spectramind_nb.core.contracts import read_npz, read_table
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.files import run_folder, write_json
+from spectramind_nb.detector.corrections import Options
+from spectramind_nb.detector.extraction import Recipe, Steps
+from spectramind_nb.pipeline.provenance import hash_artifacts, utc_now
 
 KINDS = ("airs_bins", "fgs1_white")
 FOLDS, SEED = 5, 1337

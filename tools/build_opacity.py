@@ -16,7 +16,7 @@ from numba import njit, prange
 from numpy.polynomial.legendre import leggauss
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-from spectramind_nb.core.contracts import atomic_path
+from spectramind_nb.core.files import atomic_path
 from spectramind_nb.core.instrument import bin_edges
 
 SOURCES = {

@@ -19,26 +19,23 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
-from .features import read_plan
-from .symbolic import LOG, audit_file, audit_into
-from .training import plot_spectrum, read_fits, read_learned, read_out_of_fold
-from .transit import read_fit
-from spectramind_nb.core.contracts import (
-    ContractError,
-    UserError,
-    atomic_path,
-    check_planets,
-    read_submission,
-    run_folder,
-)
+from ..core.contracts import check_planets, read_submission
+from ..core.errors import ContractError, UserError
+from ..core.files import atomic_path, run_folder
 from ..core.metric import summary
 from ..detector.raw import RawFolder
 from ..figures.picture import Picture
+from ..figures.spectrum import plot_spectrum
+from ..pipeline.learned import read_learned, read_out_of_fold
 from ..pipeline.predict import fill_failed, population, predict_fits
 from ..pipeline.prediction import Prediction, read_truth, run_behind, why_stale, write_prediction
+from ..pipeline.predictors import read_fits
 from ..pipeline.provenance import identity
+from ..pipeline.selection import read_plan
 from ..pipeline.stages import raw_of
+from ..rules.auditor import LOG, audit_file, audit_into
 from ..rules.rule_table import equilibrium_kelvin
+from ..transits.fit_file import read_fit
 
 # %% ../../nbs/09_submission.ipynb #a27ff2c5
 def report_rows(run_dir: str | Path, prediction: Prediction, truth: np.ndarray | None) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .calls import DEMO, Call, ensure_run, hear_interrupts, recorded, remember, short, shown
+from .calls import DEMO, Call, ensure_run, hear_interrupts, recorded, remember, shown
 from .checks import checks
 from .config_commands import config
 from .diagnose import diagnose
@@ -27,6 +27,7 @@ from .experiments import experiments
 from .kaggle import kaggle
 from .predict import Files, Planets, Workers, planet_ids, predictions, submit
 from .report import summary_lines
+from ..core.files import short
 
 # %% ../../nbs/cli/app.ipynb #15cc9f27
 _EPILOG = (
@@ -212,10 +213,16 @@ def train(
     """
     words = {"phase": phase, "network": network, "out": out, "config": files, "overrides": overrides}
     with recorded("train", run=run, raw=raw, **words) as call:
-        from spectramind_nb.chapters.training import rule_words, rules_of, train_network_on, unfinished
         from spectramind_nb.detector.raw import RawFolder
-        from spectramind_nb.network.fine_tuning import PHASES, teaching_of, together, wait_for_all
+        from spectramind_nb.network.fine_tuning import PHASES, together, wait_for_all
         from spectramind_nb.pipeline.config import ConfigError, cfg_hash, compose, nearest
+        from spectramind_nb.pipeline.network_training import (
+            rule_words,
+            rules_of,
+            teaching_of,
+            train_network_on,
+            unfinished,
+        )
         from spectramind_nb.pipeline.stages import raw_of
 
         phases = phase.replace(",", " ").split()
@@ -353,13 +360,8 @@ def fit(
             raise ConfigError("fit", "what to fit isn't clear", "give --light-curves, or --run and --planet")
         if run is not None and any(value is not None for value in star.values()):
             raise ConfigError("fit", "star values can't change a finished fit", "give them with --light-curves")
-        from spectramind_nb.transits.your_light_curves import (
-            fit_file,
-            read_result,
-            result_lines,
-            result_of,
-            write_result,
-        )
+        from spectramind_nb.transits.fit_results import read_result, result_of, write_result
+        from spectramind_nb.transits.your_light_curves import fit_file, result_lines
 
         if run is not None and planet is not None:
             remember(call, run)
@@ -391,7 +393,8 @@ def inject(
     star, words = {"sma": sma, "i": i, "P": period, "Ts": teff}, {"depth_ppm": depth_ppm, "draws": draws, "seed": seed}
     with recorded("inject", light_curves=light_curves, out=out, **words, **star) as call:
         from spectramind_nb.transits.injection import conclusion, flat, injection_recovery
-        from spectramind_nb.transits.your_light_curves import fit_file, write_ecsv
+        from spectramind_nb.transits.light_curve_file import write_ecsv
+        from spectramind_nb.transits.your_light_curves import fit_file
 
         depth = None if depth_ppm is None else flat(depth_ppm)
         call.facts["seed"] = seed
@@ -449,7 +452,7 @@ def audit(
 ) -> None:
     """Audit a submission: which planets break a physics rule, where, by how many sigma."""
     with recorded("audit", submission=submission, stars=stars, quantiles=quantiles, out=out) as call:
-        from spectramind_nb.chapters.symbolic import LOG, MAPS, audit_file, audit_lines
+        from spectramind_nb.rules.auditor import LOG, MAPS, audit_file, audit_lines
 
         folder = out or submission.parent
         print(*audit_lines(audit_file(submission, stars, folder, quantiles)), "", sep="\n")

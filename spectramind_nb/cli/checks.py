@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from .calls import recorded, remember, short
+from .calls import recorded, remember
+from ..core.files import short
 
 # %% ../../nbs/cli/checks.ipynb #290b737c
 checks = typer.Typer(no_args_is_help=True)
@@ -30,7 +31,7 @@ def selftest(
     Exit code 0 if nothing failed, 2 otherwise; a warning is no failure.
     """
     with recorded("selftest", deep=deep):
-        from spectramind_nb.core.contracts import UserError
+        from spectramind_nb.core.errors import UserError
         from spectramind_nb.operations.selftest import FAST, line_of, run_checks
 
         clock = time.monotonic()
@@ -88,7 +89,7 @@ def acceptance(run: Annotated[Path, typer.Option("--run", help="Folder of a run.
     Exit code 0 if all are there and good, 2 otherwise.
     """
     with recorded("acceptance", run=run) as call:
-        from spectramind_nb.core.contracts import UserError
+        from spectramind_nb.core.errors import UserError
         from spectramind_nb.operations.acceptance import REQUIRED, finding_lines, look_at
 
         remember(call, run)
@@ -142,7 +143,7 @@ def bench(
         import subprocess
         import sys
 
-        from spectramind_nb.core.contracts import ContractError, UserError
+        from spectramind_nb.core.errors import ContractError, UserError
         from spectramind_nb.pipeline.config import ConfigError, nearest
         from spectramind_nb.pipeline.provenance import PACKAGE, TIMING
 

@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from .calls import recorded, remember, short, shown
+from .calls import recorded, remember, shown
+from ..core.files import short
 
 # %% ../../nbs/cli/diagnose.ipynb #d1338b40
 diagnose = typer.Typer(no_args_is_help=True, help="See why a spectrum is what it is.")
@@ -50,7 +51,7 @@ def _page_of(run: Path) -> tuple[Path, bool]:
     """Where a run's configuration wants its page, and whether it is to be opened."""
     from omegaconf import OmegaConf
 
-    from spectramind_nb.core.contracts import ContractError
+    from spectramind_nb.core.errors import ContractError
     from spectramind_nb.pipeline.config import read_settings
 
     cfg = OmegaConf.create()

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .calls import Call, explain, recorded, remember, short
+from .calls import Call, explain, recorded, remember
 from .report import aligned
+from ..core.files import short
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -227,7 +228,7 @@ def ablate(
     with recorded("ablate", run=run, grid=grid, list=lists) as call:
         import pandas as pd
 
-        from spectramind_nb.core.contracts import atomic_path
+        from spectramind_nb.core.files import atomic_path
         from spectramind_nb.pipeline.config import ConfigError
 
         remember(call, run)

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from .calls import recorded, short, shown
+from .calls import recorded, shown
+from ..core.files import short
 
 # %% ../../nbs/cli/kaggle.ipynb #0beca280
 kaggle = typer.Typer(no_args_is_help=True, help="What Kaggle is sent.")

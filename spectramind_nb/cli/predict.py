@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .calls import DEMO, Call, ensure_run, recorded, remember, short, shown
+from .calls import DEMO, Call, ensure_run, recorded, remember, shown
+from ..core.files import short
 
 # %% ../../nbs/cli/predict.ipynb #0beca280
 predictions = typer.Typer(no_args_is_help=True)
@@ -74,7 +75,7 @@ def predict(
     """
     words = {"planets": planets, "budget_hours": budget_hours, "work": work, "keep": keep, "config": files}
     with recorded("predict", raw=raw, run=run, out_csv=out_csv, **words) as call:
-        from spectramind_nb.core.contracts import ContractError
+        from spectramind_nb.core.errors import ContractError
         from spectramind_nb.pipeline.stages import raw_of
 
         call.facts["artifacts"] = [out_csv]
@@ -111,10 +112,10 @@ def _usual_submission(run: Path) -> Path | None:
 
 
 def _calibrate(call: Call, run: Path | None, submission: Path | None, settings: dict[str, Any]) -> None:
-    from spectramind_nb.chapters.uncertainty import FILES, calibration_lines
     from spectramind_nb.core.progress import make_show
     from spectramind_nb.pipeline.chain import run_chain
     from spectramind_nb.pipeline.prediction import read_prediction, recalibrate
+    from spectramind_nb.pipeline.sigma_calibration import FILES, calibration_lines
     from spectramind_nb.pipeline.stages import rerun_settings
 
     folder = run or (Path(read_prediction(submission)[1]["run"]) if submission else DEMO)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .calls import short
+from ..core.files import short
 
 # %% ../../nbs/cli/report.ipynb #29a01f59
 _COLUMNS = {

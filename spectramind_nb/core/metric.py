@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from .contracts import WAVELENGTH_COLUMNS, ContractError, check_planets, read_submission, read_table
+from .contracts import WAVELENGTH_COLUMNS, check_planets, read_submission, read_table
+from .errors import ContractError
 from .instrument import N_AIRS_BINS
 
 # %% ../../nbs/core/metric.ipynb #45617f29

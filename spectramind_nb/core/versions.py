@@ -11,7 +11,7 @@ __all__ = ['SIMULATOR_VERSION', 'FEATURE_VERSION', 'FIT_VERSION', 'PRIOR_VERSION
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .contracts import ContractError
+from .errors import ContractError
 
 # %% ../../nbs/core/versions.ipynb #31472f02
 SIMULATOR_VERSION = 2  # spectra, light curves and frames that a seed gives

@@ -25,20 +25,19 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from .. import __version__
-from ..cli.calls import short
-from ..core.contracts import ContractError, atomic_path
+from ..core.errors import ContractError
+from ..core.files import atomic_path, short
 from spectramind_nb.dashboard.panels import (
     bands,
     calibration,
     embedding,
-    frames,
     log,
     overlays,
     overview,
-    planet_of,
     residuals,
     run_scores,
 )
+from .planet_panels import frames, planet_of
 from .run_reader import DIAGNOSE, Run, panel, planet_rows
 from spectramind_nb.dashboard.schema import (
     Bands,

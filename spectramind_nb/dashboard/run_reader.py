@@ -21,18 +21,20 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from ..chapters.features import read_plan
-from ..chapters.symbolic import statuses
-from ..chapters.training import OutOfFold, read_out_of_fold
-from ..chapters.uncertainty import CalibOptions, cross_fitted, steps_of
-from ..cli.calls import short
-from ..core.contracts import ContractError, UserError, read_csv, read_npz
+from ..core.contracts import read_csv, read_npz
+from ..core.errors import ContractError, UserError
+from ..core.files import short
 from ..core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, error_parts, reference_of
 from .schema import Missing, Panel, PlanetRow
 from ..detector.raw import RawFolder
 from ..pipeline.config import cfg_hash, compose, profiles, read_settings
+from ..pipeline.learned import OutOfFold, read_out_of_fold
 from ..pipeline.prediction import Prediction, calibrated, read_prediction, read_truth
+from ..pipeline.selection import read_plan
+from ..pipeline.sigma_calibration import cross_fitted
 from ..pipeline.stages import find_manifests
+from ..rules.auditor import statuses
+from ..uncertainty.calibration import CalibOptions, steps_of
 from ..uncertainty.corel import normal_quantile
 
 # %% ../../nbs/dashboard/run_reader.ipynb #6f00d906

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.polynomial.legendre import legvander
 from scipy.ndimage import median_filter, uniform_filter1d
 
-from spectramind_nb.chapters.calibration import (
+from ..core.instrument import AIRS, FGS1, Channel
+from spectramind_nb.detector.corrections import (
     Options,
     Pairs,
     TypicalPair,
@@ -24,7 +25,6 @@ from spectramind_nb.chapters.calibration import (
     pixel_flags,
     unusable,
 )
-from ..core.instrument import AIRS, FGS1, Channel
 from .streaming import PixelSeries, lost_values, weighted_sums
 
 # %% ../../nbs/detector/photometry.ipynb #5498eff0

@@ -20,7 +20,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..core.contracts import COPY_AGAIN, WAVELENGTH_COLUMNS, ContractError, read_csv, read_table
+from ..core.contracts import COPY_AGAIN, WAVELENGTH_COLUMNS, read_csv, read_table
+from ..core.errors import ContractError
 from ..core.instrument import CHANNELS, Channel
 from ..core.versions import versions_in
 

@@ -20,7 +20,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from ..core.contracts import ContractError, UserError, read_npz, write_npz
+from ..core.contracts import read_npz, write_npz
+from ..core.errors import ContractError, UserError
 from ..core.instrument import N_AIRS_BINS, N_BINS, wavelengths
 from ..core.progress import progress
 from .model import Inputs, SpectralNetwork

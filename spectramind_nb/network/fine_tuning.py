@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PHASES', 'LEAST', 'Tell', 'guides_of', 'Material', 'material_of', 'some_planets', 'own_planets', 'drawn_pairs',
-           'usable_device', 'together', 'wait_for_all', 'memory_words', 'Teaching', 'teaching_of', 'fresh_weights',
-           'redesigned', 'beginning', 'identity', 'begin_to_hear', 'Classroom', 'adapt', 'LessonTeller']
+           'usable_device', 'together', 'wait_for_all', 'memory_words', 'Teaching', 'fresh_weights', 'redesigned',
+           'beginning', 'identity', 'begin_to_hear', 'Classroom', 'adapt', 'LessonTeller']
 
 # %% ../../nbs/network/fine_tuning.ipynb #92ad6019
 import copy
@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,24 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from ..chapters.transit import read_fit
-from ..core.contracts import UserError, read_npz, run_folder
+from ..core.contracts import read_npz
+from ..core.errors import UserError
+from ..core.files import run_folder
 from ..core.progress import teller
 from .examples import Noise, Pairs, Spectra, draw_pairs
 from .mamba import CHANNELS, fgs1_inputs
-from spectramind_nb.network.model import (
-    NetworkOptions,
-    Scaling,
-    SpectralNetwork,
-    Start,
-    learn_scaling,
-    network_of,
-    options_of,
-)
+from .model import NetworkOptions, Scaling, SpectralNetwork, Start, learn_scaling, network_of
 from .pretraining import OBJECTIVES
 from spectramind_nb.network.trainer import (
     Learning,
@@ -54,9 +45,10 @@ from spectramind_nb.network.trainer import (
     train_network,
 )
 from .weights import Weights
-from ..pipeline.config import ConfigError, compose
-from ..prior.spectral_prior import Combined, SpectralPrior
+from ..prior.posterior import Combined
+from ..prior.spectral_prior import SpectralPrior
 from ..rules.losses import RuleLoss
+from ..transits.fit_file import read_fit
 from ..uncertainty.sigma_factors import Fits
 
 # %% ../../nbs/network/fine_tuning.ipynb #a8c2d610
@@ -192,37 +184,6 @@ class Teaching:
     design: NetworkOptions = field(default_factory=NetworkOptions)  # of fresh
     changes: Mapping[str, Any] = field(default_factory=dict)  # of finetune: where another design than its own is asked
     rules: RuleLoss | None = None  # what counts beside the likelihood, see chapter 05
-
-
-def teaching_of(
-    train: Mapping[str, Any], model: Mapping[str, Any], seed: int = 0, rules: RuleLoss | None = None
-) -> Teaching:
-    """From the configuration's sections, or parts of them. Raises `UserError`."""
-    usual = compose()
-    try:
-        plain, usual.model = asdict(options_of(usual.model)), OmegaConf.merge(usual.model, model)
-        design: Any = usual.model  # of which the usual batch follows
-        resolved = OmegaConf.to_container(train, resolve=True) if isinstance(train, DictConfig) else dict(train)
-        how: Any = OmegaConf.create(OmegaConf.to_container(usual.train, resolve=True), flags={"struct": True})
-        how = OmegaConf.merge(how, resolved)
-    except OmegaConfBaseException as error:
-        problem = str(error).splitlines()[0]
-        raise ConfigError("train, model", problem, "take keys that spectramind config show has") from error
-    asked = asdict(options_of(design))
-    changes = {name: value for name, value in asked.items() if value != plain[name]}
-    if changes and how.start == "shipped":
-        fix = "train=finetune (what fits is taken over) or train=fresh"
-        raise UserError(f"model: the network that is shipped has its own {', '.join(changes)}. Fix: {fix}")
-    options = TrainOptions(
-        *(how.epochs, how.batch, how.grad_accum, how.optim.lr, how.optim.wd),
-        warmup_steps=how.sched.warmup_steps,
-        aux_weight=TrainOptions.aux_weight * design.decoder_mu.aux_loss,
-        patience=how.patience,
-        ckpt_every=how.ckpt_every_epochs,
-        amp=how.amp,
-        seed=seed,
-    )
-    return Teaching(how.start, list(how.phases), how.pairs, options, NetworkOptions(**asked), changes, rules)
 
 # %% ../../nbs/network/fine_tuning.ipynb #4c884a48
 PHASES = (*OBJECTIVES, "supervised")

@@ -6,7 +6,7 @@
 __all__ = ['RANK', 'MOST_STD', 'BELIEVED', 'UNKNOWN_ODDS', 'Start', 'place_of', 'Scaling', 'Inputs', 'raw_inputs', 'stds_of',
            'learn_scaling', 'inputs_of', 'same_for_all', 'NetworkOptions', 'options_of', 'saved_bytes',
            'training_memory', 'Answer', 'bend', 'sum_up', 'SpectralNetwork', 'network_of', 'answer', 'batches',
-           'improved']
+           'improved', 'start_of']
 
 # %% ../../nbs/network/model.ipynb #03e0ed3a
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from ..uncertainty.gaussian import combine_fits
 from torch import Tensor, nn
 
 from ..core.instrument import N_AIRS_BINS, N_BINS, wavelengths
@@ -29,9 +30,12 @@ from spectramind_nb.network.decoders import (
     QuantileHead,
     SigmaHead,
 )
-from .graph import EDGE_FEATURES, AirsEncoder, molecule_strengths
+from .graph import AirsEncoder
 from .mamba import CHANNELS, Fgs1Encoder
-from ..prior.spectral_prior import Combined
+from ..prior.posterior import Combined
+from ..prior.spectral_prior import SpectralPrior, log_scale
+from ..prior.wavelength_graph import EDGE_FEATURES, molecule_strengths
+from ..uncertainty.sigma_factors import Fits
 
 # %% ../../nbs/network/model.ipynb #f11de688
 @dataclass(frozen=True)
@@ -371,3 +375,15 @@ def improved(combined: Combined, answers: Sequence[Answer]) -> Combined:
         shape_variance=(factor * before)[:, 1:] ** 2,
         cross=combined.cross * factor[:, 1:] * mean_factor[:, None],
     )
+
+# %% ../../nbs/network/model.ipynb #727d3f06
+def start_of(prior: SpectralPrior, fits: Fits) -> Start:
+    """What the network starts from: the closed form's answers, and what is known of the planets."""
+    own, found = combine_fits(prior, fits)
+    parts = (own.mu, own.fgs1_variance, own.mean_variance, own.shape_variance, own.cross)
+    evidence, kinds = np.array([p.log_evidence for p in found]), np.array([p.kinds for p in found])
+    combined = Combined(*parts, evidence, kinds, own.unknown)
+    level = fits.depth[:, 1:].mean(axis=1)
+    variance, common = np.diagonal(fits.covariance, axis1=1, axis2=2), fits.covariance[:, 1:, 1:].mean(axis=(1, 2))
+    scale, place = log_scale(fits.stars, level), place_of(fits.stars, level)
+    return Start(fits.depth, variance, common, combined, np.asarray(scale, float), place)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..core.instrument import N_AIRS_BINS, N_BINS
 from .decoders import STRETCHES
-from .graph import MARKED, molecule_strengths
 from .mamba import CHANNELS
 from .model import SpectralNetwork
 from .trainer import Learning
+from ..prior.wavelength_graph import MARKED, molecule_strengths
 
 # %% ../../nbs/network/pretraining.ipynb #16f24fdc
 SHOWN = 3  # numbers of a node that tell the spectrum; the others tell its errors, and stay

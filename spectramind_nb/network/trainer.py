@@ -23,7 +23,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..core.contracts import UserError, atomic_path
+from ..core.errors import UserError
+from ..core.files import atomic_path
 from ..core.metric import BIN_WEIGHTS
 from .decoders import pinball
 from .model import Answer, Inputs, Scaling, SpectralNetwork, Start, inputs_of, sum_up

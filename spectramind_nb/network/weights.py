@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..core.contracts import ContractError, atomic_path
+from ..core.errors import ContractError
+from ..core.files import atomic_path
 from ..core.instrument import N_AIRS_BINS, N_BINS
 from ..core.versions import VERSIONS, check_versions, version_facts, versions_in
 from .mamba import CHANNELS
@@ -36,7 +37,8 @@ from spectramind_nb.network.model import (
     network_of,
     stds_of,
 )
-from ..prior.spectral_prior import SpectralPrior, arrays_of, combine_many, prior_of_arrays
+from ..prior.posterior import combine_many
+from ..prior.spectral_prior import SpectralPrior, arrays_of, prior_of_arrays
 
 # %% ../../nbs/network/weights.ipynb #4f788d31
 @dataclass(frozen=True)

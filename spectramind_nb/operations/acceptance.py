@@ -23,8 +23,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..cli.calls import short
-from ..core.contracts import ContractError, UserError, read_csv, read_npz, read_submission, run_folder
+from ..core.contracts import read_csv, read_npz, read_submission
+from ..core.errors import ContractError, UserError
+from ..core.files import run_folder, short
 from ..core.instrument import N_BINS
 from ..pipeline.config import read_settings
 from ..pipeline.provenance import TIMING, event_faults, read_events, sha256

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from ..chapters.training import OutOfFold, read_learned, read_out_of_fold
-from ..chapters.uncertainty import CalibOptions, cross_fitted, steps_of
-from ..core.contracts import ContractError, run_folder
+from ..core.errors import ContractError
+from ..core.files import run_folder
 from ..core.metric import BIN_WEIGHTS, FGS1_WEIGHT, Reference, bin_scores, reference_of
+from ..pipeline.learned import OutOfFold, read_learned, read_out_of_fold
+from ..pipeline.sigma_calibration import cross_fitted
 from ..pipeline.stages import find_manifests
+from ..uncertainty.calibration import CalibOptions, steps_of
 
 # %% ../../nbs/operations/expected_score.ipynb #d96ed7a6
 WEIGHTS = {"fgs1": FGS1_WEIGHT / BIN_WEIGHTS.sum(), "airs": 1 - FGS1_WEIGHT / BIN_WEIGHTS.sum()}

@@ -22,8 +22,9 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from ..core.contracts import ContractError, UserError
-from ..pipeline.provenance import PACKAGE, sha256, write_json
+from ..core.errors import ContractError, UserError
+from ..core.files import write_json
+from ..pipeline.provenance import PACKAGE, sha256
 
 # %% ../../nbs/operations/kaggle_pack.ipynb #0beca280
 LACKING = ("hydra-core", "torch-geometric", "zuko", "exoplanet-core")

@@ -22,7 +22,9 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
-from ..core.contracts import SHIPPED, ContractError, load_arrays, read_submission
+from ..core.contracts import load_arrays, read_submission
+from ..core.errors import ContractError
+from ..core.files import SHIPPED
 from ..core.progress import Show
 from ..pipeline.chain import run_chain
 from ..pipeline.config import ConfigError, cfg_hash

@@ -26,12 +26,12 @@ from packaging.specifiers import SpecifierSet
 from spectramind_nb.core.contracts import (
     SUBMISSION_COLUMNS,
     Submission,
-    UserError,
     read_npz,
     read_submission,
     write_npz,
     write_submission,
 )
+from ..core.errors import UserError
 from ..core.instrument import N_BINS
 from ..pipeline.config import compose, profiles
 from ..pipeline.provenance import NO_SHA, PACKAGE, git_sha, sha256
@@ -235,8 +235,8 @@ def disk(folder: Path = Path("runs")) -> Check:
 
 def run_folder_writable(folder: Path = Path("runs")) -> Check:
     """Whether a run can be written where runs are, with moves and locks, as a chain needs them."""
+    from spectramind_nb.core.files import write_json
     from spectramind_nb.pipeline.chain import run_lock
-    from spectramind_nb.pipeline.provenance import write_json
 
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

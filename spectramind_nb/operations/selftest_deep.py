@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from ..chapters.features import PROCESS_BYTES
-from ..core.contracts import check_planets, network_file, read_submission
+from ..core.contracts import check_planets, read_submission
+from ..core.files import network_file
 from ..core.instrument import CHANNELS as DETECTORS
 from ..core.instrument import N_AIRS_BINS, N_BINS
 from ..core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, FGS1_WEIGHT, SIGMA_TRUE, score

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ..core.contracts import ContractError, UserError
+from ..core.errors import ContractError, UserError
 
 # %% ../../nbs/pipeline/config.ipynb #09467f8a
 CONFIGS = Path(str(files("spectramind_nb") / "configs")).resolve()

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..core.contracts import UserError
+from ..core.errors import UserError
+from ..core.files import write_json
 from ..core.progress import progress
 from .config import CHOICES, ConfigError, nearest
-from .provenance import write_json
 
 # %% ../../nbs/pipeline/planets.ipynb #a98975cd
 @dataclass(frozen=True)

@@ -24,29 +24,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..chapters.calibration import Options, check_planet, check_rows
-from ..chapters.features import Photometry, Recipe, Steps, extract_planet, read_plan, signal_paths
-from spectramind_nb.chapters.training import (
-    LEARNED,
-    copy_whole,
-    predict_each,
-    read_fits,
-    read_learned,
-    read_out_of_fold,
-    take_over,
-)
-from ..chapters.transit import FitOptions, fit_to_file
-from ..chapters.uncertainty import FILES, CalibOptions, calibrate_sigmas
-from ..core.contracts import ContractError, UserError, atomic_path, run_folder
+from ..core.errors import ContractError, UserError
+from ..core.files import atomic_path, run_folder, write_json
 from ..core.instrument import N_BINS
 from ..core.metric import DEFAULT_REFERENCE, Reference, reference_of
+from ..detector.corrections import Options
+from ..detector.extraction import Recipe, Steps, extract_planet, signal_paths
+from ..detector.photometry import Photometry
 from ..detector.raw import RawFolder, choose_planets, read_ahead
 from ..network.weights import read_network
+from .learned import LEARNED, copy_whole, predict_each, read_learned, read_out_of_fold, take_over
 from .planets import Failure, Workers, _attempt, open_executor, require_any
 from .prediction import Prediction, write_prediction
-from .provenance import SUMMARY, code_hash, digest, raw_fingerprint, write_json
+from .predictors import read_fits
+from .provenance import SUMMARY, code_hash, digest, raw_fingerprint
+from .selection import check_planet, check_rows, read_plan
+from .sigma_calibration import FILES, calibrate_sigmas
 from .stages import check_run_versions
 from ..prior.spectral_prior import read_prior
+from ..transits.fit_file import fit_to_file
+from ..transits.model import FitOptions
+from ..uncertainty.calibration import CalibOptions
 from ..uncertainty.sigma_factors import Fits, SigmaFactors, parts_of, sigma_of
 
 # %% ../../nbs/pipeline/predict.ipynb #525f08f2

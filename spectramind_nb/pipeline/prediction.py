@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from ..chapters.uncertainty import FILES, read_calibration
 from spectramind_nb.core.contracts import (
     WAVELENGTH_COLUMNS,
-    ContractError,
     Submission,
     read_npz,
     read_table,
-    run_folder,
     write_npz,
     write_submission,
 )
+from ..core.errors import ContractError
+from ..core.files import run_folder
 from ..detector.raw import RawFolder
 from .provenance import sha256
+from .sigma_calibration import FILES, read_calibration
 from ..uncertainty.corel import normal_quantile
 
 # %% ../../nbs/pipeline/prediction.ipynb #525f08f2

@@ -6,8 +6,8 @@
 __all__ = ['PACKAGE', 'LIBRARIES', 'NO_SHA', 'COMMANDS', 'EVENT_FIELDS', 'LOG_FILE', 'SUMMARY', 'TIMING', 'CHALLENGE_PLANETS',
            'digest', 'sha256', 'hash_artifacts', 'damaged_artifact', 'raw_fingerprint', 'imported_modules',
            'statements', 'code_hash', 'library_versions', 'environment', 'git_sha', 'commit', 'utc_now', 'event_faults',
-           'event_schema', 'make_event', 'append_line', 'read_events', 'write_json', 'medians', 'write_summary',
-           'identity', 'write_timing']
+           'event_schema', 'make_event', 'append_line', 'read_events', 'medians', 'write_summary', 'identity',
+           'write_timing']
 
 # %% ../../nbs/pipeline/provenance.ipynb #289c0be2
 import ast
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..core.contracts import atomic_path
+from ..core.files import atomic_path, write_json
 
 # %% ../../nbs/pipeline/provenance.ipynb #3eeb9a20
 def digest(value: Any) -> str:
@@ -292,13 +292,6 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return [event for event in events if isinstance(event, dict)]
 
 # %% ../../nbs/pipeline/provenance.ipynb #13bbed66
-def write_json(path: Path, value: Any) -> Path:
-    """Write a plain value as readable JSON, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
-
-
 LOG_FILE = "log.json"  # a stage's artifact of this name is copied into its manifest
 
 

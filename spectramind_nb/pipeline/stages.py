@@ -20,7 +20,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
-from ..core.contracts import ContractError, network_file
+from ..core.errors import ContractError
+from ..core.files import network_file
 from ..core.versions import VERSIONS, check_versions
 from spectramind_nb.pipeline.config import (
     ConfigError,

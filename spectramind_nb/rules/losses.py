@@ -5,17 +5,21 @@
 # %% auto #0
 __all__ = ['RULES', 'WEIGHT_NAMES', 'SPECIFICATION', 'FORMS', 'RuleTensors', 'tensors_of', 'Seen', 'see', 'Terms', 'area_scatter',
            'scatter', 'smoothness', 'nonneg', 'interpolated', 'seam', 'line_of', 'above_line', 'visible', 'coherence',
-           'ratio', 'quantile_monotonicity', 'judge', 'rule_losses', 'literal_losses', 'RuleLoss']
+           'ratio', 'quantile_monotonicity', 'judge', 'rule_losses', 'literal_losses', 'RuleLoss', 'read_rule_weights',
+           'rule_loss']
 
 # %% ../../nbs/rules/losses.ipynb #03243bed
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.contracts import UserError
+from ..core.errors import ContractError, UserError
+from ..core.files import run_folder
 from ..core.instrument import N_BINS, wavelengths
 from .rule_table import EDGE, LEAST_AMPLITUDE, RATIOS, RuleTable, bin_widths, class_of, read_rules
 
@@ -376,3 +380,20 @@ class RuleLoss(nn.Module):
         given = {"kelvin": kelvin, "sigma": sigma, "quantiles": quantiles, "valid": valid}
         losses = rule_losses(mu, self.table, form=self.form, rules=tuple(self.weights), **given)
         return torch.stack([weight * losses[rule] for rule, weight in self.weights.items()]).sum(dim=0).mean()
+
+# %% ../../nbs/rules/losses.ipynb #39ff8be6
+def read_rule_weights(run_dir: str | Path) -> tuple[dict[str, float], str]:
+    """Weights by their names in the configuration, and the form, as the stage left them. Raises `ContractError`."""
+    path = run_folder(run_dir, "outputs/rules") / "rules.json"
+    if not path.is_file():
+        raise ContractError(path, "file", "is missing", "run stage 05_symbolic first")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: float(found["weights"][name]) for name in WEIGHT_NAMES}, str(found["form"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ContractError(path, "weights", f"can't be read ({error})", "run stage 05_symbolic again") from error
+
+
+def rule_loss(run_dir: str | Path) -> RuleLoss:
+    """The run's rules as a loss."""
+    return RuleLoss(*read_rule_weights(run_dir))

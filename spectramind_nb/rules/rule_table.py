@@ -21,11 +21,12 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from ..core.contracts import ContractError, atomic_path
+from ..core.errors import ContractError
+from ..core.files import atomic_path
 from ..core.instrument import N_BINS, wavelengths
 from ..core.opacity import opacity_table
-from ..network.graph import molecule_strengths
-from ..prior.spectral_prior import AT_BAR
+from ..prior.learning import AT_BAR
+from ..prior.wavelength_graph import molecule_strengths
 
 # %% ../../nbs/rules/rule_table.ipynb #546c9bb0
 LEAST_AMPLITUDE = 1e-6  # (Rp/Rs)^2

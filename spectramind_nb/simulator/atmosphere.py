@@ -38,7 +38,7 @@ from taurex.parameter.classfactory import ClassFactory
 from taurex.planet import Planet
 from taurex.stellar import BlackbodyStar
 
-from ..core.contracts import UserError
+from ..core.errors import UserError
 from ..core.instrument import bin_edges, wavelengths
 from ..core.opacity import opacity_table
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.contracts import ContractError, UserError, atomic_path, read_npz, write_npz
+from ..core.contracts import read_npz, write_npz
+from ..core.errors import ContractError, UserError
+from ..core.files import atomic_path
 from .atmosphere import reference_spectrum, transmission_spectrum, use_opacities
 from .population import System, World, draw_world, physics, planet_stream
 

@@ -21,7 +21,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..core.contracts import SIGMA_COLUMNS, WAVELENGTH_COLUMNS, UserError, atomic_path
+from ..core.contracts import SIGMA_COLUMNS, WAVELENGTH_COLUMNS
+from ..core.errors import UserError
+from ..core.files import atomic_path
 from spectramind_nb.core.instrument import (
     ADC_GAIN,
     ADC_OFFSET,
@@ -36,7 +38,8 @@ from spectramind_nb.core.instrument import (
 )
 from ..detector.raw import STAR_COLUMNS, CalibrationSet
 from .atmosphere import use_opacities
-from .frames import expose, ground_calibration, prepare_exposure
+from .detector import ground_calibration
+from .frames import expose, prepare_exposure
 from .population import Planet, draw_planet, physics, planet_stream, transit_flux
 
 # %% ../../nbs/simulator/data_sets.ipynb #cb5350dd

@@ -18,6 +18,7 @@ from numpy.polynomial.chebyshev import chebvander
 
 from ..core.instrument import ADC_GAIN, AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths
 from .data_sets import FrameCount, frame_hours
+from .detector import draw_pixels
 from spectramind_nb.simulator.frames import (
     FOREGROUND_E_S,
     JITTER_PX,
@@ -26,7 +27,6 @@ from spectramind_nb.simulator.frames import (
     airs_star,
     draw_flux_jitter,
     draw_gain_drift,
-    draw_pixels,
     draw_wander,
     fgs1_image,
     fgs1_star,

@@ -14,13 +14,14 @@ import numpy as np
 from astropy.table import Table
 
 from .. import __version__
-from ..core.contracts import UserError
+from ..core.errors import UserError
 from ..core.instrument import N_BINS
-from .fit import Fit, fit_planet
+from .fit import fit_planet
+from .fit_report import Fit
 from .light_curve import Orbit, transit
+from .light_curve_file import LightCurves
 from .limb_darkening import STEP_POINTS, STEP_WEIGHTS
 from .model import Block, FitOptions, limb_of, priors, smooth_excess
-from .your_light_curves import LightCurves
 
 # %% ../../nbs/transits/injection.ipynb #c9433166
 def transit_curve(

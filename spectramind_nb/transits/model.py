@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from ..core.contracts import read_npz, run_folder
+from ..core.contracts import read_npz
+from ..core.files import run_folder
 from ..core.instrument import N_BINS, VISIT_HOURS, wavelengths
 from .light_curve import Orbit, limb_coefficients
 from .limb_darkening import limb_series

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from scipy.stats import beta
 
 from ..core.instrument import N_BINS
-from ..network.graph import spectral_edges
+from ..prior.wavelength_graph import spectral_edges
 
 # %% ../../nbs/uncertainty/corel.ipynb #23ec88c3
 def conformal_level(planets: int, alpha: float) -> float:
