@@ -16,7 +16,6 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 
-from spectramind_nb.chapters.training import Fits
 from spectramind_nb.core.files import atomic_path
 from spectramind_nb.core.instrument import AIRS, N_BINS, Channel, airs_column_wavelengths
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
@@ -33,6 +32,7 @@ from spectramind_nb.transits.fit_file import white_light
 from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.light_curve import Orbit, transit
 from spectramind_nb.transits.model import Block, FitOptions, blocks_of
+from spectramind_nb.uncertainty.sigma_factors import Fits
 
 Features = dict[str, dict[str, np.ndarray]]
 KINDS = ("train", "calib", "test", "ood", "bank", "ood_bank")

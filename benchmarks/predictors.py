@@ -49,7 +49,6 @@ from fitted_planets import (
 )
 from oracle import Widths, infer, learn_shapes
 from scipy.special import ndtri
-from spectramind_nb.uncertainty.gaussian import predict_gaussian
 from train_network import TRAIN
 
 from spectramind_nb.core.contracts import read_npz
@@ -67,6 +66,7 @@ from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simul
 from spectramind_nb.simulator.light_curves import simulate_features
 from spectramind_nb.simulator.population import Planet, physics, planet_stream
 from spectramind_nb.transits.model import FitOptions
+from spectramind_nb.uncertainty.gaussian import predict_gaussian
 from spectramind_nb.uncertainty.sigma_factors import (
     PARTS,
     Fits,

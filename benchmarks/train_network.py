@@ -33,7 +33,6 @@ import numpy as np
 import pandas as pd
 import torch
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
-from spectramind_nb.uncertainty.gaussian import predict_gaussian
 
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.network.examples import Noise, Pairs, Spectra, draw_pairs, spectra_of
@@ -54,6 +53,7 @@ from spectramind_nb.prior.spectral_prior import SpectralPrior, log_scale
 from spectramind_nb.rules.losses import RuleLoss
 from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.population import physics
+from spectramind_nb.uncertainty.gaussian import predict_gaussian
 from spectramind_nb.uncertainty.sigma_factors import learn_factors
 
 SPECTRA = 40000  # of the bank

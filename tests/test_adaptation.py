@@ -14,7 +14,7 @@ import torch
 from test_predict import write_fitted_run
 from typer.testing import CliRunner
 
-from spectramind_nb.chapters.training import material_of, train_run
+from spectramind_nb.chapters.training import train_run
 from spectramind_nb.cli import app as cli
 from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.files import network_file, run_folder
@@ -25,6 +25,7 @@ from spectramind_nb.network.fine_tuning import (
     adapt,
     begin_to_hear,
     fresh_weights,
+    material_of,
     memory_words,
     own_planets,
     redesigned,

@@ -57,7 +57,7 @@ def test_a_clone_reproduces_everything_once(clone: Path) -> None:
     assert "<html" in (clone / "outputs/diagnostics/v1.html").read_text(encoding="utf-8")[:1000]
     assert json.loads((clone / "outputs/expectation.json").read_text())["planets"] == 12
     numbers = [name[:2] for name in find_manifests(clone / "outputs/run")]
-    assert numbers == ["00", "01", "02", "05", "06", "07", "08", "09"]
+    assert numbers == [f"{number:02d}" for number in range(10)]
     seconds = {name: manifest["finished"] for name, manifest in find_manifests(clone / "outputs/run").items()}
 
     again = run(clone, "dvc", "repro")

@@ -11,6 +11,7 @@ from spectramind_nb.core.metric import bin_scores
 from spectramind_nb.detector.extraction import extract_planet
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.prior.flat import fixed_sigma, flat_depth, predict_flat, white_depth
+from spectramind_nb.simulator import detector
 from spectramind_nb.simulator import frames as simulator_frames
 from spectramind_nb.simulator import light_curves as simulator_light_curves
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
@@ -76,15 +77,15 @@ def same_weather(monkeypatch: pytest.MonkeyPatch) -> None:
         time = np.linspace(-1, 1, pairs)
         return np.column_stack([0.02 * time, -0.015 * time**2, 0.001 * time**3])
 
-    def pixels(rng: np.random.Generator, channel: Channel, ood: bool = False) -> simulator_frames.PixelMaps:
+    def pixels(rng: np.random.Generator, channel: Channel, ood: bool = False) -> detector.PixelMaps:
         return drawn(np.random.default_rng(0), channel, ood)
 
-    drawn = simulator_frames.draw_pixels
+    drawn = detector.draw_pixels
     same: dict[str, object] = {"draw_pixels": pixels, "draw_gain_drift": drift, "draw_wander": wander}
     same |= {"draw_flux_jitter": lambda rng, channel: 1e-3, "FOREGROUND_E_S": {"FGS1": (3, 3), "AIRS-CH0": (0.2, 0.2)}}
-    for module in (simulator_frames, simulator_light_curves):
+    for module in (detector, simulator_frames, simulator_light_curves):
         for name, value in same.items():
-            monkeypatch.setattr(module, name, value)
+            monkeypatch.setattr(module, name, value, raising=False)
     monkeypatch.setattr(simulator_frames, "BAD_LAST_PAIR_CHANCE", 0.0)
 
 

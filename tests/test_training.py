@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
-from spectramind_nb.uncertainty.gaussian import predict_gaussian
 
 from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.files import run_folder
@@ -20,6 +19,7 @@ from spectramind_nb.prior.spectral_prior import AmplitudeLaw, SpectralPrior, log
 from spectramind_nb.simulator.atmosphere import reference_spectrum
 from spectramind_nb.simulator.population import draw_world, planet_stream
 from spectramind_nb.uncertainty.calibration import temperature, temperature_interval
+from spectramind_nb.uncertainty.gaussian import predict_gaussian
 from spectramind_nb.uncertainty.sigma_factors import (
     Fits,
     Measure,

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_calibration import ADC, BENT
 
-from spectramind_nb.chapters import calibration, features
+from spectramind_nb.chapters import calibration
 from spectramind_nb.chapters.calibration import Keep, kept_visit
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
+from spectramind_nb.detector import extraction
 from spectramind_nb.detector.corrections import (
     FLAGS,
     CalibrationErrors,
@@ -295,11 +296,11 @@ def test_errors_of_the_maps_in_the_light(wrong: tuple[str, ...], axis: tuple[int
 def test_errors_of_the_maps_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     visit = replace(fgs1_visit(), signal=fgs1_visit().signal[:60], time_h=fgs1_visit().time_h[:60])
 
-    def results() -> tuple[dict[str, np.ndarray], features.LightCurves]:
+    def results() -> tuple[dict[str, np.ndarray], extraction.LightCurves]:
         return kept_visit(visit, Options(), Keep(steps=12), 0), extract_visit(visit, 5, Options())
 
     kept, curves = results()
-    for module in (calibration, features):
+    for module in (calibration, extraction):
         monkeypatch.setattr(module, "systematic_variance", partial(systematic_variance, errors=ERRORS))
     worse, other = results()
     assert np.array_equal(kept["variance"], worse["variance"], equal_nan=True)

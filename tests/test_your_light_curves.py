@@ -23,6 +23,8 @@ from spectramind_nb.core.instrument import N_BINS, wavelengths
 from spectramind_nb.pipeline.provenance import event_faults, read_events
 from spectramind_nb.prior.learning import learn_prior
 from spectramind_nb.prior.spectral_prior import write_prior
+from spectramind_nb.transits import fit_results as results
+from spectramind_nb.transits import light_curve_file as curve_file
 from spectramind_nb.transits import your_light_curves as own
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_file import write_fit
@@ -57,14 +59,14 @@ def observed(seed: int = 0, steps: int = 100) -> tuple[np.ndarray, np.ndarray, n
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    return own.write_light_curves(tmp_path / "mine.ecsv", *observed(), STAR)
+    return curve_file.write_light_curves(tmp_path / "mine.ecsv", *observed(), STAR)
 
 
 @cache
-def fitted() -> tuple[own.LightCurves, Fit]:
+def fitted() -> tuple[curve_file.LightCurves, Fit]:
     hours, flux, error = observed()
     bins = (slice(0, 1), slice(1, N_BINS))
-    curves = own.LightCurves([make_block(0, b, hours, flux[:, b], error[:, b] ** 2) for b in bins], STAR, [0.0])
+    curves = curve_file.LightCurves([make_block(0, b, hours, flux[:, b], error[:, b] ** 2) for b in bins], STAR, [0.0])
     return curves, fit_planet(curves.blocks, STAR)
 
 
@@ -88,8 +90,8 @@ def test_a_plain_table_says_the_same(mine: Path, tmp_path: Path) -> None:
     hours, flux, error = observed()
     columns = {"time": hours} | {f"flux_{k}": flux[:, k] for k in range(N_BINS)}
     pd.DataFrame(columns | {f"flux_err_{k}": error[:, k] for k in range(N_BINS)}).to_csv(tmp_path / "a.csv")
-    curves = own.read_light_curves(mine)
-    other = own.read_light_curves(tmp_path / "a.csv", STAR)
+    curves = curve_file.read_light_curves(mine)
+    other = curve_file.read_light_curves(tmp_path / "a.csv", STAR)
     assert other.star == curves.star
     for block, its in zip(curves.blocks, other.blocks, strict=True):
         assert np.allclose(block.flux, its.flux, rtol=1e-12) and np.allclose(block.variance, its.variance)
@@ -105,11 +107,11 @@ def test_features_of_a_run_fit_as_in_the_run(tmp_path: Path) -> None:
     write_npz(tmp_path / "airs_bins_7.npz", "airs_bins", **bins)
     there = blocks_of({"fgs1_white": white, "airs_bins": bins})
     for name in ("airs_bins_7.npz", "fgs1_white_7.npz"):
-        found = own.read_light_curves(tmp_path / name, STAR).blocks
+        found = curve_file.read_light_curves(tmp_path / name, STAR).blocks
         for block, other in zip(found, there, strict=True):
             assert all(np.array_equal(getattr(block, key), value) for key, value in vars(other).items())
     with pytest.raises(ContractError, match=r"star sma: is missing\. Fix: give --sma"):
-        own.read_light_curves(tmp_path / "airs_bins_7.npz")
+        curve_file.read_light_curves(tmp_path / "airs_bins_7.npz")
 
 
 def test_julian_dates_shift_nothing_but_mid_transit(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_julian_dates_shift_nothing_but_mid_transit(tmp_path: Path) -> None:
     table.write(tmp_path / "jd.ecsv", format="ascii.ecsv")
     curves, fit = own.fit_file(tmp_path / "jd.ecsv")
     _, alone = fitted()
-    result = own.result_of(fit, curves)
+    result = results.result_of(fit, curves)
     assert np.allclose(fit.depth, alone.depth, atol=2e-6)
     assert result.shared["t0_h[0]"] - 24 * start == pytest.approx(alone.shared["t0_h[0]"], abs=1e-4)
 
@@ -129,7 +131,7 @@ def test_a_time_with_nan_is_left_out(tmp_path: Path) -> None:
     hours, flux, error = observed()
     holed, wide = flux.copy(), error.copy()
     holed[20, 5], wide[60, 100], wide[61, 0] = np.nan, np.inf, np.nan
-    curves = own.read_light_curves(own.write_light_curves(tmp_path / "a.ecsv", hours, holed, wide, STAR))
+    curves = curve_file.read_light_curves(curve_file.write_light_curves(tmp_path / "a.ecsv", hours, holed, wide, STAR))
     assert curves.left_out == 3
     white, airs = curves.blocks
     assert np.array_equal(white.time_h, np.delete(hours, 61)) and np.array_equal(
@@ -137,16 +139,16 @@ def test_a_time_with_nan_is_left_out(tmp_path: Path) -> None:
     )
     fit, (_, alone) = fit_planet(curves.blocks, STAR), fitted()
     assert np.abs((fit.depth - alone.depth) / np.sqrt(np.diag(alone.covariance))).max() < 1
-    assert "steps left out    3" in "\n".join(own.result_lines(own.result_of(fit, curves)))
+    assert "steps left out    3" in "\n".join(own.result_lines(results.result_of(fit, curves)))
 
 
 def test_visits_are_told_apart(tmp_path: Path) -> None:
     (hours, flux, error), (_, again, _) = observed(), observed(1)
     visit = np.repeat([3, 5], len(hours))
-    path = own.write_light_curves(
+    path = curve_file.write_light_curves(
         tmp_path / "two.ecsv", np.tile(hours, 2), np.vstack([flux, again]), np.vstack([error, error]), STAR, visit
     )
-    curves = own.read_light_curves(path)
+    curves = curve_file.read_light_curves(path)
     assert [block.visit for block in curves.blocks] == [0, 0, 1, 1] and curves.origin_h == [0, 0]
     assert np.array_equal(curves.blocks[2].flux, make_block(1, slice(0, 1), hours, again[:, :1], error[:, :1]).flux)
 
@@ -204,7 +206,7 @@ def test_what_can_not_be_fitted_is_one_line(change: Change, said: str, mine: Pat
     change(table)
     table.write(mine, format="ascii.ecsv", overwrite=True)
     with pytest.raises(ContractError) as caught:
-        own.read_light_curves(mine)
+        curve_file.read_light_curves(mine)
     assert said in str(caught.value) and str(mine) in str(caught.value) and "Fix: " in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -225,14 +227,14 @@ def test_a_file_that_is_none_is_one_line(name: str, content: bytes | None, said:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ContractError) as caught:
-        own.read_light_curves(tmp_path / name, STAR)
+        curve_file.read_light_curves(tmp_path / name, STAR)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_files_hold_the_fit_with_its_units(tmp_path: Path) -> None:
     curves, fit = fitted()
-    result = own.result_of(fit, curves)
-    paths = own.write_result(result, tmp_path / "out")
+    result = results.result_of(fit, curves)
+    paths = results.write_result(result, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["posterior.nc", "spectrum.ecsv"]
 
     table = QTable.read(paths["spectrum"])
@@ -245,7 +247,7 @@ def test_the_files_hold_the_fit_with_its_units(tmp_path: Path) -> None:
     assert table.meta["star"]["P"] == {"value": STAR["P"], "unit": "d"} and "made_by" in table.meta
     assert table.meta["quality"]["chi2"] == fit.quality["chi2"]
 
-    found = own.read_posterior(paths["posterior"])
+    found = results.read_posterior(paths["posterior"])
     assert np.array_equal(found["depth_covariance"], fit.covariance) and np.array_equal(found["depth"], fit.depth)
     assert found["parameter_name"].tolist() == list(fit.shared)
     assert np.array_equal(found["parameter_std"], list(fit.shared_std.values()))
@@ -260,11 +262,11 @@ def test_the_files_hold_the_fit_with_its_units(tmp_path: Path) -> None:
 def test_a_run_s_planet_is_exported_without_a_fit(tmp_path: Path) -> None:
     curves, fit = fitted()
     write_fit(run_folder(tmp_path, "outputs/fits") / "transit_7.npz", curves.blocks, fit, STAR)
-    paths = own.export_fit(tmp_path, 7, tmp_path / "out")
-    assert np.array_equal(own.read_posterior(paths["posterior"])["depth_covariance"], fit.covariance)
+    paths = results.export_fit(tmp_path, 7, tmp_path / "out")
+    assert np.array_equal(results.read_posterior(paths["posterior"])["depth_covariance"], fit.covariance)
     assert Table.read(paths["spectrum"]).meta["star"]["sma"]["value"] == STAR["sma"]
     with pytest.raises(ContractError, match=r"planet 8: has no fit there\. Fix: choose one of the 1 there, such as 7"):
-        own.export_fit(tmp_path, 8, tmp_path / "out")
+        results.export_fit(tmp_path, 8, tmp_path / "out")
 
 
 # --- Injection ---------------------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ def test_commands_write_their_files_and_events(mine: Path, monkeypatch: pytest.M
     result = run("fit", "--light-curves", "mine.ecsv")
     assert result.exit_code == 0, result.output
     assert "AIRS mean depth" in result.stdout and "posterior         fit_mine/posterior.nc" in result.stdout
-    assert np.array_equal(own.read_posterior("fit_mine/posterior.nc")["depth_covariance"], fitted()[1].covariance)
+    assert np.array_equal(results.read_posterior("fit_mine/posterior.nc")["depth_covariance"], fitted()[1].covariance)
 
     result = run("inject", "--light-curves", "mine.ecsv", "--draws", "1", "--depth-ppm", "9000", "--out", "o")
     assert result.exit_code == 0 and "\n1 draw: " in result.stdout, result.output
@@ -360,7 +362,7 @@ def test_a_prior_adds_a_spectrum(mine: Path, monkeypatch: pytest.MonkeyPatch) ->
     words = ("fit", "--light-curves", "mine.ecsv", "--prior", "runs/a")
     result = CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
     assert result.exit_code == 0, result.output
-    table, found = Table.read("fit_mine/spectrum.ecsv"), own.read_posterior("fit_mine/posterior.nc")
+    table, found = Table.read("fit_mine/spectrum.ecsv"), results.read_posterior("fit_mine/posterior.nc")
     assert np.array_equal(table["depth_with_prior"], found["depth_with_prior"])
     shape = lambda depth: (depth - DEPTH)[1:] - (depth - DEPTH)[1:].mean()  # noqa: E731
     assert shape(table["depth_with_prior"]).std() < 0.7 * shape(table["depth"]).std()

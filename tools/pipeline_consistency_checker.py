@@ -22,14 +22,12 @@ import typer.main
 import yaml
 from omegaconf import OmegaConf
 
-from spectramind_nb.chapters import uncertainty
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.experiments import choices
 from spectramind_nb.core import contracts
-from spectramind_nb.network import fine_tuning as adaptation
-from spectramind_nb.network import latents
-from spectramind_nb.pipeline import config, provenance, stages
+from spectramind_nb.pipeline import config, network_diagnostics, network_training, provenance, stages
 from spectramind_nb.pipeline.config import ConfigError, compose, flat, nearest, section_name
+from spectramind_nb.uncertainty import calibration
 
 ROOT = Path(__file__).parents[1]
 # The specification's exact knobs.
@@ -213,10 +211,10 @@ def taken(known: Mapping[str, Any]) -> set[str]:
     """Settings inside the sections model, train, calib and diag that change what the chapters make of these."""
     whole = {name: value for name, value in known.items() if "." not in name}
     makers: dict[str, Callable[[Any], Any]] = {
-        "model": lambda all_: adaptation.teaching_of({"start": "fresh"}, all_["model"]),
-        "train": lambda all_: adaptation.teaching_of({**all_["train"], "start": "fresh"}, all_["model"]),
-        "calib": lambda all_: uncertainty.steps_of(**all_["calib"]),
-        "diag": lambda all_: latents.MapOptions(**all_["diag"]["umap"], **all_["diag"]["tsne"]),
+        "model": lambda all_: network_training.teaching_of({"start": "fresh"}, all_["model"]),
+        "train": lambda all_: network_training.teaching_of({**all_["train"], "start": "fresh"}, all_["model"]),
+        "calib": lambda all_: calibration.steps_of(**all_["calib"]),
+        "diag": lambda all_: network_diagnostics.MapOptions(**all_["diag"]["umap"], **all_["diag"]["tsne"]),
     }
 
     def made(section: str, settings: Any) -> Any:
@@ -226,7 +224,7 @@ def taken(known: Mapping[str, Any]) -> set[str]:
             return str(error)
 
     found = set[str]()
-    with mock.patch.object(adaptation, "compose", lambda: OmegaConf.create(whole)):
+    with mock.patch.object(network_training, "compose", lambda: OmegaConf.create(whole)):
         usual = {section: made(section, whole) for section in makers}
         for key in (key for key, value in known.items() if "." in key and not isinstance(value, dict)):
             section, *between, name = key.split(".")
