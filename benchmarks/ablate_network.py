@@ -26,7 +26,7 @@ from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 from spectramind_nb.core.files import network_file
 from spectramind_nb.network.examples import spectra_of
 from spectramind_nb.network.mamba import fgs1_inputs
-from spectramind_nb.network.model import Inputs, NetworkOptions, SpectralNetwork, network_of, start_of
+from spectramind_nb.network.model import Inputs, NetworkOptions, SpectralNetwork, network_of, network_start
 from spectramind_nb.network.pretraining import Masked
 from spectramind_nb.network.trainer import Learning, TrainOptions, at, closed_form_losses, learning_of, likelihood_loss
 from spectramind_nb.network.trainer import train_network as train
@@ -63,7 +63,7 @@ def own_planets(weights: Weights, paths: list[Path]) -> Learning:
     for path in paths:
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        start = start_of(weights.prior, unpacked("plain", arrays))
+        start = network_start(weights.prior, unpacked("plain", arrays))
         guide = [as_channels(curves) for curves in arrays["guide"]]
         parts.append(learning_of(start, arrays["truth"], weights.scaling, np.array(guide)))
     inputs = Inputs(*(torch.cat(each) for each in zip(*(part.inputs for part in parts), strict=True)))

@@ -32,7 +32,7 @@ from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 from spectramind_nb.core.files import network_file
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.network.examples import spectra_of
-from spectramind_nb.network.model import SpectralNetwork, Start, answer, improved, inputs_of, start_of
+from spectramind_nb.network.model import SpectralNetwork, Start, answer, improved, inputs_of, network_start
 from spectramind_nb.network.trainer import Learning, Supervised, TrainOptions, at, ruled
 from spectramind_nb.network.trainer import train_network as train
 from spectramind_nb.network.weights import Weights, read_network
@@ -71,7 +71,7 @@ def planets_of(weights: Weights, paths: list[Path]) -> Planets:
             known = {k: archive[k] for k in archive.files if k.startswith(("plain", "number", "star", "truth"))}
         truth.append(known.pop("truth"))
         fits.append(unpacked("plain", known))
-    return Planets(np.concatenate(truth), fits, [start_of(weights.prior, fit) for fit in fits])
+    return Planets(np.concatenate(truth), fits, [network_start(weights.prior, fit) for fit in fits])
 
 
 def predicted(weights: Weights, network: SpectralNetwork, planets: Planets) -> list[Predicted]:

@@ -26,7 +26,7 @@ from spectramind_nb.simulator import light_curves
 from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS
 from spectramind_nb.simulator.frames import airs_profile, fgs1_image, image_modes
-from spectramind_nb.simulator.population import Planet, World, observe, planet_stream
+from spectramind_nb.simulator.population import SimulatedPlanet, World, observe, planet_stream
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_file import white_light
 from spectramind_nb.transits.fit_report import Fit
@@ -159,7 +159,7 @@ def changed_simulator(stress: str) -> Iterator[None]:
         yield
 
 
-def simulated(seed: int, number: int, world: World, ood: bool, stress: str) -> tuple[Planet, Features]:
+def simulated(seed: int, number: int, world: World, ood: bool, stress: str) -> tuple[SimulatedPlanet, Features]:
     """A planet as it is seen, and its features."""
     planet = observe(planet_stream(seed, "bank", number, 1), world)
     with changed_simulator(stress):
@@ -239,7 +239,7 @@ def flat_fit(features: Features, star: Mapping[str, float]) -> Fitted:
     return Fitted(depth, none[:, 0], none, {}, time.perf_counter() - start)
 
 
-def white_noise(planet: Planet, features: Features) -> np.ndarray:  # (283,)
+def white_noise(planet: SimulatedPlanet, features: Features) -> np.ndarray:  # (283,)
     """Variance of the depths, were orbit, limb, star and drift known: that of white noise."""
     information = np.zeros(N_BINS)
     for kind, bins in (("fgs1_white", slice(1)), ("airs_bins", slice(1, None))):
@@ -256,7 +256,7 @@ def white_noise(planet: Planet, features: Features) -> np.ndarray:  # (283,)
     return 1 / information
 
 
-def floor_fit(rng: np.random.Generator, planet: Planet, features: Features) -> Fitted:
+def floor_fit(rng: np.random.Generator, planet: SimulatedPlanet, features: Features) -> Fitted:
     """Depths with white noise alone."""
     variance = white_noise(planet, features)
     depth = planet.spectrum + np.sqrt(variance) * rng.normal(size=N_BINS)

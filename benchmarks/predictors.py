@@ -64,7 +64,7 @@ from spectramind_nb.prior.spectral_prior import SpectralPrior
 from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
 from spectramind_nb.simulator.light_curves import simulate_features
-from spectramind_nb.simulator.population import Planet, physics, planet_stream
+from spectramind_nb.simulator.population import SimulatedPlanet, physics, planet_stream
 from spectramind_nb.transits.model import FitOptions
 from spectramind_nb.uncertainty.gaussian import predict_gaussian
 from spectramind_nb.uncertainty.sigma_factors import (
@@ -348,7 +348,9 @@ def stress_table(
     return figures
 
 
-def fit_raw(root: Path, folder: Path, seed: int, number: int, label: int, planet: Planet) -> dict[str, list[Fitted]]:
+def fit_raw(
+    root: Path, folder: Path, seed: int, number: int, label: int, planet: SimulatedPlanet
+) -> dict[str, list[Fitted]]:
     """Flat and plain fit of a planet by raw frames and by light curves."""
     extract_planet(("test", label), RawFolder(root), folder)
     kinds, star = ("fgs1_white", "airs_bins"), planet.system.row()

@@ -34,9 +34,9 @@ from numpy.polynomial import legendre
 from scipy.stats import chisquare, truncnorm
 
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.simulator.population import Planet, World, planet_stream
+from spectramind_nb.simulator.population import SimulatedPlanet, World, planet_stream
 from spectramind_nb.transits.fit import averaged, converge, weigh_drifts
-from spectramind_nb.transits.fit_problem import Equations, Problem, State, equations, local_prior
+from spectramind_nb.transits.fit_problem import Equations, FitProblem, State, equations, local_prior
 from spectramind_nb.transits.fit_report import report
 from spectramind_nb.transits.model import SOLAR_K, FitOptions, airs_coordinate, blocks_of, limb_priors
 from spectramind_nb.transits.normal_equations import posterior
@@ -45,7 +45,7 @@ from spectramind_nb.transits.systematics import not_negative
 LIMB = tuple(limb_priors(SOLAR_K))
 
 
-def true_values(planet: Planet) -> dict[str, float]:
+def true_values(planet: SimulatedPlanet) -> dict[str, float]:
     """Shared parameters that the simulator drew, as the fit has them; limb darkening as a line over wavelength."""
     orbit, line = planet.orbits[0], np.column_stack([np.ones(N_BINS - 1), airs_coordinate()])
     airs, *_ = np.linalg.lstsq(line, planet.limb[1:], rcond=None)
@@ -183,7 +183,7 @@ def depth_moments(now: Equations, mean: np.ndarray, covariance: np.ndarray) -> t
 class Exact:
     """The posterior at given values of `SAMPLED`, all other parameters integrated out."""
 
-    def __init__(self, problem: Problem, state: State, now: Equations) -> None:
+    def __init__(self, problem: FitProblem, state: State, now: Equations) -> None:
         """Take the fit's last state."""
         self.problem, self.state, self.reduced = problem, state, now.reduced
         self.places = np.array([problem.layout.place[name] for name in SAMPLED])
@@ -214,7 +214,7 @@ class Exact:
         return -0.5 * cost, np.concatenate([*depth_moments(now, best, covariance), [bins]])
 
 
-def least_cost(problem: Problem, state: State, now: Equations, best: np.ndarray) -> float:
+def least_cost(problem: FitProblem, state: State, now: Equations, best: np.ndarray) -> float:
     """Cost of data and priors at the best shared parameters, by the slopes at the state."""
     prior_mean, precision = local_prior(problem, state)
     pull = now.normal.local_gradient + np.einsum("blm,bm->bl", precision, prior_mean - state.local)

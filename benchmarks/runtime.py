@@ -28,12 +28,12 @@ import pandas as pd
 
 from spectramind_nb.core.files import run_folder
 from spectramind_nb.detector.raw import RawFolder
-from spectramind_nb.network.mamba import CHANNELS
-from spectramind_nb.network.model import Inputs, answer, inputs_of, network_of, options_of, start_of
+from spectramind_nb.network.mamba import FGS1_CHANNELS
+from spectramind_nb.network.model import Inputs, answer, inputs_of, network_of, network_start, options_of
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.learned import LEARNED
-from spectramind_nb.pipeline.predict import CORES, PLANETS, predict, runtime_table, shipped_run
+from spectramind_nb.pipeline.predict import CORES, HIDDEN_PLANETS, predict, runtime_table, shipped_run
 from spectramind_nb.pipeline.predictors import read_fits
 from spectramind_nb.simulator.data_sets import draw_planets, simulate_dataset
 
@@ -53,10 +53,10 @@ def simulated(folder: Path, planets: int, seed: int, workers: int) -> RawFolder:
 def network_seconds(run: Path, work: Path, planets: list[int], model: str = "") -> float:
     """Seconds a planet of the network alone: the run's, or an untrained one of `model` that hears FGS1."""
     weights, fits = read_network(run_folder(run, "outputs/checkpoints") / LEARNED[2]), read_fits(work, planets)
-    network, start = weights.network, start_of(weights.prior, fits)
+    network, start = weights.network, network_start(weights.prior, fits)
     if model:
         network = network_of(options_of(compose([f"model={model}"]).model), weights.scaling).eval()
-        guide = np.random.default_rng(0).normal(size=(len(planets), STEPS, len(CHANNELS))).astype(np.float32)
+        guide = np.random.default_rng(0).normal(size=(len(planets), STEPS, len(FGS1_CHANNELS))).astype(np.float32)
         inputs = inputs_of(start, weights.scaling, guide)
         inputs = Inputs(*(x[np.arange(BATCH) % len(planets)] for x in inputs))
     else:
@@ -99,15 +99,15 @@ def main() -> None:
     table = runtime_table(parts, len(planets), given.workers)
     print(table.to_string(index=False))
     hours = float(table["hours_1100_planets_4_cores"].iloc[-1])
-    found = {"hours_cpu4": hours, "hours_cpu4_t4": hours - network * PLANETS / 3600}
-    cpu_hours = cpu * (1 + TWO_VISITS) / rows["visits"].mean() * PLANETS / CORES / 3600
+    found = {"hours_cpu4": hours, "hours_cpu4_t4": hours - network * HIDDEN_PLANETS / 3600}
+    cpu_hours = cpu * (1 + TWO_VISITS) / rows["visits"].mean() * HIDDEN_PLANETS / CORES / 3600
     found |= {
         "hours_cpu4_by_cpu_time": cpu_hours,
         "seconds_per_planet": float(table["seconds_per_planet"].iloc[-1]),
         "cpu_seconds_per_planet": cpu,
     }
     if given.model:
-        share = other * PLANETS / 3600 / LIMIT_H
+        share = other * HIDDEN_PLANETS / 3600 / LIMIT_H
         found |= {f"{given.model}_seconds_per_planet": other, f"{given.model}_share_of_9_hours": share}
     print(json.dumps({name: round(value, 3) for name, value in found.items()}))
 

@@ -40,7 +40,7 @@ from spectramind_nb.simulator.data_sets import FRAME_COUNTS
 from spectramind_nb.simulator.detector import draw_detector, ground_calibration
 from spectramind_nb.simulator.frames import JITTER_PX, Exposure, draw_gain_drift, expose, prepare_exposure
 from spectramind_nb.simulator.light_curves import simulate_features
-from spectramind_nb.simulator.population import Orbit, draw_limb_darkening, draw_system, observe, planet_stream
+from spectramind_nb.simulator.population import SimulatedOrbit, draw_limb_darkening, draw_system, observe, planet_stream
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def population_rows(bank: Bank, seed: int) -> Iterator[Row]:
         yield near(f"population: impact parameter, {share}%", real, np.percentile(impact, share))
     yield at_most("population: impact parameter, 5%", 0.01, np.percentile(impact, 5))
     yield at_most("population: impact parameter, maximum", 1.12, impact.max())
-    duration = np.array([Orbit(3.75, x.P, x.sma, x.i).duration_h(TYPICAL_DEPTH) for x in systems])
+    duration = np.array([SimulatedOrbit(3.75, x.P, x.sma, x.i).duration_h(TYPICAL_DEPTH) for x in systems])
     for share, real in ((1, 1.8), (50, 3.87), (99, 6.9)):
         yield near(f"population: T14 (h), {share}%", real, np.percentile(duration, share))
     middle = np.array([orbit.t0_h for p in planets for orbit in p.orbits])

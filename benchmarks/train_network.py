@@ -35,7 +35,7 @@ import torch
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
 
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
-from spectramind_nb.network.examples import Noise, Pairs, Spectra, draw_pairs, spectra_of
+from spectramind_nb.network.examples import Noise, Spectra, TrainingExamples, draw_pairs, spectra_of
 from spectramind_nb.network.model import NetworkOptions, Scaling, SpectralNetwork, learn_scaling, network_of
 from spectramind_nb.network.trainer import (
     Learning,
@@ -70,14 +70,14 @@ class Drawing:
     prior: SpectralPrior
     seed: int
 
-    def pairs(self, epoch: int, count: int, spoiled: float) -> Pairs:
+    def pairs(self, epoch: int, count: int, spoiled: float) -> TrainingExamples:
         """`count` pairs, with the noise of some fits, other ones each epoch."""
         rng = np.random.default_rng([self.seed, epoch])
         return draw_pairs(rng, self.spectra, self.noise, self.prior, count, -(-count // EACH), spoiled)
 
 
 def learning(drawing: Drawing, scaling: Scaling, epoch: int, count: int, spoiled: float) -> Learning:
-    """Pairs as the network takes them."""
+    """TrainingExamples as the network takes them."""
     pairs = drawing.pairs(epoch, count, spoiled)
     return learning_of(pairs.start, pairs.truth, scaling)
 

@@ -33,7 +33,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 from spectramind_nb.core.files import network_file
-from spectramind_nb.network.model import answer, improved, inputs_of, start_of
+from spectramind_nb.network.model import answer, improved, inputs_of, network_start
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.learned import factors_of
 from spectramind_nb.pipeline.predictors import join
@@ -41,8 +41,8 @@ from spectramind_nb.prior.posterior import Combined
 from spectramind_nb.uncertainty.calibration import (
     CalibOptions,
     Calibration,
+    coverage_groups,
     coverage_table,
-    groups_of,
     learn_calibration,
 )
 from spectramind_nb.uncertainty.corel import normal_quantile
@@ -92,7 +92,7 @@ def predict_part(path: Path, network: Path) -> tuple[list[Predicted], list[np.nd
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files if name.startswith(("plain", "number", "stars"))}
     weights, fits = read_network(network), unpacked("plain", arrays)
-    start = start_of(weights.prior, fits)
+    start = network_start(weights.prior, fits)
     inputs = inputs_of(start, weights.scaling)
     said = answer(weights.network, inputs)
     both = [predicted(fits, found) for found in (start.combined, improved(start.combined, said))]
@@ -178,7 +178,9 @@ def compare(name: str, seen: Seen, own: Calibration) -> dict[str, float]:
 
 def worst_band(seen: Seen, inside: np.ndarray) -> tuple[str, float]:
     """The molecule whose bands hold the fewest truths, and their share."""
-    bands = {name[5:]: bins for name, (_, bins) in groups_of(seen.mu, seen.sigma).items() if name.startswith("band ")}
+    bands = {
+        name[5:]: bins for name, (_, bins) in coverage_groups(seen.mu, seen.sigma).items() if name.startswith("band ")
+    }
     return min(((name, float(inside[:, bins].mean())) for name, bins in bands.items()), key=lambda found: found[1])
 
 

@@ -38,7 +38,7 @@ from spectramind_nb.prior.posterior import Combined, combine, combine_many
 from spectramind_nb.prior.wavelength_graph import spectral_graph
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, simulate_dataset
 from spectramind_nb.simulator.light_curves import simulate_features
-from spectramind_nb.simulator.population import Planet, draw_planet, planet_stream
+from spectramind_nb.simulator.population import SimulatedPlanet, draw_planet, planet_stream
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.model import FitOptions, blocks_of
 from spectramind_nb.uncertainty.calibration import CalibOptions, learn_calibration
@@ -57,7 +57,7 @@ def thinned(array: np.ndarray, most: int = 400) -> np.ndarray:
 
 
 @cache
-def planet() -> Planet:
+def planet() -> SimulatedPlanet:
     return draw_planet(planet_stream(11, "train", 0))
 
 

@@ -21,9 +21,9 @@ from spectramind_nb.core.files import network_file, run_folder
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.fine_tuning import (
     Material,
-    Teaching,
-    adapt,
-    begin_to_hear,
+    TrainingPlan,
+    add_light_curves,
+    fine_tune,
     fresh_weights,
     material_of,
     memory_words,
@@ -31,12 +31,12 @@ from spectramind_nb.network.fine_tuning import (
     redesigned,
     some_planets,
 )
-from spectramind_nb.network.model import NetworkOptions, SpectralNetwork, answer, start_of, stds_of
+from spectramind_nb.network.model import NetworkOptions, SpectralNetwork, answer, network_start, stds_of
 from spectramind_nb.network.trainer import Progress, Supervised, TrainOptions, mean_loss
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.learned import read_learned, read_out_of_fold
-from spectramind_nb.pipeline.network_training import teaching_of
+from spectramind_nb.pipeline.network_training import training_plan
 from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits, read_folds
 from spectramind_nb.rules.losses import RuleLoss
 from spectramind_nb.uncertainty.sigma_factors import Fits, take
@@ -62,13 +62,13 @@ def material(home: Path, before: Weights) -> Material:
     """What the network is taught with by these planets."""
     planets, truth = labelled_planets(home / "run", RawFolder(home / "raw"))
     fits = read_fits(home / "run", planets)
-    return material_of(home / "run", fits, start_of(before.prior, fits), truth)
+    return material_of(home / "run", fits, network_start(before.prior, fits), truth)
 
 
 @pytest.mark.slow
 def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weights) -> None:
     assert material.guide.shape == (16, 128, 9) and np.isfinite(material.guide).all()
-    after = adapt(material, before, SHORT, ("mae", "supervised"), pairs=64)
+    after = fine_tune(material, before, SHORT, ("mae", "supervised"), pairs=64)
     held_out = some_planets(material, np.arange(16) % 5 == 0)
     losses = [
         mean_loss(
@@ -80,11 +80,11 @@ def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weig
     ]
     assert losses[1] <= losses[0] + 1e-6
     fresh = fresh_weights(material, before.prior, NetworkOptions(8, 1, airs_width=16, airs_layers=1, hidden=16))
-    wild = adapt(material, fresh, TrainOptions(epochs=1, batch=8, lr=1.0), pairs=64)
+    wild = fine_tune(material, fresh, TrainOptions(epochs=1, batch=8, lr=1.0), pairs=64)
     assert all(map(torch.equal, wild.network.state_dict().values(), fresh.network.state_dict().values()))
     for few, phases, message in ((5, ("supervised",), "5 planets can't"), (16, ("rest",), "phase rest is unknown")):
         with pytest.raises(UserError, match=f"{message}.*Fix: "):
-            adapt(some_planets(material, np.arange(16) < few), before, SHORT, phases, pairs=64)
+            fine_tune(some_planets(material, np.arange(16) < few), before, SHORT, phases, pairs=64)
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_curves_are_heard_by_those_who_have_learned_to(home: Path, material: Mat
     small = NetworkOptions(8, 1, airs_width=16, airs_layers=1, hidden=16, dropout=0.0)
     fresh, std = fresh_weights(material, before.prior, small), stds_of(material.start.combined)[0]
     shifted = replace(material, truth=material.start.combined.mean + 2 * std)  # easily learned
-    after = adapt(shifted, fresh, TrainOptions(epochs=3, batch=6, lr=2e-2, average=0.5), pairs=60, device="cpu")
+    after = fine_tune(shifted, fresh, TrainOptions(epochs=3, batch=6, lr=2e-2, average=0.5), pairs=60, device="cpu")
     assert after.hears and not np.allclose(mu(after, fits), mu(after, stirred), rtol=1e-7, atol=0)
     held_out = np.arange(16) % 5 == 0
     asked = some_planets(shifted, held_out)
@@ -110,7 +110,7 @@ def test_curves_are_heard_by_those_who_have_learned_to(home: Path, material: Mat
     found = mean_loss(Supervised(after.network, 0.01, 10.0), judge, torch.device("cpu"))
     assert found == pytest.approx(min(json.loads(after.about["curves"])["planets"]["held_out"]), abs=1e-6)
     deaf = replace(after, about={})
-    begin_to_hear(after.network)
+    add_light_curves(after.network)
     assert np.allclose(mu(after, fits), mu(deaf, fits), rtol=1e-7, atol=0)  # it begins with what it says of none
 
 
@@ -135,7 +135,7 @@ def test_what_fits_is_taken_into_another_design(material: Material, before: Weig
 
 @pytest.mark.slow
 def test_a_lesson_goes_on_where_it_was_cut(material: Material, before: Weights, tmp_path: Path) -> None:
-    lesson = partial(adapt, material, before, SHORT, ("contrastive", "supervised"), 64)
+    lesson = partial(fine_tune, material, before, SHORT, ("contrastive", "supervised"), 64)
     whole, seen = lesson(), list[str]()
 
     def cut(phase: str, progress: Progress, _: float) -> None:
@@ -154,27 +154,27 @@ def test_a_lesson_goes_on_where_it_was_cut(material: Material, before: Weights, 
 def test_settings_become_a_lesson() -> None:
     for words, expected in (([], (64, 1)), (["model=full"], (16, 4)), (["model=full", "train.batch=32"], (32, 4))):
         cfg = compose(["train=fresh", *words])
-        options = teaching_of(cfg.train, cfg.model).options
+        options = training_plan(cfg.train, cfg.model).options
         assert (options.batch, options.accumulate) == expected
     cfg = compose(
         ["model=spec", "train=mae", "train.optim.lr=1e-3", "train.grad_accum=2", "model.decoder_mu.aux_loss=false"]
     )
-    found = teaching_of(cfg.train, cfg.model, 3)
+    found = training_plan(cfg.train, cfg.model, 3)
     assert (found.start, found.phases, found.options.seed) == ("finetune", ["mae"], 3)
     assert (found.options.lr, found.options.accumulate, found.options.aux_weight) == (1e-3, 2, 0)
     assert (found.design.head, found.design.sigma_min, found.design.airs_width) == ("flow", 1e-4, 192)
     assert set(found.changes) >= {"head", "sigma_min", "hidden"} and "scales" not in found.changes
-    assert teaching_of({}, {}).changes == {} and teaching_of({}, {}).start == "shipped"
+    assert training_plan({}, {}).changes == {} and training_plan({}, {}).start == "shipped"
     with pytest.raises(UserError, match=r"has its own fusion\. Fix: train=finetune"):
-        teaching_of({}, {"fusion": {"type": "gated"}})
+        training_plan({}, {"fusion": {"type": "gated"}})
     with pytest.raises(UserError, match=r"Fix: take keys that spectramind config show has"):
-        teaching_of({"epoch": 3}, {})
+        training_plan({"epoch": 3}, {})
 
 
 @pytest.mark.slow
 def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Path) -> None:
     run, raw = home / "run", RawFolder(home / "raw")
-    teaching = Teaching(
+    teaching = TrainingPlan(
         "fresh", pairs=64, options=TrainOptions(epochs=1, lr=3e-4), design=NetworkOptions(airs_width=24, airs_layers=2)
     )
     table = pd.read_csv(home / "raw/train.csv")
@@ -198,7 +198,7 @@ def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Pa
     network = read_network(run_folder(run, "outputs/checkpoints") / "network.safetensors").network
     assert (network.options.airs_width, network.options.airs_layers) == (24, 2)
     with pytest.raises(UserError, match=r"train.start: some is unknown\. Fix: one of shipped"):
-        train_run(run, home / "raw", "", 3, 0.02, teaching=Teaching("some"))
+        train_run(run, home / "raw", "", 3, 0.02, teaching=TrainingPlan("some"))
 
 
 @pytest.mark.slow

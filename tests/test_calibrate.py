@@ -1,4 +1,4 @@
-"""`spectramind calibrate`: the estimate, what it leaves, planets left out, and where it goes on after a cut."""
+"""`spectramind extract`: the estimate, what it leaves, planets left out, and where it goes on after a cut."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def test_the_command_leaves_features_and_names_who_was_left_out(
     monkeypatch.chdir(tmp_path)
     bad, good = raw.planets_on_disk("test")
     truncate(raw.planet_folder("test", bad) / "FGS1_signal_0.parquet")
-    words = ("calibrate", "--raw", "raw", "--out", "runs/a", "features.airs_steps=50", "calibration.keep_steps=10")
+    words = ("extract", "--raw", "raw", "--out", "runs/a", "features.airs_steps=50", "calibration.keep_steps=10")
     words += ("chain.executor=processes",)  # which know a chapter's functions by their module alone
     result = spectramind(*words)
     assert result.exit_code == 3, result.output

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from spectramind_nb.core.instrument import FGS1
 from spectramind_nb.detector.corrections import (
     FLAGS,
+    CdsPairs,
     Options,
-    Pairs,
     Visit,
     adc_to_electrons,
     average_pairs,
@@ -60,7 +60,7 @@ def star(total: float = 2.2e6) -> np.ndarray:  # e-/s, (rows, columns)
     return total * image / image.sum() + 40
 
 
-def calibrated(visit: Visit, options: Options) -> Pairs:
+def calibrated(visit: Visit, options: Options) -> CdsPairs:
     return calibrate_pairs(visit, slice(None), typical_pair(visit, options), options)
 
 

@@ -73,14 +73,80 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("run", "calibrate", "simulate", "bank", "predict", "fit", "inject", "score", "validate", "audit"),
-        *("selftest", "bench", "reproduce", "acceptance", "restamp"),
+        *("run", "extract", "simulate", "simulate spectra", "predict", "fit", "inject", "score", "validate", "audit"),
+        *("selftest", "bench", "reproduce", "check-artifacts", "estimate-score", "ablate", "restamp"),
     ],
 )
 def test_each_command_helps_with_an_example(command: str) -> None:
-    result = spectramind(command, "--help")
+    result = spectramind(*command.split(), "--help")
     assert result.exit_code == 0 and f"Example: spectramind {command}" in result.output
     assert "Exit codes" in spectramind("--help").output
+
+
+EARLIER = {
+    "calibrate": "extract",
+    "bank": "simulate spectra",
+    "expect": "estimate-score",
+    "acceptance": "check-artifacts",
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "words"),
+    [
+        ("calibrate", ("--raw", "nowhere", "--out", "runs/a")),
+        ("bank", ("--out", ".")),
+        ("expect", ("runs/none",)),
+        ("acceptance", ("--run", "runs/none")),
+    ],
+)
+def test_an_earlier_name_names_the_new_command_and_does_the_same(old: str, words: tuple[str, ...], home: Path) -> None:
+    new = EARLIER[old]
+    now, then = spectramind(*new.split(), *words), spectramind(old, *words)
+    first, *rest = then.stderr.splitlines()
+    assert first == f"spectramind {old} is now spectramind {new}"
+    assert (then.exit_code, then.stdout, rest) == (now.exit_code, now.stdout, now.stderr.splitlines())
+    assert rest and rest[0].startswith("error: ")
+    events = [event for log in home.glob("**/events.jsonl") for event in read_events(log)]
+    assert [event["cmd"] for event in events] == [new.split()[0]] * 2 and not any(map(event_faults, events))
+    options = spectramind(old, "--help").stdout.split("Options:")[1]
+    assert options.strip() in spectramind(*new.split(), "--help").stdout
+
+
+def test_help_lists_new_names_alone_and_the_command_below_simulate() -> None:
+    listed = {line.split()[0] for line in spectramind("--help").output.split("Commands:")[1].splitlines() if line}
+    assert not listed & {*EARLIER} and {"extract", "simulate", "estimate-score", "check-artifacts"} <= listed
+    said = spectramind("simulate", "--help").output
+    assert "--test-planets" in said and "  spectra  Simulate spectra" in said
+
+
+def test_simulate_hands_over_what_it_was_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=lambda *words: seen.append(words))
+    fake_module(monkeypatch, "simulator.bank", make_bank=lambda *words: seen.append(words))
+    assert spectramind("simulate", "--out", "o", "--planets", "3", "--seed", "5").exit_code == 0
+    assert seen.pop()[:6] == (Path("o"), 3, 16, 5, "demo", False)
+    for command in (("simulate", "spectra"), ("bank",)):
+        done = spectramind(*command, "--out", "b.npz", "--spectra", "9", "--seed", "5", "--quick")
+        assert done.exit_code == 0 and "spectra           b.npz" in done.stdout
+        words = seen.pop()
+        assert words[:6] == (Path("b.npz"), 9, 5, False, None, 2) and words[7] and not seen
+    events = read_events(home / "runs/events.jsonl")
+    assert [event["cmd"] for event in events] == ["simulate"] * 3
+    assert [event["args"].get("what") for event in events] == [None, "spectra", "spectra"]
+
+
+def test_simulate_needs_a_folder_and_takes_no_options_for_its_command() -> None:
+    for words, said in (
+        ((), "Missing option '--out'"),
+        (("--planets", "3"), "Missing option '--out'"),
+        (("--seed", "3", "spectra", "--out", "b.npz"), "options of spectra stand behind it"),
+        (("spectrum",), "No such command 'spectrum'"),
+        (("spectra",), "Missing option '--out'"),
+    ):
+        result = spectramind("simulate", *words)
+        assert result.exit_code == 2 and said in result.stderr, result.output
+    assert not Path("runs").exists()
 
 
 def test_a_run_keeps_its_profile(home: Path) -> None:
@@ -129,14 +195,14 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("predict", "--raw", "nowhere", "--run", "mine", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
         (("predict", "--run", "mine"), "mine/raw: folder: is missing. Fix: --raw"),
         (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
-        (("bank", "--out", "."), "exists. Fix: choose another file"),
-        (("bank", "--out", "bank.npz", "--opacities", "."), "has no k-table of CH4, CO, CO2, H2O"),
+        (("simulate", "spectra", "--out", "."), "exists. Fix: choose another file"),
+        (("simulate", "spectra", "--out", "bank.npz", "--opacities", "."), "has no k-table of CH4, CO, CO2, H2O"),
         (("fit",), "what to fit isn't clear. Fix: give --light-curves, or --run and --planet"),
         (("fit", "--light-curves", "a.ecsv", "--run", "runs/a", "--planet", "7"), "what to fit isn't clear"),
         (("fit", "--run", "runs/a", "--planet", "7", "--sma", "9"), "star values can't change a finished fit"),
         (("fit", "--run", "runs/a"), "what to fit isn't clear"),
         (("fit", "--run", "mine", "--planet", "7"), "planet 7: has no fit there. Fix: run the chain up to"),
-        (("expect", "runs/none"), "runs/none: folder: is missing. Fix: spectramind run makes one"),
+        (("estimate-score", "runs/none"), "runs/none: folder: is missing. Fix: spectramind run makes one"),
         (("fit", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
         (("inject", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
         (("inject", "--light-curves", "a.ecsv", "--depth-ppm", "0.01"), "0.01 is no depth to inject"),
@@ -340,7 +406,7 @@ def test_what_goes_on_names_every_option(home: Path, monkeypatch: pytest.MonkeyP
     layer = ("-c", "overrides/kaggle_fast")
     for words in (
         ("predict", "--run", "mine", "--raw", "mine", "--workers", "3", "--keep", *layer),
-        ("calibrate", "--raw", "mine", "--out", "runs/a", "--profile", "laptop", "--workers", "3", *layer),
+        ("extract", "--raw", "mine", "--out", "runs/a", "--profile", "laptop", "--workers", "3", *layer),
     ):
         said = spectramind(*words)
         assert said.exit_code == 130

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spectramind_nb.pipeline.config import CONFIGS, GROUPS, ConfigError, cfg_hash, compose, flat, profiles, section
+from spectramind_nb.pipeline.config import CONFIGS, GROUPS, ConfigError, cfg_hash, compose, flatten, profiles, section
 from spectramind_nb.rules.losses import SPECIFICATION
 
 
@@ -46,8 +46,8 @@ def test_the_specifications_network_is_its_own() -> None:
 @pytest.mark.parametrize("key", ["loss.λ_sm", "transit.clip_sigma"])
 @pytest.mark.parametrize("sign", ["", "+", "++"])
 def test_an_override_means_the_same_for_every_alphabet(key: str, sign: str) -> None:
-    assert flat(compose([f"{sign}{key}=0.2"]))[key] == 0.2
-    assert flat(compose([f"{sign}{key}=2"]))[key] == 2
+    assert flatten(compose([f"{sign}{key}=0.2"]))[key] == 0.2
+    assert flatten(compose([f"{sign}{key}=2"]))[key] == 2
     with pytest.raises(ConfigError, match="not float"):
         compose([f"{sign}{key}=much"])
 
@@ -57,8 +57,8 @@ def test_plus_adds_or_changes_and_tilde_removes() -> None:
     assert compose(["+note=mine", "+notes={a: 1}"]).notes == {"a": 1}
     with pytest.raises(ConfigError, match=r"unknown key.*\+note=\.\.\. adds one of your own"):
         compose(["note=mine"])
-    assert "loss.λ_sm" not in flat(compose(["~loss.λ_sm"]))
-    assert "training.rank" not in flat(compose(["~training.rank"]))
+    assert "loss.λ_sm" not in flatten(compose(["~loss.λ_sm"]))
+    assert "training.rank" not in flatten(compose(["~training.rank"]))
 
 
 @pytest.mark.parametrize(

@@ -167,10 +167,10 @@ def test_the_pull_request_goes_through_the_specifications_sequence() -> None:
     order = ["selftest", "gates", "smoke", "consistency"]
     assert [jobs[name].get("needs") for name in order] == [None, *order[:-1]]
     steps = [step.get("run", "") for step in jobs["smoke"]["steps"]]
-    assert "spectramind acceptance --run runs/smoke" in steps
+    assert "spectramind check-artifacts --run runs/smoke" in steps
     release = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text(encoding="utf-8"))["jobs"]["release"]
     commands = [step.get("run", "").split(" -")[0] for step in release["steps"]]
-    assert commands.index("spectramind acceptance") < commands.index('gh release create "$GITHUB_REF_NAME" dist/*')
+    assert commands.index("spectramind check-artifacts") < commands.index('gh release create "$GITHUB_REF_NAME" dist/*')
     left = str(jobs["smoke"]["steps"][-1]["with"]["path"])
     assert "outputs/" in left and "events.jsonl" in left and "notebook.ipynb" in left
 

@@ -16,7 +16,14 @@ from spectramind_nb.cli.experiments import choices, plan, touched, variants
 from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.files import run_folder, write_json
 from spectramind_nb.core.metric import reference_of, score
-from spectramind_nb.operations.expected_score import Judged, difference, expectation, interval, judge, leaderboards
+from spectramind_nb.operations.expected_score import (
+    Judged,
+    difference,
+    expectation,
+    interval,
+    leaderboards,
+    score_out_of_fold,
+)
 from spectramind_nb.pipeline import stages
 from spectramind_nb.pipeline.chain import run_chain
 from spectramind_nb.pipeline.config import ConfigError, compose
@@ -65,7 +72,7 @@ def test_the_interval_knows_both_draws() -> None:
 def test_nothing_is_judged_on_what_it_was_fitted_to() -> None:
     """Stated error bars are half of the true ones: calibration mends that, out of fold."""
     found = out_of_fold(200, 2e-4)
-    judged = judge(found, "gaussian", CalibOptions(corel=False))
+    judged = score_out_of_fold(found, "gaussian", CalibOptions(corel=False))
     ideal = score(found.truth, found.mu["gaussian"], np.full((200, 283), 2e-4), reference_of(found.truth))
     assert ideal - 0.01 < judged.scores["all"].mean() < ideal
     before = score(found.truth, found.mu["gaussian"], found.sigma["gaussian"], reference_of(found.truth))
@@ -138,16 +145,16 @@ def test_a_variant_has_the_runs_settings_but_for_its_own(house: SimpleNamespace)
 
 def test_expect_says_it_in_a_line(house: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = spectramind("expect", str(house.run), "--planets", "500")
+    result = spectramind("estimate-score", str(house.run), "--planets", "500")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("expected score .") and f"(from {PLANETS} planets out of fold)" in result.stdout
     assert "test planets unlike the training planets" in result.stdout and "simulated" not in result.stdout
-    found = json.loads(spectramind("expect", str(house.run), "--json").stdout)
+    found = json.loads(spectramind("estimate-score", str(house.run), "--json").stdout)
     assert found["interval"][0] < found["score"] < found["interval"][1] and found["test_planets"] == 1100
     bare = Path(shutil.copytree(house.run, tmp_path / "bare"))
     for path in bare.rglob("out_of_fold.npz"):
         path.unlink()
-    refused = spectramind("expect", str(bare))
+    refused = spectramind("estimate-score", str(bare))
     assert refused.exit_code == 2 and "labels: are missing" in refused.stderr and "Fix: " in refused.stderr
 
 

@@ -11,10 +11,10 @@ from scipy.ndimage import uniform_filter1d
 
 from spectramind_nb.chapters.features import group_folds
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths, wavelengths
-from spectramind_nb.detector.corrections import Pairs, fill_masked
+from spectramind_nb.detector.corrections import CdsPairs, fill_masked
 from spectramind_nb.detector.extraction import LightCurves, bin_features, white_features
 from spectramind_nb.detector.photometry import (
-    Profile,
+    LightProfile,
     decorrelate,
     light_sums,
     make_profile,
@@ -27,7 +27,7 @@ from spectramind_nb.detector.photometry import (
 READ_VARIANCE, SKY = 366.0, 30.0  # e-^2 and e- a pair
 
 
-def profile_of(channel: Channel, light: float) -> Profile:
+def profile_of(channel: Channel, light: float) -> LightProfile:
     """A star of `light` e- a pair (in each column of AIRS), on an even sky."""
     row, column = np.mgrid[: channel.rows, : channel.columns]
     across = (row - 15.6) ** 2 if channel is AIRS else (row - 15.2) ** 2 + (column - 16.1) ** 2
@@ -35,12 +35,12 @@ def profile_of(channel: Channel, light: float) -> Profile:
     axis = (0,) if channel is AIRS else (0, 1)
     star /= star.sum(axis=axis, keepdims=True)
     variance = light * star + SKY + READ_VARIANCE
-    return Profile(star, variance, np.full(star.shape, SKY), axis, star / variance)
+    return LightProfile(star, variance, np.full(star.shape, SKY), axis, star / variance)
 
 
 def observe(
-    profile: Profile, light: np.ndarray, seed: int, masked: float = 0.0, sky: float | np.ndarray = 1.0
-) -> Pairs:
+    profile: LightProfile, light: np.ndarray, seed: int, masked: float = 0.0, sky: float | np.ndarray = 1.0
+) -> CdsPairs:
     """Noisy pairs of a star of `light` e-, one value a pair, with a share of pixels masked at random."""
     rng = np.random.default_rng(seed)
     shape = (len(light), *profile.star.shape)
@@ -50,7 +50,7 @@ def observe(
     frames[mask] = np.nan
     read = np.where(mask, np.nan, READ_VARIANCE).astype(np.float32)
     poisson = np.where(mask, np.nan, profile.variance - READ_VARIANCE).astype(np.float32)
-    return Pairs(frames.astype(np.float32), poisson, read, np.zeros(shape, np.uint8), mask)
+    return CdsPairs(frames.astype(np.float32), poisson, read, np.zeros(shape, np.uint8), mask)
 
 
 @pytest.mark.parametrize("masked", [0.0, 0.1])
@@ -137,7 +137,7 @@ def test_shift_of_the_star_is_found(row: float, column: float, light: float) -> 
     rows, columns = np.indices(still.star.shape)
     spot = np.exp(-((rows - 15.2 - row) ** 2 + (columns - 16.1 - column) ** 2) / (2 * 1.7**2))
     frames = (light * spot / spot.sum() + SKY)[None].astype(np.float32)
-    pairs = Pairs(frames, frames, 0 * frames, np.zeros(frames.shape, np.uint8), np.zeros(frames.shape, bool))
+    pairs = CdsPairs(frames, frames, 0 * frames, np.zeros(frames.shape, np.uint8), np.zeros(frames.shape, bool))
     assert star_moves(pairs, still)[0, :2] == pytest.approx([row, column], abs=0.02)
     assert star_centre(spot) == pytest.approx([15.2 + row, 16.1 + column], abs=1e-3)
 

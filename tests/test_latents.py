@@ -23,17 +23,17 @@ from spectramind_nb.figures.latents import strongest_edges
 from spectramind_nb.network import attributions as explaining
 from spectramind_nb.network import latents as chapter
 from spectramind_nb.network.attributions import (
-    GROUPS,
+    INPUT_GROUPS,
     attributions,
-    groups_of,
+    input_groups,
     output_rows,
     pieces_of,
     read_attributions,
     write_attributions,
 )
-from spectramind_nb.network.latents import FILES, edges_of, read_attention, read_latents
+from spectramind_nb.network.latents import LATENT_FILES, edges_of, read_attention, read_latents
 from spectramind_nb.network.maps import tsne_map, umap_map
-from spectramind_nb.network.model import Inputs, answer, inputs_of, start_of
+from spectramind_nb.network.model import Inputs, answer, inputs_of, network_start
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
 from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits
@@ -71,7 +71,7 @@ def cloud(planets: int, seed: int, columns: int = 24) -> np.ndarray:
 
 def test_latents_are_those_of_the_prediction(home: Path, laptop: Weights, found: chapter.Latents) -> None:
     fits = read_fits(home / "run", found.planet.tolist())
-    whole = answer(laptop.network, inputs_of(start_of(laptop.prior, fits), laptop.scaling))[0]
+    whole = answer(laptop.network, inputs_of(network_start(laptop.prior, fits), laptop.scaling))[0]
     assert np.allclose(found.fused, whole.fused, atol=1e-5) and not laptop.network.training
     assert np.array_equal(found.unknown, predict_neural(laptop, fits).unknown)
     edges = edges_of(laptop.network)
@@ -156,10 +156,10 @@ def test_attributions_add_up_and_repeat(laptop: Weights, found: chapter.Latents)
 
 
 def test_every_input_has_a_group(laptop: Weights) -> None:
-    node, planet = groups_of(laptop)
+    node, planet = input_groups(laptop)
     assert len(node) == len(laptop.scaling.node_mean) and len(planet) == len(laptop.scaling.planet_mean)
-    assert {*node, *planet} == {*range(len(GROUPS))}
-    assert np.bincount(planet)[GROUPS.index("kind of spectrum")] == len(laptop.prior.unknown) + 1
+    assert {*node, *planet} == {*range(len(INPUT_GROUPS))}
+    assert np.bincount(planet)[INPUT_GROUPS.index("kind of spectrum")] == len(laptop.prior.unknown) + 1
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.Monk
     said: list[str] = []
     monkeypatch.setattr(chapter, "umap_map", lambda latent, seed, **_: latent[:, :2])  # compiles for long, tested above
     told = look_closely(home / "run", tmp_path, True, 1, tell=said.append)
-    assert told["files"] == [*FILES] and told["network"] and not told["notes"] and len(said) == 3
+    assert told["files"] == [*LATENT_FILES] and told["network"] and not told["notes"] and len(said) == 3
     (planet, edges, share), shap = read_attention(tmp_path), read_attributions(tmp_path)
     positions = read_latents(tmp_path)
     assert np.array_equal(planet, positions.planet) and positions.training.sum() == told["training"]
@@ -177,7 +177,7 @@ def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.Monk
         assert np.allclose(np.sort(distance), ranks)
     assert len(shap.planet) == 1 and shap.missed() < 0.2
     light = look_closely(home / "run", tmp_path, False)
-    assert light["files"] == [*FILES[:2]] and read_latents(tmp_path).umap.shape == (0, 2)
+    assert light["files"] == [*LATENT_FILES[:2]] and read_latents(tmp_path).umap.shape == (0, 2)
     assert np.array_equal(read_latents(tmp_path).latent_distance, positions.latent_distance)
 
     record = run_folder(home / "run", "outputs/checkpoints") / "predictors.json"
@@ -188,7 +188,7 @@ def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.Monk
         plain = look_closely(home / "run", tmp_path)
     finally:
         record.write_text(before)
-    assert "no latents" in plain["notes"][0] and plain["files"] == [FILES[0]] and not plain["network"]
+    assert "no latents" in plain["notes"][0] and plain["files"] == [LATENT_FILES[0]] and not plain["network"]
     without = read_latents(tmp_path)
     assert without.latent.shape == (16, 0) and np.isnan(without.latent_distance).all()
     assert np.array_equal(without.residual_distance, positions.residual_distance)
@@ -214,7 +214,7 @@ def test_what_takes_long_is_computed_once(home: Path, tmp_path: Path, monkeypatc
 
     assert look("first", [one]) == {"umap": 1, "tsne": 1, "shap": 1}
     assert look("again", [one]) == {}
-    for name in FILES:
+    for name in LATENT_FILES:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert look("more", [other, one]) == {"shap": 1}
     both, alone = (read_attributions(tmp_path / name) for name in ("more", "first"))

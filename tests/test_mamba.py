@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spectramind_nb.network.mamba import CHANNELS, MOST, Fgs1Encoder, Mamba, MambaLayer, fgs1_inputs
+from spectramind_nb.network.mamba import FGS1_CHANNELS, MOST, Fgs1Encoder, Mamba, MambaLayer, fgs1_inputs
 from spectramind_nb.network.selective_scan import ENGINES
 
 STEPS = 60
@@ -56,7 +56,7 @@ def test_the_encoder_tells_in_from_out_of_transit() -> None:
 
 def test_planets_of_a_batch_are_encoded_alone() -> None:
     torch.manual_seed(0)
-    encoder, light = Fgs1Encoder(16, 2).eval(), torch.randn(3, STEPS, len(CHANNELS))
+    encoder, light = Fgs1Encoder(16, 2).eval(), torch.randn(3, STEPS, len(FGS1_CHANNELS))
     latent, every = encoder(light)
     assert latent.shape == (3, 16) and every.shape == (3, STEPS, 16)
     for k, (alone, steps) in enumerate(map(encoder, light.split(1))):
@@ -80,7 +80,7 @@ def white_and_fit(noise: float, visits: int = 2) -> tuple[dict[str, np.ndarray],
 def test_inputs_are_of_order_one_whatever_the_noise() -> None:
     for noise in (1e-5, 1e-3):
         inputs = fgs1_inputs(*white_and_fit(noise), visit=1)
-        assert inputs.shape == (STEPS, len(CHANNELS)) and np.abs(inputs).max() <= MOST
+        assert inputs.shape == (STEPS, len(FGS1_CHANNELS)) and np.abs(inputs).max() <= MOST
         assert inputs[:, 1].std() == pytest.approx(1, abs=0.3) and set(inputs[:, 0]) == {0.0, 1.0}
 
 

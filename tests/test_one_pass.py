@@ -21,8 +21,8 @@ from spectramind_nb.detector.corrections import Options, Visit, calibrate_pairs,
 from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.photometry import (
     PSF,
+    LightProfile,
     Photometry,
-    Profile,
     Summed,
     decorrelate,
     light_sums,
@@ -85,7 +85,7 @@ def sampled(visit: Visit) -> Visit:
 
 
 @cache
-def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Summed, Profile, np.ndarray]:
+def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Summed, LightProfile, np.ndarray]:
     """All pairs calibrated frame by frame and summed in double precision; and which values took no part."""
     visit, every = damaged_visit(name), slice(None)
     typical = typical_pair(visit, options)
@@ -98,7 +98,7 @@ def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Sum
     return Summed(light, variance, background, sky, level, moves, pairs.mask.sum(axis=0).ravel()), profile, pairs.mask
 
 
-def fast_sums(visit: Visit, options: Options, profile: Profile) -> Summed:
+def fast_sums(visit: Visit, options: Options, profile: LightProfile) -> Summed:
     """The same by the compiled pass."""
     pairs = len(visit.signal)
     histories = enumerate(np.ascontiguousarray(visit.signal.reshape(2 * pairs, -1).T))

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from spectramind_nb.chapters.calibration import Keep, calibrate_run
 from spectramind_nb.chapters.features import extract_run, group_folds
-from spectramind_nb.chapters.submission import bundle, submit_run
+from spectramind_nb.chapters.submission import submit_run, write_bundle
 from spectramind_nb.chapters.training import train_run
 from spectramind_nb.chapters.transit import fit_run
 from spectramind_nb.cli import app as cli
@@ -40,7 +40,7 @@ from spectramind_nb.pipeline.prediction import memory_of, read_prediction, recal
 from spectramind_nb.pipeline.predictors import read_fits
 from spectramind_nb.pipeline.provenance import git_sha, read_events, sha256, write_summary
 from spectramind_nb.pipeline.selection import read_plan
-from spectramind_nb.pipeline.sigma_calibration import FILES, calibrate_sigmas, read_calibration
+from spectramind_nb.pipeline.sigma_calibration import CALIBRATION_FILES, calibrate_sigmas, read_sigma_calibration
 from spectramind_nb.rules.auditor import LOG, MAPS, audit_into, summed_up
 from spectramind_nb.simulator.data_sets import draw_planets
 from spectramind_nb.transits.fit_file import read_fit
@@ -133,14 +133,14 @@ def test_labels_leave_everything_a_prediction_needs(weights: Path) -> None:
     assert learned.chosen == figures.idxmax() and {*learned.factors} == {"gaussian", "neural"}
     for name, factors in learned.factors.items():
         assert all(0.05 <= factor <= 20 for factor in (factors.fgs1, factors.airs_mean, factors.airs_shape))
-        own = read_calibration(weights, name)
+        own = read_sigma_calibration(weights, name)
         assert 0.3 < own.tau < 3 and own.planets == 16 and own.quantiles is not None
 
 
 @pytest.mark.e2e
 def test_a_run_without_labels_takes_over_what_was_learned(run: Path, weights: Path) -> None:
     names = [f"06_training/artifacts/{name}" for name in LEARNED]
-    for name in (*names, *(f"07_uncertainty/artifacts/{name}" for name in FILES)):
+    for name in (*names, *(f"07_uncertainty/artifacts/{name}" for name in CALIBRATION_FILES)):
         assert (run / name).read_bytes() == (weights / name).read_bytes()
 
 
@@ -176,17 +176,17 @@ def test_a_later_calibration_makes_a_submission_stale_until_it_is_written_again(
     out, home = later
     before = read_submission(out)
     assert why_stale(out) == ""
-    with zipfile.ZipFile(bundle(out, out.with_name("a.zip"))) as archive:
+    with zipfile.ZipFile(write_bundle(out, out.with_name("a.zip"))) as archive:
         manifest = json.loads(archive.read("manifest.json"))
         assert archive.namelist() == ["out.csv", LOG, "manifest.json"] and manifest["planets"] == len(before.mu)
         assert manifest["files"]["out.csv"] == sha256(out)
     calibrate_sigmas(home, "", CalibOptions(corel=False, widening=0.5))
     with pytest.raises(ContractError, match=r"is older than its run's calibration\. Fix: spectramind calibrate-temp"):
-        bundle(out, out.with_name("b.zip"))
+        write_bundle(out, out.with_name("b.zip"))
     assert not out.with_name("b.zip").exists()
     recalibrate(out)
     after, (plain, _) = read_submission(out), read_prediction(out)
-    own = read_calibration(home, plain.chosen)
+    own = read_sigma_calibration(home, plain.chosen)
     assert own.quantiles is None and np.array_equal(after.mu, before.mu)
     scale = own.tau * (1 + 0.5 * plain.unknown[plain.chosen])
     assert np.allclose(after.sigma, plain.sigma[plain.chosen] * scale[:, None]) and why_stale(out) == ""
@@ -216,7 +216,7 @@ def test_the_audit_of_a_bundle_knows_the_stars_of_its_run(run: Path, unlabelled:
     nine_digits = {"parse_float": lambda text: float(f"{float(text):.9g}")}  # a file's depths are rounded
     for raw in ("", str(unlabelled.root)):
         (home / "config.yaml").write_text(f"profile: demo\ndata: {{raw: '{raw}'}}")
-        with zipfile.ZipFile(bundle(source, tmp_path / "a.zip")) as archive:
+        with zipfile.ZipFile(write_bundle(source, tmp_path / "a.zip")) as archive:
             told.append(json.loads(archive.read(LOG), **nine_digits))
     assert told[1] == json.loads(source.with_name(LOG).read_text(), **nine_digits) != told[0]
 
@@ -226,7 +226,7 @@ def test_what_holds_nine_tenths_is_no_sigma(later: tuple[Path, Path]) -> None:
     with np.load(memory_of(out)) as memory:
         width, made = memory["half_width"], json.loads(str(memory["made"]))
     prediction, _ = read_prediction(out)
-    own, sigma = read_calibration(home, prediction.chosen), read_submission(out).sigma
+    own, sigma = read_sigma_calibration(home, prediction.chosen), read_submission(out).sigma
     assert own.quantiles is not None and made["alpha"] == 0.1
     assert np.allclose(width / sigma, own.quantiles / gaussian_factors(own.quantiles, 16, 0.1))
     assert np.median(width / sigma) > 1.4

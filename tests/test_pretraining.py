@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.network.mamba import CHANNELS
+from spectramind_nb.network.mamba import FGS1_CHANNELS
 from spectramind_nb.network.model import Inputs, NetworkOptions, Scaling, SpectralNetwork, network_of
 from spectramind_nb.network.pretraining import SHOWN, Contrast, Masked, hidden_bins, hidden_steps
 from spectramind_nb.network.trainer import Learning, TrainOptions, train_network
@@ -41,7 +41,7 @@ def made_up() -> Inputs:
     bins, steps = np.arange(N_BINS), np.arange(STEPS)
     nodes = 0.1 * rng.normal(size=(PLANETS, N_BINS, 6))
     nodes[..., :SHOWN] += 2 * np.exp(-0.5 * ((bins - rng.uniform(0, N_BINS, (PLANETS, 1))) / 60) ** 2)[..., None]
-    guide = 0.1 * rng.normal(size=(PLANETS, STEPS, len(CHANNELS)))
+    guide = 0.1 * rng.normal(size=(PLANETS, STEPS, len(FGS1_CHANNELS)))
     guide[..., 0] = np.abs(steps - 64) < 30
     guide[..., 1:4] += np.sin(steps[:, None] * rng.uniform(0.05, 0.5, (PLANETS, 1, 3)))
     arrays = nodes, np.zeros((PLANETS, NUMBERS)), np.ones((PLANETS, N_BINS)), np.ones(PLANETS), nodes[:, 1:, 0], guide
@@ -71,10 +71,10 @@ def test_what_is_hidden_is_not_seen(part: str) -> None:
         moved = [torch.cat([c * gone[..., None] + values[..., :SHOWN], values[..., SHOWN:]], -1) for c in (-1, 0, 1)]
     else:
         gone, fill = hidden_steps(values[..., 0], draw()), masked.fill_curve
-        shift = torch.nn.functional.pad(gone[..., None].float().expand(-1, -1, len(CHANNELS) - 2), (1, 1))
+        shift = torch.nn.functional.pad(gone[..., None].float().expand(-1, -1, len(FGS1_CHANNELS) - 2), (1, 1))
         moved = [values + c * shift for c in (-1, 0, 1)]
     below, middle, above = (float(fill(x, draw()).detach()) for x in moved)
-    share = 1.0 if part == "nodes" else (len(CHANNELS) - 2) / (len(CHANNELS) - 1)
+    share = 1.0 if part == "nodes" else (len(FGS1_CHANNELS) - 2) / (len(FGS1_CHANNELS) - 1)
     assert below + above - 2 * middle == pytest.approx(2 * share, rel=1e-3)
 
 
@@ -119,6 +119,6 @@ def test_both_learn_and_leave_the_network(kind: type[Masked] | type[Contrast]) -
 def test_without_a_guide() -> None:
     with pytest.raises(ValueError, match="guide_layers of at least 1"):
         Contrast(made(NetworkOptions(guide_layers=0, airs_width=16, airs_layers=1)))
-    none = DATA._replace(inputs=INPUTS._replace(guide=torch.full((PLANETS, 1, len(CHANNELS)), np.nan)))
+    none = DATA._replace(inputs=INPUTS._replace(guide=torch.full((PLANETS, 1, len(FGS1_CHANNELS)), np.nan)))
     assert float(Contrast(made())(none).detach()) == 0.0
     assert torch.isfinite(Masked(made()).eval()(none))

@@ -156,12 +156,12 @@ def test_the_summary_says_whether_the_checkout_was_as_committed(
 
 
 def test_a_run_without_a_summary_has_only_its_name(tmp_path: Path) -> None:
-    assert provenance.identity(tmp_path / "mine") == {"run_id": "mine"}
+    assert provenance.run_identity(tmp_path / "mine") == {"run_id": "mine"}
     write_summary(tmp_path, "0123abcd", 5, [])
     known = {"run_id": tmp_path.name, "cfg_hash": "0123abcd", "seed": 5, "git_sha": git_sha()}
-    assert provenance.identity(tmp_path) == known
+    assert provenance.run_identity(tmp_path) == known
     (tmp_path / provenance.SUMMARY).write_text("{")
-    assert provenance.identity(tmp_path) == {"run_id": tmp_path.name}
+    assert provenance.run_identity(tmp_path) == {"run_id": tmp_path.name}
 
 
 def test_the_summary_gathers_the_stages_hashes(tmp_path: Path) -> None:

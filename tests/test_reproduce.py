@@ -20,7 +20,7 @@ from spectramind_nb.core.contracts import Submission, read_submission, write_sub
 from spectramind_nb.core.files import write_json
 from spectramind_nb.operations import reproduce
 from spectramind_nb.operations.acceptance import REQUIRED, finding_lines, look_at
-from spectramind_nb.operations.reproduce import SUBMISSION, SUMMARY, read_recorded, submission_line
+from spectramind_nb.operations.reproduce import SUBMISSION_IN_RUN, SUMMARY, read_recorded, submission_line
 from spectramind_nb.pipeline.provenance import (
     append_line,
     event_schema,
@@ -77,7 +77,7 @@ def pair(home: Path, again: tuple[Path, Result], tmp_path: Path, monkeypatch: py
 def test_two_runs_of_one_configuration_give_the_same_bytes(home: Path, again: tuple[Path, Result]) -> None:
     folder, said = again
     assert said.exit_code == 0, said.output
-    assert (folder / SUBMISSION).read_bytes() == (home / "runs/example" / SUBMISSION).read_bytes()
+    assert (folder / SUBMISSION_IN_RUN).read_bytes() == (home / "runs/example" / SUBMISSION_IN_RUN).read_bytes()
     assert (folder / "raw/truth.csv").read_bytes() == (home / "runs/example/raw/truth.csv").read_bytes()
     assert "submission        identical bytes" in said.stdout and "verdict           the same" in said.stdout
     assert "not as then" not in said.stdout and "differs" not in said.stdout
@@ -92,10 +92,10 @@ def test_what_was_changed_or_differs_is_named(pair: Path) -> None:
     replace(pair / "old/07_uncertainty/artifacts/temperature.json", b"{}")
     replace(pair / "made/06_training/artifacts/predictors.json", b"{}")
     (pair / "made/05_symbolic/artifacts/rules.json").unlink()
-    found = read_submission(pair / "made" / SUBMISSION)
+    found = read_submission(pair / "made" / SUBMISSION_IN_RUN)
     mu = found.mu + 0.5 * found.sigma * (np.arange(283) == 100)
-    (pair / "made" / SUBMISSION).unlink()
-    write_submission(pair / "made" / SUBMISSION, Submission(found.planet_id, mu, found.sigma * 1.1))
+    (pair / "made" / SUBMISSION_IN_RUN).unlink()
+    write_submission(pair / "made" / SUBMISSION_IN_RUN, Submission(found.planet_id, mu, found.sigma * 1.1))
     result = spectramind("reproduce", "old")
     assert result.exit_code == 4, result.output
     lines = result.stdout.splitlines()
@@ -189,7 +189,7 @@ def accepted(home: Path) -> Path:
     run, before = home / "runs/example", Path.cwd()
     os.chdir(home)
     append_line(home / "runs/events.jsonl", json.dumps(make_event("selftest", "ok", 0.0)))
-    submission = run / SUBMISSION
+    submission = run / SUBMISSION_IN_RUN
     commands = (
         ("diagnose", "dashboard", "--run", "runs/example", "--planets", "1"),
         ("submit", "bundle", "--submission", str(submission), "--out-zip", "outputs/bundle.zip"),
@@ -203,7 +203,7 @@ def accepted(home: Path) -> Path:
 
 def test_everything_that_is_asked_for_is_found(accepted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(accepted)
-    result = spectramind("acceptance", "--run", "runs/example")
+    result = spectramind("check-artifacts", "--run", "runs/example")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert len(lines) == len(REQUIRED) and [line[0] for line in lines] == [str(one.phase) for one in REQUIRED]
@@ -315,11 +315,13 @@ def test_what_is_damaged_is_named(
 def test_what_is_missing_is_named_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/x").mkdir(parents=True)
-    result = spectramind("acceptance", "--run", "runs/x")
-    assert result.exit_code == 2 and result.stderr.startswith("error: acceptance: v50_debug_log.md, events.jsonl, ")
+    result = spectramind("check-artifacts", "--run", "runs/x")
+    assert result.exit_code == 2 and result.stderr.startswith(
+        "error: check-artifacts: v50_debug_log.md, events.jsonl, "
+    )
     lines = result.stdout.splitlines()
     assert len(lines) == 2 * len(REQUIRED) and sum("MISSING" in line for line in lines) == len(REQUIRED)
     assert any(line.strip() == "spectramind run --run-dir runs/x" for line in lines)
     (tmp_path / "runs/x/config.yaml").write_text("profile: example")
-    assert "runs/x and the options that it was begun with" in spectramind("acceptance", "--run", "runs/x").stdout
-    assert "is missing" in spectramind("acceptance", "--run", "nowhere").stderr
+    assert "runs/x and the options that it was begun with" in spectramind("check-artifacts", "--run", "runs/x").stdout
+    assert "is missing" in spectramind("check-artifacts", "--run", "nowhere").stderr

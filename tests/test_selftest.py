@@ -23,11 +23,11 @@ from spectramind_nb.core.files import network_file
 from spectramind_nb.network import graph_attention, selective_scan
 from spectramind_nb.operations import selftest, selftest_deep
 from spectramind_nb.operations.selftest import (
-    FAST,
+    FAST_CHECKS,
     Check,
+    check_line,
     data_files,
     judged,
-    line_of,
     passed,
     read_checksums,
     run_checks,
@@ -56,7 +56,7 @@ def test_this_installation_is_sound(home: Path) -> None:
     result = spectramind("selftest")
     assert result.exit_code == 0, result.output
     lines = [line for line in result.stdout.splitlines() if line[:4] in ("ok  ", "warn", "FAIL")]
-    assert [line[6:24].strip() for line in lines] == list(FAST) and "0 failed" in result.stdout
+    assert [line[6:24].strip() for line in lines] == list(FAST_CHECKS) and "0 failed" in result.stdout
     (event,) = read_events(home / "runs/events.jsonl")
     assert not event_faults(event) and (event["cmd"], event["status"]) == ("selftest", "ok")
 
@@ -66,7 +66,7 @@ def test_what_fails_is_named_with_its_fix_and_the_rest_goes_on(monkeypatch: Patc
         raise UserError("a.csv: Rs: is NaN. Fix: mend it")
 
     plan = {"a": lambda: 1 / 0, "b": stumbles, "c": lambda: passed("c", "fine")}
-    monkeypatch.setattr(selftest, "FAST", plan)
+    monkeypatch.setattr(selftest, "FAST_CHECKS", plan)
     result = spectramind("selftest")
     assert result.exit_code == 2 and result.stderr.startswith("error: selftest: a, b failed. Fix: ")
     assert "ZeroDivisionError" in result.stdout and "Fix: mend it" in result.stdout
@@ -74,7 +74,7 @@ def test_what_fails_is_named_with_its_fix_and_the_rest_goes_on(monkeypatch: Patc
 
 
 def test_a_line_names_three_faults_and_counts_the_rest() -> None:
-    line = line_of(judged("x", ["a", "b", "c", "d", "e"], "", "pip"))
+    line = check_line(judged("x", ["a", "b", "c", "d", "e"], "", "pip"))
     assert line.startswith("FAIL  x") and "a; b; c, and 2 more" in line and line.endswith("Fix: pip")
 
 
@@ -85,7 +85,7 @@ def damaged_data(patch: Patch, home: Path) -> None:
     data = Path(shutil.copytree(PACKAGE / "data", home / "package" / "data"))
     (data / "rules.npz").write_bytes(b"PK")
     (data / "opacity.npz").unlink()
-    patch.setitem(FAST, "data files", lambda: data_files(data))
+    patch.setitem(FAST_CHECKS, "data files", lambda: data_files(data))
 
 
 def changed_file(patch: Patch, home: Path) -> None:
@@ -107,7 +107,7 @@ def changed_file(patch: Patch, home: Path) -> None:
 
 def other_parameters(patch: Patch, home: Path) -> None:
     write_stage(home / "nbs", "01_features", extra="unheard_of = 1")
-    patch.setitem(FAST, "configuration", lambda: selftest.configuration(home / "nbs"))
+    patch.setitem(FAST_CHECKS, "configuration", lambda: selftest.configuration(home / "nbs"))
 
 
 def other_environments_kernel(patch: Patch, home: Path) -> None:
@@ -164,7 +164,7 @@ FAULTS: dict[str, tuple[str, Callable[[Patch, Path], Any], str, str]] = {
 def test_a_planted_fault_is_seen(fault: str, home: Path, monkeypatch: Patch) -> None:
     name, plant, state, seen = FAULTS[fault]
     plant(monkeypatch, home)
-    found = one(FAST[name])
+    found = one(FAST_CHECKS[name])
     assert (found.state, bool(found.fix)) == (state, True) and seen in found.seen, found
 
 

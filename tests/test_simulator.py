@@ -26,7 +26,7 @@ from spectramind_nb.simulator.data_sets import (
     FRAME_COUNTS,
     draw_planets,
     frame_hours,
-    planet_ids,
+    random_planet_ids,
     simulate_dataset,
     visit_files,
     visit_transit,
@@ -42,7 +42,7 @@ from spectramind_nb.simulator.frames import (
     prepare_exposure,
 )
 from spectramind_nb.simulator.population import (
-    Orbit,
+    SimulatedOrbit,
     World,
     draw_limb_darkening,
     draw_planet,
@@ -134,11 +134,11 @@ def test_same_seed_same_bytes_whatever_the_company(raw: RawFolder, tmp_path: Pat
 
 
 def test_splits_and_seeds_never_share_planets() -> None:
-    ids = [set(planet_ids(seed, split, 300)) for seed in (0, 1) for split in ("train", "test")]
+    ids = [set(random_planet_ids(seed, split, 300)) for seed in (0, 1) for split in ("train", "test")]
     assert len(set.union(*ids)) == 1200
     systems = [draw_planet(planet_stream(seed, split, 0, 1)).system for seed in (0, 1) for split in ("train", "test")]
     assert len(set(systems)) == 4
-    assert planet_ids(0, "train", 300)[:10] == planet_ids(0, "train", 10)
+    assert random_planet_ids(0, "train", 300)[:10] == random_planet_ids(0, "train", 10)
 
 
 def test_frames_do_not_depend_on_the_chunk() -> None:
@@ -252,7 +252,7 @@ def test_frames_look_like_real_ones() -> None:
 
 
 def test_injected_depth_is_in_the_light_curve() -> None:
-    hours, central = np.linspace(0, 7.5, 301), Orbit(3.75, 5.0, 10.5, 90.0)
+    hours, central = np.linspace(0, 7.5, 301), SimulatedOrbit(3.75, 5.0, 10.5, 90.0)
     spectrum = np.linspace(0.005, 0.02, 283)
     flux = transit_flux(hours, central, spectrum, np.zeros((283, 2)))
     assert np.allclose(1 - flux.min(axis=0), spectrum, rtol=1e-9) and flux.max() == 1

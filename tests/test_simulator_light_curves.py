@@ -22,10 +22,17 @@ from spectramind_nb.simulator.light_curves import (
     step_times,
     step_transit,
 )
-from spectramind_nb.simulator.population import Orbit, Planet, World, draw_system, observe, transit_flux
+from spectramind_nb.simulator.population import (
+    SimulatedOrbit,
+    SimulatedPlanet,
+    World,
+    draw_system,
+    observe,
+    transit_flux,
+)
 
 
-def planet_of(spectrum: np.ndarray, seed: int = 0, visits: int = 1) -> Planet:
+def planet_of(spectrum: np.ndarray, seed: int = 0, visits: int = 1) -> SimulatedPlanet:
     """A planet with a chosen spectrum and number of visits."""
     rng = np.random.default_rng(seed)
     world = World(draw_system(rng), {}, spectrum)
@@ -38,7 +45,7 @@ def test_interpolated_transits_are_exact(impact: float, spread: float) -> None:
     rng = np.random.default_rng(1)
     depth = 0.012 + spread * rng.uniform(-0.5, 0.5, 282)
     limb = np.column_stack([rng.uniform(0.08, 0.16, 282), rng.uniform(0.04, 0.17, 282)])
-    orbit = Orbit(3.6, 4.0, 9.0, float(np.degrees(np.arccos(impact / 9.0))))
+    orbit = SimulatedOrbit(3.6, 4.0, 9.0, float(np.degrees(np.arccos(impact / 9.0))))
     steps = step_times(FRAME_COUNTS["full"], AIRS, 375)
     hours = (steps.hours[:, None] + GAUSS_POINTS * steps.spread_h).ravel()
     exact = np.einsum("tpb,p->tb", transit_flux(hours, orbit, depth, limb).reshape(-1, 3, 282), GAUSS_WEIGHTS)
@@ -48,7 +55,11 @@ def test_interpolated_transits_are_exact(impact: float, spread: float) -> None:
 @pytest.mark.parametrize(("channel", "most"), [(AIRS, 375), (FGS1, 1125), (AIRS, 5625)])
 def test_steps_average_their_pairs(channel: Channel, most: int) -> None:
     steps, frames = step_times(FRAME_COUNTS["full"], channel, most), FRAME_COUNTS["full"]
-    orbit, depth, limb = Orbit(3.6, 4.0, 9.0, 88.0), np.array([0.012, 0.0125]), np.array([[0.1, 0.1], [0.12, 0.1]])
+    orbit, depth, limb = (
+        SimulatedOrbit(3.6, 4.0, 9.0, 88.0),
+        np.array([0.012, 0.0125]),
+        np.array([[0.1, 0.1], [0.12, 0.1]]),
+    )
     count = frames.pairs(channel) // steps.length
     assert len(steps.hours) == count <= most and steps.hours[-1] < VISIT_HOURS
     offsets = (np.arange(steps.length) - (steps.length - 1) / 2) * frames.cycle_s(channel) / 3600
@@ -150,7 +161,7 @@ STAR = {"P": 4.0, "sma": 9.0, "i": 88.0}
 @pytest.mark.parametrize(("depth", "drift"), [(0.01, 0.0), (0.004, 1e-4), (0.05, -2e-4)])
 def test_a_transit_on_a_line_is_found(depth: float, drift: float) -> None:
     hours = np.linspace(0, 7.5, 375)
-    orbit = Orbit(3.43, STAR["P"], STAR["sma"], STAR["i"])
+    orbit = SimulatedOrbit(3.43, STAR["P"], STAR["sma"], STAR["i"])
     light = transit_flux(hours, orbit, np.array([depth]), np.array([[0.12, 0.10]]))[:, 0] * (1 + drift * hours)
     assert white_depth(hours, np.outer(light, [1e5, 3e5]), STAR) == pytest.approx(depth, rel=0.01)
 

@@ -12,8 +12,8 @@ from spectramind_nb.core.instrument import bin_edges, wavelengths
 from spectramind_nb.core.opacity import opacity_table
 from spectramind_nb.simulator import bank as simulator_bank
 from spectramind_nb.simulator.atmosphere import (
+    ATMOSPHERE_LAYERS,
     BOTTOM_BAR,
-    LAYERS,
     SOLAR_RADIUS_M,
     draw_atmosphere,
     equilibrium,
@@ -125,7 +125,7 @@ def test_spectra_obey_physics() -> None:
 
 
 def test_equilibrium_knows_cold_and_hot() -> None:
-    cold, hot = (equilibrium(np.full(LAYERS, kelvin), 0.0, 0.55) for kelvin in (700.0, 1600.0))
+    cold, hot = (equilibrium(np.full(ATMOSPHERE_LAYERS, kelvin), 0.0, 0.55) for kelvin in (700.0, 1600.0))
     level = int(np.argmin(np.abs(np.log(layer_pressures()[1] / 1e-2))))
     assert cold["CH4"][level] > 10 * cold["CO"][level] and hot["CO"][level] > 1e3 * hot["CH4"][level]
     assert hot["CO"][level] == pytest.approx(10 ** (8.73 - 12) * 0.55 * 2 * 0.85, rel=0.25)

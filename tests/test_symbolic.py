@@ -17,14 +17,14 @@ from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.instrument import N_BINS, wavelengths
 from spectramind_nb.core.versions import versions_in
 from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, statuses, summed_up, verdicts
-from spectramind_nb.rules.influence import influence, influence_by_rule
+from spectramind_nb.rules.influence import influence_by_rule, influence_of_rules
 from spectramind_nb.rules.losses import (
     FORMS,
     RULES,
     SPECIFICATION,
     RuleLoss,
     RuleTensors,
-    judge,
+    judge_rules,
     read_rule_weights,
     rule_losses,
     see,
@@ -285,7 +285,7 @@ def test_the_loss_is_the_weighed_mean_and_skips_what_has_no_weight(monkeypatch: 
 def test_a_masked_bin_takes_its_three_second_differences_with_it() -> None:
     valid = torch.ones(N_BINS, dtype=torch.bool)
     valid[100] = False
-    terms = judge(see(MANY, TABLE, valid=valid), rules=("smoothness",))["smoothness"]
+    terms = judge_rules(see(MANY, TABLE, valid=valid), rules=("smoothness",))["smoothness"]
     assert all(terms.bins[~judged].tolist() == [99, 100, 101] for judged in terms.judged.numpy())
 
 
@@ -345,7 +345,7 @@ def test_what_is_planted_is_found_in_its_planet_rule_and_bin(name: str, k: float
     mu[1] = broken.mu[here]
     quantiles[1] = gaussian_quantiles(mu[1], sigma[1]) if broken.quantiles is None else broken.quantiles[here]
     seen = see(torch.from_numpy(mu), TABLE, sigma=torch.from_numpy(sigma))
-    terms = judge(seen, torch.from_numpy(quantiles))[name]
+    terms = judge_rules(seen, torch.from_numpy(quantiles))[name]
     records = audit(range(10, 14), mu, sigma, quantiles)
     rule, _, part = name.partition(":")
     for row, record in enumerate(records):
@@ -386,7 +386,7 @@ def test_error_bars_excuse_what_they_explain() -> None:
 
 def test_influence_points_from_the_fault_and_is_zero_where_all_is_kept() -> None:
     mu = MANY.numpy()
-    maps = influence(mu)
+    maps = influence_of_rules(mu)
     assert maps.shape == mu.shape and not maps[0].any()
     assert np.abs(maps[1]).argmax() == 60 and maps[1, 60] > 0 and maps[2, 200] < 0
     each = influence_by_rule(mu)

@@ -21,8 +21,8 @@ from spectramind_nb.detector import extraction
 from spectramind_nb.detector.corrections import (
     FLAGS,
     CalibrationErrors,
+    CdsPairs,
     Options,
-    Pairs,
     TypicalPair,
     Visit,
     adc_to_electrons,
@@ -37,7 +37,7 @@ from spectramind_nb.detector.corrections import (
     unusable,
 )
 from spectramind_nb.detector.extraction import extract_visit
-from spectramind_nb.detector.photometry import Photometry, Profile, light_sums, light_variance, star_moves
+from spectramind_nb.detector.photometry import LightProfile, Photometry, light_sums, light_variance, star_moves
 from spectramind_nb.detector.raw import Adc, CalibrationSet
 
 PAIRS, LIGHT_PAIRS = 50_000, 20_000  # of a small detector and of a whole one
@@ -108,7 +108,7 @@ ONE = pytest.approx(np.ones((8, 8)), abs=0.02)  # in every pixel
 
 
 @cache
-def bright_visit() -> tuple[Visit, TypicalPair, Pairs]:
+def bright_visit() -> tuple[Visit, TypicalPair, CdsPairs]:
     """All noise, up to 100,000 e- in the second read, where the linearity's slope is 1.2."""
     visit = expose(generator(2), SMALL, rates(20, 4e5), PAIRS)
     typical = typical_pair(visit, Options())
@@ -286,9 +286,9 @@ def test_errors_of_the_maps_in_the_light(wrong: tuple[str, ...], axis: tuple[int
     usable[2, 3] = usable[6, 6] = False
     star = np.maximum(typical.signal / maps.flat, 0)
     variance = (typical.poisson + typical.read) / maps.flat**2
-    profile = Profile(star / star.sum(axis=axis), variance, 0 * star, axis, star / variance)  # held fixed
+    profile = LightProfile(star / star.sum(axis=axis), variance, 0 * star, axis, star / variance)  # held fixed
     masked = np.broadcast_to(~usable, found.shape)
-    light, _, _ = light_sums(Pairs(found, found, found, masked.astype(np.uint8), masked), profile)
+    light, _, _ = light_sums(CdsPairs(found, found, found, masked.astype(np.uint8), masked), profile)
     part = light_variance(profile, np.sum([stated[name] for name in wrong], axis=0), usable)
     assert light.std(axis=0, ddof=1) / np.sqrt(part) == pytest.approx(np.ones_like(part), abs=0.1)
 
@@ -401,10 +401,11 @@ def test_what_stands_in_masked_pixels_does_not_matter(mask: np.ndarray, rubbish:
     star /= star.sum(axis=axis, keepdims=True)
     variance = 2e4 * star + 366
     mask = mask & (row != 4)  # every column sees some light
-    profile = Profile(star, variance, np.full((8, 8), 30.0), axis, star / variance)
+    profile = LightProfile(star, variance, np.full((8, 8), 30.0), axis, star / variance)
     frames = 2e4 * star + 30 + generator(13).normal(0, 19, mask.shape)
     pairs = [
-        Pairs(np.where(mask, value, frames), frames, frames, mask.astype(np.uint8), mask) for value in (np.nan, rubbish)
+        CdsPairs(np.where(mask, value, frames), frames, frames, mask.astype(np.uint8), mask)
+        for value in (np.nan, rubbish)
     ]
     for wanted, found in zip(*(light_sums(each, profile) for each in pairs), strict=True):
         assert np.array_equal(wanted, found)  # also: neither holds NaN

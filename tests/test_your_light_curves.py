@@ -33,7 +33,7 @@ from spectramind_nb.transits.injection import (
     Injector,
     conclusion,
     draw_scene,
-    flat,
+    flat_spectrum,
     injection_recovery,
     smooth_spectrum,
 )
@@ -63,10 +63,12 @@ def mine(tmp_path: Path) -> Path:
 
 
 @cache
-def fitted() -> tuple[curve_file.LightCurves, Fit]:
+def fitted() -> tuple[curve_file.ObservedLightCurves, Fit]:
     hours, flux, error = observed()
     bins = (slice(0, 1), slice(1, N_BINS))
-    curves = curve_file.LightCurves([make_block(0, b, hours, flux[:, b], error[:, b] ** 2) for b in bins], STAR, [0.0])
+    curves = curve_file.ObservedLightCurves(
+        [make_block(0, b, hours, flux[:, b], error[:, b] ** 2) for b in bins], STAR, [0.0]
+    )
     return curves, fit_planet(curves.blocks, STAR)
 
 
@@ -275,13 +277,13 @@ def test_a_run_s_planet_is_exported_without_a_fit(tmp_path: Path) -> None:
 def test_an_injected_depth_comes_back() -> None:
     curves, fit = fitted()
     told: list[tuple[int, int]] = []
-    table = injection_recovery(curves, fit, 3, 5, flat(8000.0), tell=lambda *done: told.append(done))
+    table = injection_recovery(curves, fit, 3, 5, flat_spectrum(8000.0), tell=lambda *done: told.append(done))
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert np.allclose(table["fgs1_injected_ppm"], 8000) and np.allclose(table["airs_injected_ppm"], 8000)
     assert np.abs(table["fgs1_pull"]).max() < 4 and np.abs(table["airs_pull"]).max() < 4
     assert np.all((table["bins_pull_rms"] > 0.85) & (table["bins_pull_rms"] < 1.15))
     assert len(set(table["t0_h"])) == 3 and table["t0_h"].unit == "h"
-    again = injection_recovery(curves, fit, 2, 5, flat(8000.0))
+    again = injection_recovery(curves, fit, 2, 5, flat_spectrum(8000.0))
     assert np.array_equal(again["airs_recovered_ppm"], table["airs_recovered_ppm"][:2])  # a draw has a seed of its own
 
 
@@ -324,7 +326,7 @@ def test_the_conclusion_names_error_bars_that_are_too_small() -> None:
     )
     assert "wider than need be" in conclusion(Table([good | {"bins_pull_rms": 0.7}]))[-1]
     with pytest.raises(UserError, match="5e\\+06 is no depth"):
-        flat(5e6)
+        flat_spectrum(5e6)
 
 
 # --- From the command line ---------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Builds spectramind_nb/data/rules.npz, the bounds of the physics rules, from a bank of the simulator's spectra.
 
-The bank that the shipped file was made from: spectramind bank --out BANK --spectra 40000 --seed 105 (45 minutes on
-two cores for each 10,000).
+The bank that the shipped file was made from: spectramind simulate spectra --out BANK --spectra 40000 --seed 105 (45
+minutes on two cores for each 10,000).
 
 Run: python tools/build_rules.py BANK spectramind_nb/data/rules.npz
 It prints percentiles of the ratios of band areas, by the table's own windows and by those of an independent estimate.

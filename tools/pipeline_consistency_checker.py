@@ -26,7 +26,7 @@ from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.experiments import choices
 from spectramind_nb.core import contracts
 from spectramind_nb.pipeline import config, network_diagnostics, network_training, provenance, stages
-from spectramind_nb.pipeline.config import ConfigError, compose, flat, nearest, section_name
+from spectramind_nb.pipeline.config import ConfigError, compose, flatten, nearest, section_name
 from spectramind_nb.uncertainty import calibration
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +110,11 @@ def tree() -> Any:
     return typer.main.get_command(cli.app)
 
 
+def current(group: Any) -> dict[str, Any]:
+    """The commands of a group by name, without hidden ones, which are earlier names."""
+    return {name: command for name, command in group.commands.items() if not command.hidden}
+
+
 @lru_cache
 def setting_fault(word: str, profile: str) -> str:
     """What is wrong with an override; "" if nothing is."""
@@ -124,13 +129,16 @@ def command_fault(words: list[str], partial: bool = False) -> str:
     """What is wrong with the words after `spectramind`; "" if nothing is. `partial` may lack what is required."""
     node, name, rest = tree(), "spectramind", list(words)
     while hasattr(node, "commands") and rest:
+        if node.invoke_without_command and rest[0].startswith("-"):
+            break  # the group's own action
         word = rest.pop(0)
         if word in {"--help", *(opt for param in node.params for opt in param.opts)}:
             continue
-        if word not in node.commands:
-            return f"{name} has no command {word}. Fix: {nearest(word, sorted(node.commands))}"
-        node, name = node.commands[word], f"{name} {word}"
-    if hasattr(node, "commands") or "--help" in rest:
+        known = current(node)
+        if word not in known:
+            return f"{name} has no command {word}. Fix: {nearest(word, sorted(known))}"
+        node, name = known[word], f"{name} {word}"
+    if (hasattr(node, "commands") and not node.invoke_without_command) or "--help" in rest:
         return ""
     try:
         values = node.make_context(name, rest).params
@@ -211,8 +219,8 @@ def taken(known: Mapping[str, Any]) -> set[str]:
     """Settings inside the sections model, train, calib and diag that change what the chapters make of these."""
     whole = {name: value for name, value in known.items() if "." not in name}
     makers: dict[str, Callable[[Any], Any]] = {
-        "model": lambda all_: network_training.teaching_of({"start": "fresh"}, all_["model"]),
-        "train": lambda all_: network_training.teaching_of({**all_["train"], "start": "fresh"}, all_["model"]),
+        "model": lambda all_: network_training.training_plan({"start": "fresh"}, all_["model"]),
+        "train": lambda all_: network_training.training_plan({**all_["train"], "start": "fresh"}, all_["model"]),
         "calib": lambda all_: calibration.steps_of(**all_["calib"]),
         "diag": lambda all_: network_diagnostics.MapOptions(**all_["diag"]["umap"], **all_["diag"]["tsne"]),
     }
@@ -279,7 +287,7 @@ def check_settings(root: Path) -> Iterator[Fault]:
                     told.add(str(error))
                     line = line_of(home, f"{section_name(stage.name)}:")
                     yield Fault(home, line, *_split(str(error).removeprefix("configuration: ")))
-    known = flat(compose())
+    known = flatten(compose())
     for key in unread(root, known):
         name = key.rpartition(".")[2]
         yield Fault(home, line_of(home, f"{name}:"), f"{key} is read by nothing", "use it, or leave it out")
@@ -289,7 +297,7 @@ def check_settings(root: Path) -> Iterator[Fault]:
 
 def check_named_settings(root: Path) -> Iterator[Fault]:
     """Settings that the library or the docs name are there."""
-    known = flat(compose())
+    known = flatten(compose())
     sections = "|".join(re.escape(name) for name, value in known.items() if isinstance(value, dict) and "." not in name)
     dotted = re.compile(rf"(?:{sections})(?:\.[^\W\d]\w*)+")
 
@@ -328,8 +336,11 @@ def check_contracts(root: Path) -> Iterator[Fault]:
 
 def check_events(root: Path) -> Iterator[Fault]:
     """Events name the commands that there are; each command has an example that holds."""
-    home, top = root / "spectramind_nb/pipeline/provenance.py", tree().commands
+    home, top = root / "spectramind_nb/pipeline/provenance.py", current(tree())
     leaves = {name: getattr(node, "commands", {name: node}) for name, node in top.items()}
+    leaves |= {
+        name: {name: top[name], **leaves[name]} for name in top if getattr(top[name], "invoke_without_command", 0)
+    }
     for name in (name for name in top if name not in provenance.COMMANDS):
         yield Fault(home, line_of(home, "COMMANDS"), f"events have no command {name}", "add it to COMMANDS")
     every = {*top, *(sub for group in leaves.values() for sub in group)}

@@ -39,16 +39,16 @@ STAGE = "00_calibration"
 # %% ../../nbs/00_calibration.ipynb #518b4948
 @dataclass(frozen=True)
 class Keep:
-    """Whose calibrated frames are kept, and how finely in time."""
+    """Hold the settings for the calibrated frames that a run keeps: of which planets, with how many time steps."""
 
-    first: int = 1  # so many of the run's planets
-    planets: Sequence[int] = ()  # and these
-    steps: int = 60  # a visit, at most
+    first: int = 1  # number of planets, from the run's first on
+    planets: Sequence[int] = ()  # further planets
+    steps: int = 60  # largest number of time steps of a visit
     interpolate: bool = False  # fill masked pixels
 
 
 def kept_visit(visit: Visit, options: Options, keep: Keep, number: int) -> dict[str, np.ndarray]:
-    """Calibrated frames of one channel of visit `number`, with the variance of each source."""
+    """Calibrate the frames of one channel of visit `number`; return arrays with the variance of each source."""
     pairs, time_h = calibrate_visit(visit, keep.steps, options)
     pairs = interpolate(pairs) if keep.interpolate else pairs
     systematic = systematic_variance(visit, typical_pair(visit, options), options)
@@ -80,7 +80,7 @@ def keep_calibrated(who: tuple[str, int], run_dir: Path, raw: RawFolder, options
 def calibrate_run(
     run_dir: Path, raw_dir: Path, planets: Sequence[int], options: Options, keep: Keep, workers: Workers
 ) -> list[dict]:
-    """The stage: check every planet, keep calibrated frames of some. Returns all detector statistics.
+    """Run stage 00: check every planet and keep calibrated frames of some; return all detector statistics.
 
     Raises `UserError` where no planet can be used.
     """
@@ -104,14 +104,17 @@ def calibrate_run(
 
 # %% ../../nbs/00_calibration.ipynb #ebcc0233
 def calibrated_planets(run_dir: str | Path) -> list[int]:
-    """Planets whose calibrated frames a run has kept."""
+    """List the planets whose calibrated frames a run has kept."""
     return sorted(
         int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "data/calibrated").glob("airs_*.npz")
     )
 
 
 def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
-    """Calibrated frames of a planet of a finished run: the mean image and the plain sum in time, both channels."""
+    """Plot calibrated frames of a planet of a finished run: median image and summed flux in time, both channels.
+
+    `None` stands for the first planet kept. Returns a message if the run kept no frames of the planet.
+    """
     kept = calibrated_planets(run_dir)
     if not kept or (planet is not None and planet not in kept):
         return (

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from .encoders import fitted_planets
 
+from .encoders import fitted_planets
 from ..core.contracts import read_npz, write_npz
 from ..core.files import atomic_path, network_file
 from ..figures.picture import Picture

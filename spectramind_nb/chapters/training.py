@@ -20,7 +20,7 @@ from ..core.metric import reference_of
 from ..detector.raw import RawFolder
 from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
-from ..network.fine_tuning import Teaching
+from ..network.fine_tuning import TrainingPlan
 from ..network.weights import read_network, write_network
 from spectramind_nb.pipeline.learned import (
     LEARNED,
@@ -30,7 +30,7 @@ from spectramind_nb.pipeline.learned import (
     take_over,
     write_out_of_fold,
 )
-from ..pipeline.network_training import CURVES, LESSONS, neural_predictions
+from ..pipeline.network_training import CHECKPOINTS, CURVES, neural_predictions
 from spectramind_nb.pipeline.predictors import (
     cross_fitted_sigma,
     labelled_planets,
@@ -54,12 +54,12 @@ def train_run(
     λ_factors: float,
     network: str = "laptop",
     predictor: str = "auto",
-    teaching: Teaching | None = None,
+    teaching: TrainingPlan | None = None,
 ) -> pd.DataFrame:
     """The stage: learn from labels (or take over), write what was learned; the predictors' out-of-fold figures, a row
     each.
     """
-    run_dir, raw, teaching = Path(run_dir), RawFolder(Path(raw_dir)), teaching or Teaching()
+    run_dir, raw, teaching = Path(run_dir), RawFolder(Path(raw_dir)), teaching or TrainingPlan()
     (run_folder(run_dir, "outputs/checkpoints") / CURVES).unlink(missing_ok=True)
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
@@ -92,7 +92,7 @@ def train_run(
         raise UserError(f"predictor: {chosen} is none of {', '.join(factors)}. Fix: choose one, or give a network")
     told = network if teaching.start == "shipped" else f"{network}, {teaching.start}"
     write_json(artifacts / LEARNED[1], {"chosen": chosen, "factors": factors, "weights": told})
-    shutil.rmtree(run_dir / LESSONS, ignore_errors=True)
+    shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
     return figures
 
 # %% ../../nbs/06_training.ipynb #a5e81b70

@@ -28,7 +28,23 @@ STAGE = "02_transit"
 
 # %% ../../nbs/02_transit.ipynb #b3c382f7
 def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, workers: Workers) -> list[dict[str, float]]:
-    """The stage: fit every planet of a run. Returns the quality figures. Raises `UserError` where no planet worked."""
+    """Fit every planet of a run and write its fit files, the quality figures and the failures.
+
+    Parameters
+    ----------
+    run_dir : folder of the run, with the features of 01_features
+    raw_dir : folder of the raw data, for the star tables
+    options : choices of the fit
+    workers : how many planets are fitted at once, and where
+
+    Returns
+    -------
+    Quality figures of each planet that was fitted.
+
+    Raises
+    ------
+    UserError : no planet could be fitted
+    """
     run_dir, raw, start = Path(run_dir), RawFolder(Path(raw_dir)), time.perf_counter()
     chosen, _ = read_plan(run_dir, STAGE)
     stars = {split: raw.star_info(split, chosen[split]) for split in chosen if chosen[split]}
@@ -45,7 +61,10 @@ def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, worke
 
 # %% ../../nbs/02_transit.ipynb #dda34cf3
 def explore(planet: int | None, run_dir: str | Path, truth: np.ndarray | None = None) -> Picture | str:
-    """Fit of any planet of a run, from its artifacts: white light with residuals, and the depths."""
+    """Plot the fit of a planet of a run (None: the first) from its fit file: white light, residuals and depths.
+
+    `truth` is the true spectrum (283,). Returns a message where the run has no such fit.
+    """
     there = sorted(
         int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "outputs/fits").glob("transit_*.npz")
     )

@@ -14,7 +14,7 @@ from ..core.instrument import wavelengths
 from ..figures.calibration import plot_calibration
 from ..figures.picture import Picture
 from ..pipeline.learned import read_learned, read_out_of_fold
-from ..pipeline.sigma_calibration import FILES, cross_fitted, read_calibration
+from ..pipeline.sigma_calibration import CALIBRATION_FILES, cross_fitted, read_sigma_calibration
 from ..uncertainty.calibration import CalibOptions
 
 # %% ../../nbs/07_uncertainty.ipynb #eff85d09
@@ -27,10 +27,10 @@ def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
         found = read_out_of_fold(run_dir)
     except ContractError as error:
         return str(error)
-    if found is None or not (run_folder(run_dir, "outputs/calibration") / FILES[0]).is_file():
+    if found is None or not (run_folder(run_dir, "outputs/calibration") / CALIBRATION_FILES[0]).is_file():
         return f"{run_dir} has no calibrated out-of-fold predictions yet: run the chapter to its end, with labels"
     name = read_learned(run_dir).chosen
-    known, wrong = read_calibration(run_dir, name), found.truth - found.mu[name]
+    known, wrong = read_sigma_calibration(run_dir, name), found.truth - found.mu[name]
     steps = CalibOptions(True, known.tau, known.quantiles is not None, known.alpha, known.widening)
     before, after = wrong / found.sigma[name], wrong / cross_fitted(found, name, steps)[0]
     figure = Picture(9, 2.8)

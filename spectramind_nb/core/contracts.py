@@ -97,6 +97,17 @@ SCHEMAS |= {
         "rules": Array("str", "", "JSON: names of the rules, in order"),
         "influence": Array("float32", "R P 283", "d loss / d mu of each rule, per (Rp/Rs)^2"),
     },
+    "encoded": {
+        "planet": Array("int64", "P", "planet_id"),
+        "planet_latent": Array("float32", "P H", "latent of the planet, of the network that a run starts from"),
+        "spectrum_latent": Array("float32", "P A", "latent of its spectrum alone"),
+    },
+    "decoded": {
+        "planet": Array("int64", "P", "planet_id"),
+        "predictors": Array("str", "", "JSON: names of the predictors, in order"),
+        "mu": Array("float64", "N P 283", "(Rp/Rs)^2, of each predictor, before this run trains anything"),
+        "sigma": Array("float64", "N P 283", "(Rp/Rs)^2, of each predictor"),
+    },
     "out_of_fold": {
         "planet": Array("int64", "P", "planet_id"),
         "fold": Array("int8", "P", "fold in which the planet was held out"),

@@ -10,8 +10,8 @@ import numpy as np
 
 from spectramind_nb.detector.corrections import (
     FLAGS,
+    CdsPairs,
     Options,
-    Pairs,
     Visit,
     adc_to_electrons,
     linearise,
@@ -27,7 +27,10 @@ CROSS_HATCH = 25.0
 
 
 def cross_hatch(flat: np.ndarray, live: np.ndarray) -> float:
-    """Strongest wave of a flat (rows, columns) over the mean of all, in power; the broadest waves left out."""
+    """Compute the power of a flat's strongest wave over the mean power of all waves.
+
+    `flat` and `live` (bool) have shape (rows, columns). The waves of the longest periods are left out.
+    """
     relative = np.where(live, flat / np.median(flat[live]) - 1, 0)
     power = np.abs(np.fft.rfft2(relative - relative.mean())) ** 2
     power[[0, 1, 2, -1, -2], :3] = 0
@@ -35,7 +38,7 @@ def cross_hatch(flat: np.ndarray, live: np.ndarray) -> float:
 
 
 def correction_log(visit: Visit, options: Options) -> dict[str, float | bool]:
-    """Sizes of the corrections that precede the flat, from pairs spread over a visit."""
+    """Measure the corrections that precede the flat, from pairs spread over a visit."""
     raw = visit.signal[sample_pairs(len(visit.signal), 16)]
     reads = adc_to_electrons(raw, visit.adc)
     shift = linearise(reads, visit.calibration.linear_corr)[0] - reads
@@ -52,7 +55,7 @@ def correction_log(visit: Visit, options: Options) -> dict[str, float | bool]:
 
 # %% ../../nbs/detector/calibration_log.ipynb #ef15522e
 def detector_statistics(calibration: CalibrationSet) -> dict[str, float | bool]:
-    """Typical values of a calibration set: dark (e-/s), read noise (e-), flat, shares of dead, hot and cold pixels."""
+    """Summarise a calibration set: dark (e-/s), read noise (e-), flat, fractions of dead, hot and cold pixels."""
     live, flags = ~calibration.dead, pixel_flags(calibration)
     dark, flat = calibration.dark[live], calibration.flat[live]
     return {
@@ -67,8 +70,11 @@ def detector_statistics(calibration: CalibrationSet) -> dict[str, float | bool]:
     }
 
 
-def calibration_log(visit: Visit, pairs: Pairs, options: Options) -> dict[str, float | bool]:
-    """Size of each correction, from a visit and calibrated pairs of it; what flags took out, and why."""
+def calibration_log(visit: Visit, pairs: CdsPairs, options: Options) -> dict[str, float | bool]:
+    """Collect the size of each correction and the fraction of pixels with each flag.
+
+    `pairs` are calibrated pairs of `visit`; their flags and mask give the fractions.
+    """
     fractions = {f"{name}_fraction": float(((pairs.flags & bit) > 0).mean()) for name, bit in FLAGS.items()}
     return {
         **correction_log(visit, options),

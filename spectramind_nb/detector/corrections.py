@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'CHUNK_PIXELS', 'Visit', 'visit_paths', 'read_visit', 'adc_to_electrons', 'quantisation_variance',
            'hot_pixels', 'cold_pixels', 'pixel_flags', 'fill_masked', 'linearise', 'Options', 'cds_electrons',
-           'TypicalPair', 'sample_pairs', 'typical_pair', 'cosmic_limit', 'frame_flags', 'Pairs', 'unusable',
+           'TypicalPair', 'sample_pairs', 'typical_pair', 'cosmic_limit', 'frame_flags', 'CdsPairs', 'unusable',
            'calibrate_pairs', 'CalibrationErrors', 'systematic_variance', 'interpolate', 'step_edges', 'average_pairs',
            'calibrated_chunks', 'calibrate_visit']
 
@@ -32,7 +32,7 @@ from .streaming import FULL_SCALE
 # %% ../../nbs/detector/corrections.ipynb #4f742be9
 @dataclass(frozen=True)
 class Visit:
-    """One channel of one visit: raw pairs of reads and what is needed to calibrate them."""
+    """Hold the raw pairs of reads of one channel of a visit and what is needed to calibrate them."""
 
     channel: Channel
     signal: np.ndarray  # ADU, uint16, (pairs, 2, rows, columns)
@@ -42,13 +42,13 @@ class Visit:
 
 
 def visit_paths(raw: RawFolder, split: str, planet: int, visit: int, channel: Channel) -> tuple[Path, Path]:
-    """The signal file and the calibration folder of one channel of a visit."""
+    """Return the paths of the signal file and of the calibration folder of one channel of a visit."""
     folder = raw.planet_folder(split, planet)
     return folder / f"{channel.name}_signal_{visit}.parquet", folder / f"{channel.name}_calibration_{visit}"
 
 
 def read_visit(raw: RawFolder, split: str, planet: int, visit: int, channel: Channel, most: int | None = None) -> Visit:
-    """Read one channel of a visit, or its first `most` pairs. Raises `ContractError`."""
+    """Read one channel of a visit, or its first `most` pairs. Raises `ContractError` for a bad file."""
     signal_path, calibration_folder = visit_paths(raw, split, planet, visit, channel)
     signal = read_signal(signal_path, channel, most)
     time_h = read_pair_times(raw, channel, len(signal))
@@ -56,12 +56,12 @@ def read_visit(raw: RawFolder, split: str, planet: int, visit: int, channel: Cha
 
 # %% ../../nbs/detector/corrections.ipynb #c84c3166
 def adc_to_electrons(signal: np.ndarray, adc: Adc) -> np.ndarray:  # e-, float32, same shape
-    """Undo the analogue-to-digital conversion."""
+    """Convert ADU to electrons, undoing the analogue-to-digital conversion."""
     return (signal / np.float32(adc.gain) + np.float32(adc.offset)).astype(np.float32, copy=False)
 
 
 def quantisation_variance(adc: Adc) -> float:  # e-^2
-    """Variance of rounding to whole ADU, of one read."""
+    """Return the variance that rounding to whole ADU adds to one read."""
     return 1 / (12 * adc.gain**2)
 
 # %% ../../nbs/detector/corrections.ipynb #d57d3555
@@ -69,8 +69,9 @@ FLAGS = {"dead": 1, "hot": 2, "saturated": 4, "cosmic": 8, "nan": 16, "cold": 32
 
 
 def hot_pixels(calibration: CalibrationSet, sigma: float = 5.0, rounds: int = 5) -> np.ndarray:  # bool, (rows, columns)
-    """Pixels whose dark current stands `sigma` above the rest, by repeated clipping (as the challenge's organisers
-    do).
+    """Find pixels with a dark current more than `sigma` standard deviations above the median.
+
+    The clipping is repeated, as in the code of the challenge's organisers. Dead pixels are never hot.
     """
     dark = np.where(calibration.dead, np.nan, calibration.dark)
     kept = np.isfinite(dark)
@@ -81,18 +82,21 @@ def hot_pixels(calibration: CalibrationSet, sigma: float = 5.0, rounds: int = 5)
 
 
 def cold_pixels(calibration: CalibrationSet) -> np.ndarray:  # bool, (rows, columns)
-    """Live pixels with less than half the usual response."""
+    """Find live pixels whose flat is below half of the median of the live pixels."""
     return ~calibration.dead & (calibration.flat < 0.5 * np.median(calibration.flat[~calibration.dead]))
 
 
 def pixel_flags(calibration: CalibrationSet) -> np.ndarray:  # uint8, (rows, columns)
-    """Flags that hold for a whole visit: dead, hot and cold."""
+    """Return the flags that hold for a whole visit: dead, hot and cold."""
     found = {"dead": calibration.dead, "hot": hot_pixels(calibration), "cold": cold_pixels(calibration)}
     return np.bitwise_or.reduce([(bad * FLAGS[name]).astype(np.uint8) for name, bad in found.items()])
 
 # %% ../../nbs/detector/corrections.ipynb #a18e0d3d
 def fill_masked(image: np.ndarray) -> np.ndarray:  # (..., rows, columns), no NaN
-    """Replace NaN by the mean of the live neighbours along the row, again and again where neighbours are NaN too."""
+    """Replace NaN by the mean of the neighbours along the row, repeatedly until no NaN is left.
+
+    Raises `ValueError` for a row of NaN only.
+    """
     filled = image.copy()
     while (holes := np.isnan(filled)).any():
         padded = np.pad(filled, [(0, 0)] * (image.ndim - 1) + [(1, 1)], constant_values=np.nan)
@@ -106,8 +110,9 @@ def fill_masked(image: np.ndarray) -> np.ndarray:  # (..., rows, columns), no Na
 
 # %% ../../nbs/detector/corrections.ipynb #a9d88d80
 def linearise(electrons: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corrected charge f(E) in e- and the slope f'(E), for reads (..., rows, columns) and coefficients (6, rows,
-    columns).
+    """Correct reads for non-linearity; return the charge f(E) in e- and the slope f'(E).
+
+    `electrons` has shape (..., rows, columns), `coefficients` (6, rows, columns) in ascending order of powers.
     """
     coefficients = coefficients.astype(np.float32)
     value, slope = np.zeros_like(electrons) + coefficients[-1], np.zeros_like(electrons)
@@ -119,17 +124,19 @@ def linearise(electrons: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarr
 # %% ../../nbs/detector/corrections.ipynb #69a2c6a7
 @dataclass(frozen=True)
 class Options:
-    """Choices of the calibration, as in the configuration's section `calibration`."""
+    """Hold the calibration options, as in the section `calibration` of the configuration."""
 
     linearity: bool = True
     mask_hot: bool = False
     cosmic_sigma: float = 20.0  # standard deviations
-    persistence_pairs: int = 1  # pairs not trusted after a saturated one
+    persistence_pairs: int = 1  # pairs flagged after a saturated one
 
 
 def cds_electrons(visit: Visit, chosen: slice, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    """Steps 1, 3 and 4 for the chosen pairs: signal of each pair (e-), (pairs, rows, columns), and the two reads'
-    f'^2, (pairs, 2, rows, columns).
+    """Compute the signal of the chosen pairs before the flat field.
+
+    Returns the signal in e-, (pairs, rows, columns), and the squared slopes f'^2 of both reads,
+    (pairs, 2, rows, columns), by which the read variance is multiplied.
     """
     calibration, read_times = visit.calibration, np.array(visit.channel.read_times_s, np.float32)
     reads = adc_to_electrons(visit.signal[chosen], visit.adc)
@@ -142,7 +149,10 @@ def cds_electrons(visit: Visit, chosen: slice, options: Options) -> tuple[np.nda
 # %% ../../nbs/detector/corrections.ipynb #2548a8d0
 @dataclass(frozen=True)
 class TypicalPair:
-    """What a pair of a visit usually holds, before the flat; all (rows, columns), NaN where dead."""
+    """Hold the median signal of a visit's pairs and its variance, before the flat.
+
+    All have shape (rows, columns); the signal is NaN where a pixel is dead.
+    """
 
     signal: np.ndarray  # e-/pair
     poisson: np.ndarray  # (e-/pair)^2, of the charge collected between the reads, dark current included
@@ -150,12 +160,12 @@ class TypicalPair:
 
 
 def sample_pairs(pairs: int, most: int = 64) -> slice:
-    """Some 64 to 127 pairs spread evenly over a visit; all of a shorter one."""
+    """Select about `most` pairs (at most twice as many) spread evenly over a visit; all of a shorter one."""
     return slice(0, None, max(1, pairs // most))
 
 
 def typical_pair(visit: Visit, options: Options) -> TypicalPair:
-    """The visit's typical pair: medians over pairs spread over the visit."""
+    """Compute the typical pair of a visit: medians over pairs spread over the visit."""
     calibration = visit.calibration
     signal, slope2 = cds_electrons(visit, sample_pairs(len(visit.signal)), options)
     median = np.where(calibration.dead, np.nan, np.median(signal, axis=0))
@@ -165,7 +175,7 @@ def typical_pair(visit: Visit, options: Options) -> TypicalPair:
 
 # %% ../../nbs/detector/corrections.ipynb #b6a69fdc
 def cosmic_limit(typical: TypicalPair, options: Options) -> np.ndarray:  # e-, (rows, columns)
-    """How far a pair may stray from the typical one before it counts as a cosmic ray."""
+    """Compute the deviation from the typical pair beyond which a pixel is flagged as a cosmic ray."""
     moves = 0.1 * np.hypot(*np.gradient(fill_masked(typical.signal)))
     dips = 0.03 * typical.signal
     return options.cosmic_sigma * np.sqrt(typical.read + typical.poisson + dips**2 + moves**2)
@@ -174,7 +184,7 @@ def cosmic_limit(typical: TypicalPair, options: Options) -> np.ndarray:  # e-, (
 def frame_flags(
     visit: Visit, chosen: slice, signal: np.ndarray, typical: TypicalPair, options: Options
 ) -> np.ndarray:  # uint8, (pairs, rows, columns)
-    """Flags of each pixel of each of the chosen pairs, whose signal (e-) is given too."""
+    """Flag each pixel of each chosen pair; `signal` is the pairs' signal in e-, (pairs, rows, columns)."""
     numbers = np.arange(len(visit.signal))[chosen]
 
     def full(numbers: np.ndarray) -> np.ndarray:
@@ -193,8 +203,8 @@ def frame_flags(
 
 # %% ../../nbs/detector/corrections.ipynb #d562fac7
 @dataclass(frozen=True)
-class Pairs:
-    """Calibrated CDS pairs, (pairs, rows, columns). NaN in frames and variances <=> flags unusable."""
+class CdsPairs:
+    """Hold calibrated CDS pairs, (pairs, rows, columns). Frames and variances are NaN exactly where masked."""
 
     frames: np.ndarray  # e-/pair
     poisson: np.ndarray  # (e-/pair)^2
@@ -204,39 +214,42 @@ class Pairs:
 
     @property
     def variance(self) -> np.ndarray:  # (e-/pair)^2
-        """Variance of the random errors: what differs from pair to pair."""
+        """Return the variance of the random errors, which differ from pair to pair."""
         return self.poisson + self.read
 
 
 def unusable(flags: np.ndarray, options: Options) -> np.ndarray:  # bool
-    """Which flags take a pixel out: all of them, but hot ones only when asked for."""
+    """Return where flags exclude a pixel: any flag does, but `hot` only with `mask_hot`."""
     return (flags & ~np.uint8(0 if options.mask_hot else FLAGS["hot"])) > 0
 
 
-def calibrate_pairs(visit: Visit, chosen: slice, typical: TypicalPair, options: Options) -> Pairs:
-    """Steps 1 to 5 for the chosen pairs; `typical` is the visit's `typical_pair`."""
+def calibrate_pairs(visit: Visit, chosen: slice, typical: TypicalPair, options: Options) -> CdsPairs:
+    """Calibrate the chosen pairs of a visit, given its `typical_pair`."""
     signal, _ = cds_electrons(visit, chosen, options)
     flags = frame_flags(visit, chosen, signal, typical, options)
     mask = unusable(flags, options)
     flat = np.where(visit.calibration.dead, np.nan, visit.calibration.flat).astype(np.float32)
     poisson, read = (np.where(mask, np.nan, part / flat**2) for part in (typical.poisson, typical.read))
-    return Pairs(np.where(mask, np.nan, signal / flat), poisson, read, flags, mask)
+    return CdsPairs(np.where(mask, np.nan, signal / flat), poisson, read, flags, mask)
 
 # %% ../../nbs/detector/corrections.ipynb #8eb86954
 @dataclass(frozen=True)
 class CalibrationErrors:
-    """One-sigma errors of the calibration maps, independent between pixels; assumed, since no file states them."""
+    """Hold the 1-sigma errors of the calibration maps, independent between pixels.
+
+    The values are assumed, since no file of the challenge states them.
+    """
 
     dark: float = 0.04  # relative
-    dark_e_s: float = 0.0005  # e-/s, besides
-    flat: float = 0.0005
+    dark_e_s: float = 0.0005  # e-/s, added in quadrature
+    flat: float = 0.0005  # absolute, the flat being about 1
     linearity: float = 0.001  # relative, of each coefficient of the second power and above
 
 
 def systematic_variance(
     visit: Visit, typical: TypicalPair, options: Options, errors: CalibrationErrors = CalibrationErrors()
 ) -> dict[str, np.ndarray]:  # (e-/pair)^2, (rows, columns)
-    """Variance of a visit's typical calibrated pair from errors of its dark, flat and linearity maps, each apart."""
+    """Compute the variance that errors of the dark, flat and linearity maps add to a typical calibrated pair."""
     calibration, chosen = visit.calibration, sample_pairs(len(visit.signal))
     flat = np.where(calibration.dead, np.nan, calibration.flat)
     first, second = np.median(adc_to_electrons(visit.signal[chosen], visit.adc), axis=0)
@@ -248,24 +261,25 @@ def systematic_variance(
     }
 
 # %% ../../nbs/detector/corrections.ipynb #065ee567
-def interpolate(pairs: Pairs, floor_e: float = 10.0) -> Pairs:
-    """Fill masked pixels; their flags stay, their read variance grows by the row's spread around them and the floor."""
+def interpolate(pairs: CdsPairs, floor_e: float = 10.0) -> CdsPairs:
+    """Fill masked pixels from their row and increase their read variance; flags stay.
+
+    The variance grows by the square of the row's range within 9 pixels and by `floor_e` (e-) squared.
+    """
     frames = fill_masked(pairs.frames)
     apart = maximum_filter1d(frames, 9, mode="nearest") - minimum_filter1d(frames, 9, mode="nearest")
     read = fill_masked(pairs.read) + pairs.mask * (apart**2 + floor_e**2)
-    return Pairs(frames, fill_masked(pairs.poisson), read.astype(np.float32), pairs.flags, np.zeros_like(pairs.mask))
+    return CdsPairs(frames, fill_masked(pairs.poisson), read.astype(np.float32), pairs.flags, np.zeros_like(pairs.mask))
 
 # %% ../../nbs/detector/corrections.ipynb #ac20e4c1
 def step_edges(pairs: int, steps: int) -> np.ndarray:  # (at most steps + 1,)
-    """Pair numbers at which steps begin: equal steps of a whole number of pairs, at most `steps` of them; a short
-    rest is left out.
-    """
+    """Return the pair numbers that bound at most `steps` equal steps; a shorter remainder is left out."""
     length = max(1, -(-pairs // steps))
     return np.arange(0, pairs // length + 1) * length
 
 
-def average_pairs(pairs: Pairs, length: int) -> Pairs:
-    """Average every `length` successive pairs."""
+def average_pairs(pairs: CdsPairs, length: int) -> CdsPairs:
+    """Average every `length` successive pairs; masked pairs are left out of a pixel's average."""
 
     def grouped(array: np.ndarray) -> np.ndarray:
         return array.reshape(-1, length, *array.shape[1:])
@@ -274,13 +288,13 @@ def average_pairs(pairs: Pairs, length: int) -> Pairs:
     with np.errstate(invalid="ignore", divide="ignore"):
         frames = np.nansum(grouped(pairs.frames), axis=1) / used
         poisson, read = (np.nansum(grouped(part), axis=1) / used**2 for part in (pairs.poisson, pairs.read))
-    return Pairs(frames, poisson, read, np.bitwise_or.reduce(grouped(pairs.flags), axis=1), used == 0)
+    return CdsPairs(frames, poisson, read, np.bitwise_or.reduce(grouped(pairs.flags), axis=1), used == 0)
 
 # %% ../../nbs/detector/corrections.ipynb #f480e97f
 CHUNK_PIXELS = 1_000_000  # pixels of pairs in memory at once
 
 
-def calibrated_chunks(visit: Visit, length: int, pairs: int, options: Options) -> Iterator[tuple[slice, Pairs]]:
+def calibrated_chunks(visit: Visit, length: int, pairs: int, options: Options) -> Iterator[tuple[slice, CdsPairs]]:
     """Calibrate `pairs` pairs of a visit in chunks of whole steps of `length` pairs."""
     typical = typical_pair(visit, options)
     chunk = max(1, CHUNK_PIXELS // (visit.channel.pixels * length)) * length
@@ -289,10 +303,10 @@ def calibrated_chunks(visit: Visit, length: int, pairs: int, options: Options) -
         yield chosen, calibrate_pairs(visit, chosen, typical, options)
 
 
-def calibrate_visit(visit: Visit, steps: int, options: Options) -> tuple[Pairs, np.ndarray]:
-    """A whole visit averaged into at most `steps` steps, and the steps' times in hours."""
+def calibrate_visit(visit: Visit, steps: int, options: Options) -> tuple[CdsPairs, np.ndarray]:
+    """Calibrate a whole visit, averaged into at most `steps` steps; return it with the steps' times in hours."""
     edges = step_edges(len(visit.signal), steps)
     length = int(edges[1])
     parts = [average_pairs(pairs, length) for _, pairs in calibrated_chunks(visit, length, int(edges[-1]), options)]
-    joined = Pairs(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Pairs)))
+    joined = CdsPairs(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(CdsPairs)))
     return joined, visit.time_h[: edges[-1]].reshape(-1, length).mean(axis=1)

@@ -54,7 +54,7 @@ from .streaming import PixelSeries, read_series
 # %% ../../nbs/detector/extraction.ipynb #3ed8c91c
 @dataclass(frozen=True)
 class LightCurves:
-    """Light of one channel and visit at the rate of pairs."""
+    """Hold the light curves of one channel of a visit, one value a CDS pair."""
 
     time_h: np.ndarray  # hours, (N,)
     flux: np.ndarray  # e-/pair, (N, columns), or (N,) with NaN for pairs left out
@@ -65,15 +65,17 @@ class LightCurves:
 
 
 def last_pair_is_bad(charge: np.ndarray, plan: Plan) -> bool:
-    """Whether the last pair holds 10% more or less charge (pixels, pairs) than those before it, which neither a transit
-    nor a cosmic ray does.
+    """Return whether the light of the last pair differs by more than 10% from that of the pairs before it.
+
+    `charge` is in e-/pair, (pixels, pairs). Pixels outside `plan.limit` are ignored, so that a cosmic ray does
+    not count; no transit is that deep.
     """
     last = charge[:, -8:]
     fits = np.abs(last - plan.expected[:, None]) <= plan.limit[:, None]
     light = last[fits.all(axis=1)].sum(axis=0, dtype=float)
     return len(light) == 8 and abs(light[-1] / np.median(light[:-1]) - 1) > 0.1
 
-# %% ../../nbs/detector/extraction.ipynb #06354eda
+# %% ../../nbs/detector/extraction.ipynb #355a6904
 def extract_series(
     series: PixelSeries,
     sample: Visit,  # whose signal is the sampled pairs
@@ -82,9 +84,10 @@ def extract_series(
     options: Options,
     photometry: Photometry = PSF,
 ) -> LightCurves:
-    """Light curves of one channel of a visit, for as many pairs as fill whole steps of `length` pairs.
+    """Extract the light curves of one channel of a visit from its pixel histories.
 
-    A bad last pair is left out, with the step it would belong to.
+    The result has as many pairs as fill whole steps of `length` pairs. A bad last pair is left out, and with it
+    the step to which it would belong.
     """
     channel, typical = sample.channel, typical_pair(sample, options)
     spread = calibrate_pairs(sample, slice(None), typical, options)
@@ -108,11 +111,11 @@ def extract_series(
     centre = star_centre(profile.star)
     return LightCurves(time_h[:used], flux, variance, summed.moves, centre, log)
 
-
+# %% ../../nbs/detector/extraction.ipynb #06354eda
 def extraction_log(
     sample: Visit, typical: TypicalPair, series: PixelSeries, plan: Plan, summed: Summed, options: Options
 ) -> dict[str, Any]:
-    """What the sums left out, over all pairs; the light they caught; and the noise of a pair by source, ppm."""
+    """Collect the fractions of values left out, the throughput, and the noise of a pair by source in ppm."""
     pairs, shape = series.charge.shape[1], plan.profile.star.shape
     usable, count = plan.usable.reshape(shape), plan.usable.size * pairs
     flat = np.where(usable, sample.calibration.flat, 1)
@@ -134,7 +137,7 @@ def extraction_log(
 
 # %% ../../nbs/detector/extraction.ipynb #a3ffcae7
 def extract_visit(visit: Visit, length: int, options: Options, photometry: Photometry = PSF) -> LightCurves:
-    """Light curves of one channel of a visit whose frames are in memory; see `extract_series`."""
+    """Extract the light curves of one channel of a visit whose frames are in memory; see `extract_series`."""
     pairs, chosen = len(visit.signal), sample_pairs(len(visit.signal))
     histories = enumerate(map(np.ascontiguousarray, visit.signal.reshape(2 * pairs, -1).T))
     how = (chosen, options.linearity, options.persistence_pairs)
@@ -152,7 +155,11 @@ def extract_files(
     options: Options,
     photometry: Photometry,
 ) -> tuple[LightCurves, int]:
-    """Light curves of one channel of a planet's visit, from its files, and the pairs a step. Raises `ContractError`."""
+    """Extract the light curves of one channel of a visit from its files.
+
+    `who` is the split and the planet's id, `steps` the largest number of time steps. Returns the light curves and
+    the number of pairs in a step. Raises `ContractError` for a bad file.
+    """
     signal_path, calibration_folder = visit_paths(raw, *who, visit, channel)
     signal, calibration = open_signal(signal_path, channel), read_calibration(calibration_folder, channel)
     time_h, adc = read_pair_times(raw, channel, signal.pairs), read_adc(raw, channel, who[1])
@@ -164,13 +171,14 @@ def extract_files(
 
 # %% ../../nbs/detector/extraction.ipynb #d8da2a4d
 def in_steps(array: np.ndarray, length: int) -> np.ndarray:
-    """Means over successive `length` entries of the first axis."""
+    """Average successive groups of `length` entries of the first axis."""
     return array.reshape(-1, length, *array.shape[1:]).mean(axis=1)
 
 
 def without_gaps(curves: LightCurves, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """FGS1 flux and variance in steps of `length` pairs, each the mean of its finite pairs; an empty step takes its
-    neighbours' flux.
+    """Average FGS1 flux and variance in steps of `length` pairs, leaving out pairs that are NaN.
+
+    A step without any finite pair takes its neighbours' flux, interpolated, and a large variance.
     """
     finite = np.isfinite(curves.flux)
     used = in_steps(finite.astype(float), length) * length
@@ -182,7 +190,7 @@ def without_gaps(curves: LightCurves, length: int) -> tuple[np.ndarray, np.ndarr
 
 
 def white_features(curves: LightCurves, length: int, visit: int) -> dict[str, np.ndarray]:
-    """FGS1 light curve of a visit in steps of `length` pairs, as the schema `fgs1_white` has it."""
+    """Make the arrays of the schema `fgs1_white`: the FGS1 light curve of a visit in steps of `length` pairs."""
     position = curves.centre + curves.moves[:, :2]
     jitter = np.sqrt(in_steps((position - np.repeat(in_steps(position, length), length, axis=0)) ** 2, length))
     flux, variance = without_gaps(curves, length)
@@ -195,7 +203,7 @@ def white_features(curves: LightCurves, length: int, visit: int) -> dict[str, np
 
 # %% ../../nbs/detector/extraction.ipynb #da12b602
 def at_times(curves: LightCurves, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """FGS1 flux and variance averaged around each of the (rising) `times`; interpolated where no pair falls."""
+    """Average FGS1 flux and variance around each of the rising `times` (hours); interpolate where there is no pair."""
     edges = np.concatenate([[-np.inf], (times[1:] + times[:-1]) / 2, [np.inf]])
     finite = np.isfinite(curves.flux)
     step = np.searchsorted(edges, curves.time_h[finite], side="right") - 1
@@ -208,17 +216,17 @@ def at_times(curves: LightCurves, times: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def bin_features(airs: LightCurves, fgs1: LightCurves, length: int, visit: int) -> dict[str, np.ndarray]:
-    """Light curves of the 283 bins of a visit in steps of `length` AIRS pairs, as the schema `airs_bins` has it."""
+    """Make the arrays of the schema `airs_bins`: 283 light curves of a visit in steps of `length` AIRS pairs."""
     times = in_steps(airs.time_h, length)
     flux, variance = at_times(fgs1, times)
     columns = [in_steps(array[:, AIRS_COLUMNS][:, ::-1], length) for array in (airs.flux, airs.variance / length)]
     joined = [np.column_stack(both).astype(np.float32) for both in ((flux, columns[0]), (variance, columns[1]))]
     return {"flux": joined[0], "variance": joined[1], "time": times, "visit": np.full(len(times), visit, np.int8)}
 
-# %% ../../nbs/detector/extraction.ipynb #70c5afcd
+# %% ../../nbs/detector/extraction.ipynb #1480399f
 @dataclass(frozen=True)
 class Steps:
-    """Time steps kept of each channel, at most."""
+    """Hold the largest number of time steps kept of each channel."""
 
     airs: int = 375
     fgs1: int = 1125
@@ -226,7 +234,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How features are made."""
+    """Hold the settings from which features are made: time steps, calibration options, photometry."""
 
     steps: Steps = Steps()
     options: Options = field(default_factory=Options)
@@ -234,13 +242,16 @@ class Recipe:
 
 
 def signal_paths(who: tuple[str, int], raw: RawFolder) -> list[Path]:
-    """The signal files of a planet, as far as they are there."""
+    """List the signal files of a planet that exist; none for an unknown planet."""
     folder = raw.root / who[0] / str(who[1])
     return [path for name in CHANNELS for path in sorted(folder.glob(f"{name}_signal_*.parquet"))]
 
-
+# %% ../../nbs/detector/extraction.ipynb #70c5afcd
 def extract_planet(who: tuple[str, int], raw: RawFolder, out: Path, recipe: Recipe = Recipe()) -> list[dict]:
-    """Features of all visits of a planet, written below `out`; returns the log of its visits and channels."""
+    """Write the features of all visits of a planet below `out`; return the log of its visits and channels.
+
+    `who` is the split and the planet's id. Raises `ContractError` for a bad file.
+    """
     white, bins, log = [], [], []
     for number in raw.visits(*who):
         curves, lengths = {}, {}

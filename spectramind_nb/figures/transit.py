@@ -16,14 +16,20 @@ from ..core.instrument import wavelengths
 
 # %% ../../nbs/figures/transit.ipynb #3417a1f6
 def allan(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps averaged over, and the standard deviation of such averages of a series (T,)."""
+    """Compute the standard deviation of averages over n consecutive steps of a series (T,), for a range of n.
+
+    Returns the spans n (S,) and the standard deviations (S,), in the unit of the series.
+    """
     spans = np.unique(np.geomspace(1, len(series) // 6, 15).astype(int))
     means = [series[: len(series) // n * n].reshape(-1, n).mean(axis=1) for n in spans]
     return spans, np.array([mean.std() for mean in means])
 
 # %% ../../nbs/figures/transit.ipynb #60facc4e
 def plot_white(figure: FigureBase, white: Mapping[str, np.ndarray], visit: int = 0) -> list[Axes]:
-    """White light, drift, residuals and Allan plot of a visit, both channels, into an empty figure; its axes."""
+    """Plot white light, drift, residuals and Allan plot of one visit into an empty figure.
+
+    `white` holds the arrays of `white_light`. Returns the axes: three for FGS1, three for AIRS, the Allan plot.
+    """
     axes = figure.subplots(3, 3, sharex="col", height_ratios=[2, 1, 1], width_ratios=[3, 3, 2])
     for channel, colour in enumerate(("C0", "C3")):
         chosen = (white["channel"] == channel) & (white["visit"] == visit)
@@ -56,7 +62,10 @@ def plot_depths(
     nuisance: np.ndarray,
     truth: np.ndarray | None = None,
 ) -> list[Axes]:
-    """Depths with 1 sigma errors over wavelength: total and white noise alone; axes of FGS1, and of AIRS."""
+    """Plot depths in ppm over wavelength with 1-sigma errors, in total and by white noise alone.
+
+    `depth`, `noise_variance` and `truth` are (283,), `nuisance` is (283, K). Returns the axes of FGS1 and of AIRS.
+    """
     um, ppm = wavelengths(), 1e6
     total = np.sqrt(noise_variance + (nuisance**2).sum(axis=1))
     axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 12])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'LEVEL_SPREAD', 'LENGTHS_UM', 'FAINT', 'HOTTER', 'SPOILED', 'Noise', 'Spectra', 'SpectrumBank', 'spectra_of',
-           'stand_ins', 'spoil', 'Pairs', 'pairs_of', 'joined', 'draw_pairs']
+           'stand_ins', 'spoil', 'TrainingExamples', 'pairs_of', 'join_examples', 'draw_pairs']
 
 # %% ../../nbs/network/examples.ipynb #1518195b
 from collections.abc import Sequence
@@ -112,7 +112,7 @@ SPOILED = 0.3
 
 
 @dataclass(frozen=True)
-class Pairs:
+class TrainingExamples:
     """What the network starts from, and what is true."""
 
     start: Start
@@ -128,8 +128,8 @@ def pairs_of(
     fit: int,
     count: int,
     spoiled: float = SPOILED,
-) -> Pairs:
-    """Pairs with the noise of one fit."""
+) -> TrainingExamples:
+    """TrainingExamples with the noise of one fit."""
     own = spoil(rng, stand_ins(rng, spectra, noise, fit, count), spectra, spoiled)
     truth = own.level[:, None] + own.about
     variance, nuisance = noise.noise_variance[fit], noise.nuisance[fit]
@@ -137,10 +137,10 @@ def pairs_of(
     covariance, depth = np.diag(variance) + nuisance @ nuisance.T, truth + error
     combined = combine_many(prior, depth, covariance, float(noise.log_scale[fit]))
     total, level = np.tile(np.diag(covariance), (count, 1)), np.full(count, covariance[1:, 1:].mean())
-    return Pairs(Start(depth, total, level, combined, own.log_scale, own.place), truth, np.full(count, fit))
+    return TrainingExamples(Start(depth, total, level, combined, own.log_scale, own.place), truth, np.full(count, fit))
 
 # %% ../../nbs/network/examples.ipynb #03611635
-def joined(parts: Sequence[Pairs]) -> Pairs:
+def join_examples(parts: Sequence[TrainingExamples]) -> TrainingExamples:
     """Several as one."""
     starts = [part.start for part in parts]
     arrays = {
@@ -148,7 +148,9 @@ def joined(parts: Sequence[Pairs]) -> Pairs:
     }
     combined = {f.name: np.concatenate([getattr(s.combined, f.name) for s in starts]) for f in fields(Combined)}
     start = Start(combined=Combined(**combined), **arrays)
-    return Pairs(start, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("truth", "fit")))
+    return TrainingExamples(
+        start, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("truth", "fit"))
+    )
 
 # %% ../../nbs/network/examples.ipynb #885fff71
 def draw_pairs(
@@ -159,9 +161,9 @@ def draw_pairs(
     count: int,
     fits: int,
     spoiled: float = SPOILED,
-) -> Pairs:
+) -> TrainingExamples:
     """`count` pairs with the noise of so many `fits`, drawn at random."""
     chosen = rng.permutation(len(noise.level))[:fits]
     sizes = [len(part) for part in np.array_split(np.arange(count), len(chosen))]
     drawn = zip(chosen, sizes, strict=True)
-    return joined([pairs_of(rng, spectra, noise, prior, int(fit), size, spoiled) for fit, size in drawn])
+    return join_examples([pairs_of(rng, spectra, noise, prior, int(fit), size, spoiled) for fit, size in drawn])

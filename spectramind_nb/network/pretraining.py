@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..core.instrument import N_AIRS_BINS, N_BINS
 from .decoders import STRETCHES
-from .mamba import CHANNELS
+from .mamba import FGS1_CHANNELS
 from .model import SpectralNetwork
 from .trainer import Learning
 from ..prior.wavelength_graph import MARKED, molecule_strengths
@@ -55,8 +55,8 @@ class Masked(nn.Module):
         self.network = network
         self.log_sigma = nn.Linear(network.options.airs_width, SHOWN) if network.options.log_sigma else None
         self.spectrum, self.gap = nn.Linear(network.options.airs_width, SHOWN), nn.Parameter(torch.zeros(SHOWN))
-        self.curve = nn.Linear(network.options.guide_width, len(CHANNELS) - 1)
-        self.pause = nn.Parameter(torch.zeros(len(CHANNELS) - 1))
+        self.curve = nn.Linear(network.options.guide_width, len(FGS1_CHANNELS) - 1)
+        self.pause = nn.Parameter(torch.zeros(len(FGS1_CHANNELS) - 1))
 
     def forward(self, data: Learning) -> Tensor:
         """Loss of planets; what is true plays no part."""

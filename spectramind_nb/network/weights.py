@@ -24,7 +24,7 @@ from ..core.errors import ContractError
 from ..core.files import atomic_path
 from ..core.instrument import N_AIRS_BINS, N_BINS
 from ..core.versions import VERSIONS, check_versions, version_facts, versions_in
-from .mamba import CHANNELS
+from .mamba import FGS1_CHANNELS
 from spectramind_nb.network.model import (
     Inputs,
     NetworkOptions,
@@ -70,7 +70,7 @@ def reference_output(weights: Weights) -> np.ndarray:  # mean and standard devia
     combined = combine_many(weights.prior, depth, np.diag(variance), -9.0)
     level = np.full(2, variance[1:].mean() / N_AIRS_BINS)
     start = Start(depth, np.tile(variance, (2, 1)), level, combined, np.full(2, -9.0), np.zeros((2, 3)))
-    steps = np.linspace(-1, 1, 128)[:, None] * np.ones(len(CHANNELS))
+    steps = np.linspace(-1, 1, 128)[:, None] * np.ones(len(FGS1_CHANNELS))
     found = improved(combined, answer(weights.network, weights.inputs(start, np.stack([steps, steps**2]))))
     stds, mean_std = stds_of(found)
     return np.stack([found.mean, np.hypot(stds, mean_std[:, None])])

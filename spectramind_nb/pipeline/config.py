@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'GROUPS', 'LAYERS', 'CHOICES', 'REPEATED', 'SECTIONS', 'ConfigError', 'nearest', 'profiles', 'Override',
-           'own_key', 'split_override', 'parse_override', 'parse_value', 'kind_of', 'same_kind', 'flat', 'nearest_key',
-           'checked', 'read_layer', 'compose', 'layer_settings', 'section_name', 'section', 'read_settings', 'cfg_hash']
+           'own_key', 'split_override', 'parse_override', 'parse_value', 'kind_of', 'same_kind', 'flatten',
+           'nearest_key', 'checked', 'read_layer', 'compose', 'layer_settings', 'section_name', 'section',
+           'read_settings', 'cfg_hash']
 
 # %% ../../nbs/pipeline/config.ipynb #c98eb87b
 import difflib
@@ -139,7 +140,7 @@ CHOICES = {
 }
 
 # %% ../../nbs/pipeline/config.ipynb #020c0411
-def flat(cfg: DictConfig) -> dict[str, Any]:
+def flatten(cfg: DictConfig) -> dict[str, Any]:
     """Every dotted key of a configuration, sections too, with its plain value."""
     found: dict[str, Any] = {}
 
@@ -243,7 +244,7 @@ def compose(overrides: Sequence[str] = (), profile: str = "demo", files: Sequenc
     words = {item.key: word for item in items if (word := _file_word(item))}  # of each folder, the last is taken
     try:
         cfg = _hydra(profile, list(words.values()))
-        known = {key: value for key, value in flat(cfg).items() if not key.startswith(REPEATED)}
+        known = {key: value for key, value in flatten(cfg).items() if not key.startswith(REPEATED)}
         for item in items:
             for each in [] if _file_word(item) else checked(item, known):
                 _apply(cfg, each)
@@ -267,7 +268,7 @@ SECTIONS = {
 
 def layer_settings(files: Sequence[str], section: str) -> dict[str, Any]:
     """What files named after `-c` say of a section, by dotted key inside it. Raises `ConfigError`."""
-    plain, cfg, start = flat(compose()), flat(compose(files=files)), f"{section}."
+    plain, cfg, start = flatten(compose()), flatten(compose(files=files)), f"{section}."
     said = {item.key for name in files for item in read_layer(name)}
     return {
         key.removeprefix(start): value
@@ -283,7 +284,7 @@ def section_name(stage: str) -> str:
 
 def section(cfg: DictConfig, stage: str) -> dict[str, Any]:
     """The settings of one stage, as plain values; empty where the configuration has none."""
-    found = flat(cfg).get(section_name(stage))
+    found = flatten(cfg).get(section_name(stage))
     return found if isinstance(found, dict) else {}
 
 # %% ../../nbs/pipeline/config.ipynb #b3a9c7d2
@@ -301,7 +302,7 @@ def read_settings(path: Path) -> DictConfig:
 # %% ../../nbs/pipeline/config.ipynb #2d95e7ea
 def cfg_hash(cfg: DictConfig) -> str:
     """Eight hexadecimal digits that name a configuration, whatever its folders, worker count and time-outs."""
-    settings = {key: value for key, value in flat(cfg).items() if not isinstance(value, dict)}
+    settings = {key: value for key, value in flatten(cfg).items() if not isinstance(value, dict)}
     telling = {
         k: v for k, v in settings.items() if not k.startswith("chain.") and k not in ("data.raw", "data.weights")
     }

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ..uncertainty.gaussian import predict_gaussian
 
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import ContractError
@@ -26,6 +25,7 @@ from ..network.weights import read_network
 from .predictors import predict_neural
 from .stages import check_run_versions
 from ..prior.spectral_prior import read_prior, write_prior
+from ..uncertainty.gaussian import predict_gaussian
 from ..uncertainty.sigma_factors import Fits, Measure, Predicted, SigmaFactors
 
 # %% ../../nbs/pipeline/learned.ipynb #efdbb10e
@@ -57,7 +57,7 @@ def read_learned(run_dir: str | Path) -> Learned:
 
 
 def factors_of(record: Mapping[str, Any]) -> SigmaFactors:
-    """Factors of their JSON."""
+    """Read factors of sigma from their JSON record."""
     quality = {name: Measure(**measure) for name, measure in record.get("quality", {}).items()}
     return SigmaFactors(**{**record, "quality": quality})
 
@@ -89,7 +89,7 @@ class OutOfFold:
 
 
 def write_out_of_fold(run_dir: str | Path, found: OutOfFold) -> Path:
-    """Write them as the schema `out_of_fold` has it."""
+    """Write out-of-fold predictions as the schema `out_of_fold` has it."""
     arrays = {name: np.array([*getattr(found, name).values()]) for name in ("mu", "sigma", "unknown")}
     arrays |= {name: getattr(found, name) for name in ("planet", "fold", "truth")}
     path = run_folder(run_dir, "outputs/checkpoints") / "out_of_fold.npz"

@@ -28,7 +28,7 @@ from ..core.errors import ContractError
 from ..core.files import run_folder
 from ..detector.raw import RawFolder
 from .provenance import sha256
-from .sigma_calibration import FILES, read_calibration
+from .sigma_calibration import CALIBRATION_FILES, read_sigma_calibration
 from ..uncertainty.corel import normal_quantile
 
 # %% ../../nbs/pipeline/prediction.ipynb #525f08f2
@@ -53,7 +53,7 @@ def calibrated(prediction: Prediction, run_dir: str | Path) -> Prediction:
     """With the calibration of a run; failed planets and the plain fit stay as they are."""
     sigma = dict(prediction.sigma)
     for name in (name for name in sigma if name != "transit"):
-        own = read_calibration(run_dir, name).sigma(sigma[name], prediction.unknown[name])
+        own = read_sigma_calibration(run_dir, name).sigma(sigma[name], prediction.unknown[name])
         sigma[name] = np.where(prediction.failed[:, None], sigma[name], own)
     return replace(prediction, sigma=sigma)
 
@@ -75,7 +75,7 @@ def memory_of(path: str | Path) -> Path:
 def calibration_digest(run_dir: str | Path) -> str:
     """Hash of a run's calibration."""
     folder, found = run_folder(run_dir, "outputs/calibration"), hashlib.sha256()
-    for path in (folder / name for name in FILES):
+    for path in (folder / name for name in CALIBRATION_FILES):
         found.update(path.read_bytes() if path.is_file() else b"-")
     return found.hexdigest()
 
@@ -84,7 +84,7 @@ def write_prediction(path: str | Path, prediction: Prediction, run_dir: str | Pa
     """Calibrate predictions as the run does now; write the submission and what remembers it; the calibrated ones."""
     after, chosen = calibrated(prediction, run_dir), prediction.chosen
     write_submission(path, after.submission, spelling)
-    own = read_calibration(run_dir, chosen)
+    own = read_sigma_calibration(run_dir, chosen)
     width = np.where(
         prediction.failed[:, None],
         normal_quantile(own.alpha) * prediction.sigma[chosen],
@@ -101,7 +101,7 @@ def write_prediction(path: str | Path, prediction: Prediction, run_dir: str | Pa
     write_npz(memory_of(path), "prediction", **arrays, **words)
     return after
 
-
+# %% ../../nbs/pipeline/prediction.ipynb #7a3dddd3
 def read_prediction(path: str | Path) -> tuple[Prediction, dict[str, Any]]:
     """The predictions behind a submission, before calibration, and how it was made. Raises `ContractError`."""
     memory = memory_of(path)

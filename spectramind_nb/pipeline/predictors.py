@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ..uncertainty.gaussian import predict_gaussian
 
 from ..core.errors import ContractError
 from ..core.files import run_folder
 from ..core.metric import Reference
 from ..detector.raw import RawFolder
-from ..network.fine_tuning import guides_of
-from ..network.model import answer, improved, start_of
+from ..network.fine_tuning import fgs1_inputs_of_planets
+from ..network.model import answer, improved, network_start
 from ..network.weights import Weights
 from .selection import read_plan
 from ..prior.learning import learn_prior
 from ..transits.fit_file import read_fit
 from ..transits.fit_report import Depths
+from ..uncertainty.gaussian import predict_gaussian
 from ..uncertainty.sigma_factors import Fits, Predicted, learn_factors, sigma_of, take
 
 # %% ../../nbs/pipeline/predictors.ipynb #5cd548a5
@@ -42,7 +42,7 @@ def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
         np.array(covariance),
         pd.DataFrame([record.get("star", {}) for record in records]),
         pd.DataFrame([record.get("quality", {}) for record in records]).dropna(axis="columns"),
-        guides_of(run_dir, planets, found),
+        fgs1_inputs_of_planets(run_dir, planets, found),
     )
 
 
@@ -65,7 +65,7 @@ def join(parts: Sequence[Predicted], order: np.ndarray) -> Predicted:
 # %% ../../nbs/pipeline/predictors.ipynb #69fae3db
 def predict_neural(weights: Weights, fits: Fits, batch: int = 64) -> Predicted:
     """Correct the closed form's answers to these fits with a network, which takes `batch` planets at once."""
-    start = start_of(weights.prior, fits)
+    start = network_start(weights.prior, fits)
     found = improved(start.combined, answer(weights.network, weights.inputs(start, fits.guide), batch))
     parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
     return Predicted(fits.planet, found.mean, *parts, found.unknown, fits.quality)

@@ -6,7 +6,7 @@
 __all__ = ['PACKAGE', 'LIBRARIES', 'NO_SHA', 'COMMANDS', 'EVENT_FIELDS', 'LOG_FILE', 'SUMMARY', 'TIMING', 'CHALLENGE_PLANETS',
            'digest', 'sha256', 'hash_artifacts', 'damaged_artifact', 'raw_fingerprint', 'imported_modules',
            'statements', 'code_hash', 'library_versions', 'environment', 'git_sha', 'commit', 'utc_now', 'event_faults',
-           'event_schema', 'make_event', 'append_line', 'read_events', 'medians', 'write_summary', 'identity',
+           'event_schema', 'make_event', 'append_line', 'read_events', 'medians', 'write_summary', 'run_identity',
            'write_timing']
 
 # %% ../../nbs/pipeline/provenance.ipynb #289c0be2
@@ -192,8 +192,8 @@ COMMANDS: tuple[str, ...] = (
     "selftest",
     "ablate",
 )
-COMMANDS += ("run", "calibrate", "simulate", "bank", "fit", "inject", "score", "validate", "audit")
-COMMANDS += ("config", "bench", "reproduce", "acceptance", "expect", "kaggle", "restamp")
+COMMANDS += ("run", "extract", "simulate", "fit", "inject", "score", "validate", "audit")
+COMMANDS += ("config", "bench", "reproduce", "check-artifacts", "estimate-score", "kaggle", "restamp")
 
 EVENT_FIELDS: dict[str, Any] = {
     "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
@@ -333,7 +333,7 @@ def write_summary(run_dir: Path, cfg_hash: str, seed: int, manifests: Sequence[M
     )
 
 
-def identity(run_dir: Path) -> dict[str, Any]:
+def run_identity(run_dir: Path) -> dict[str, Any]:
     """`run_id`, the folder's name, and `cfg_hash`, `seed` and `git_sha` of a run's summary, where it has one."""
     found: dict[str, Any] = {"run_id": run_dir.resolve().name}
     with suppress(OSError, ValueError, KeyError, TypeError):

@@ -27,7 +27,10 @@ from .planets import Failure, read_failures
 
 # %% ../../nbs/pipeline/selection.ipynb #b6c2518d
 def select_planets(raw: RawFolder, planets: Sequence[int]) -> dict[str, list[int]]:
-    """Training and test planets of a run. Raises `UserError` for a planet that is in neither."""
+    """Choose the training and test planets of a run; an empty `planets` takes all.
+
+    Raises `UserError` for a planet that is in neither split, or where there is none.
+    """
     if not raw.root.is_dir():
         raise UserError(f"{raw.root}: raw data: the folder is missing. Fix: give a folder in the challenge's layout")
     chosen = {split: choose_planets(raw, split, planets) for split in ("train", "test")}
@@ -43,8 +46,9 @@ def select_planets(raw: RawFolder, planets: Sequence[int]) -> dict[str, list[int
 
 
 def check_planet(who: tuple[str, int], raw: RawFolder) -> list[dict]:
-    """Check a planet's files by footers and calibration sets; one row of detector statistics a visit and channel.
-    Raises `ContractError`.
+    """Check the files of planet `who` (split, planet id) by their footers and calibration sets.
+
+    Returns one row of detector statistics for each visit and channel. Raises `ContractError` for a bad file.
     """
     rows, (split, planet) = [], who
     for visit in raw.visits(split, planet):
@@ -59,12 +63,12 @@ def check_planet(who: tuple[str, int], raw: RawFolder) -> list[dict]:
 
 # %% ../../nbs/pipeline/selection.ipynb #cb54857b
 def check_rows(raw: RawFolder, chosen: dict[str, list[int]]) -> list[Failure]:
-    """Planets whose row in the tables of stars or labels can't be used."""
+    """Find planets whose row in the tables of stars or labels is missing or invalid."""
     failures = []
     for split in filter(chosen.get, chosen):
         try:
             check_tables(raw, split, chosen[split])
-        except ContractError:  # now one by one
+        except ContractError:  # find the planets at fault
             for planet in chosen[split]:
                 try:
                     check_tables(raw, split, [planet])
@@ -74,8 +78,9 @@ def check_rows(raw: RawFolder, chosen: dict[str, list[int]]) -> list[Failure]:
 
 # %% ../../nbs/pipeline/selection.ipynb #9848ac5e
 def read_plan(run_dir: str | Path, before: str = "00_calibration") -> tuple[dict[str, list[int]], Options]:
-    """Planets of each split, and the calibration's options, as chosen by stage 00 of a run; without the planets that
-    failed in its stages before stage `before`. Raises `ContractError`.
+    """Read the planets of each split and the calibration options that stage 00 of a run chose.
+
+    Planets that failed in a stage before `before` are left out. Raises `ContractError` if stage 00 has not run.
     """
     path = Path(run_dir) / "00_calibration" / "artifacts" / "plan.json"
     if not path.is_file():

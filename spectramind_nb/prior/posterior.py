@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 from ..core.instrument import N_BINS
 from .spectral_prior import AmplitudeLaw, SpectralPrior, log_scale
 
-# %% ../../nbs/prior/posterior.ipynb #36b7b75b
+# %% ../../nbs/prior/posterior.ipynb #ab1c7b74
 @dataclass(frozen=True)
 class Posterior:
     """A spectrum combined from data and prior."""
@@ -30,7 +30,7 @@ class Posterior:
     kinds: np.ndarray  # probabilities of the kinds, (K,)
     unknown: float  # probability that no training spectrum is of its kind
 
-
+# %% ../../nbs/prior/posterior.ipynb #36b7b75b
 @dataclass(frozen=True)
 class Whitened:
     """The prior in a basis in which a planet's noise is the identity and the correlation of the rest diagonal."""
@@ -64,7 +64,7 @@ def whiten(prior: SpectralPrior, covariance: np.ndarray) -> Whitened:
     low_rank = inside[kinds:].reshape(kinds, -1, N_BINS).transpose(0, 2, 1)
     return replace(white, centres=inside[:kinds], low_rank=low_rank)
 
-# %% ../../nbs/prior/posterior.ipynb #d6930b7e
+# %% ../../nbs/prior/posterior.ipynb #a42d7e5c
 @dataclass(frozen=True)
 class Members:
     """Gaussians of a mixture before data, at one planet's noise, in its basis; see above for D, B and S."""
@@ -82,7 +82,7 @@ class Members:
         residual = self.shrink[:, None] * away - away @ self.low @ self.low.transpose(0, 2, 1)
         return self.log_share[:, None] - 0.5 * (residual * away).sum(axis=2), residual
 
-
+# %% ../../nbs/prior/posterior.ipynb #d6930b7e
 def members_of(white: Whitened, prior: SpectralPrior, law: AmplitudeLaw, kind: int, amplitudes: np.ndarray) -> Members:
     """All amplitudes (A,) of one kind."""
     a = amplitudes[:, None]
@@ -130,7 +130,7 @@ def combine(
     mean, spread = depth - white.basis @ residual, white.basis @ inner @ white.basis.T
     return Posterior(mean, spread, amplitude, float(log_evidence), kinds, float(kinds @ prior.unknown))
 
-# %% ../../nbs/prior/posterior.ipynb #d93a6c88
+# %% ../../nbs/prior/posterior.ipynb #9993b046
 @dataclass(frozen=True)
 class Combined:
     """Several spectra combined with a prior, in (Rp/Rs)^2, and the parts of their variances."""
@@ -144,7 +144,7 @@ class Combined:
     kinds: np.ndarray  # probabilities of the kinds, (n, K)
     unknown: np.ndarray  # that no training spectrum is of their kind, (n,)
 
-
+# %% ../../nbs/prior/posterior.ipynb #d93a6c88
 def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, scale: float) -> Combined:
     """As `combine`, of spectra (n, 283) with one covariance (283, 283) and one `log_scale`."""
     white, members = all_members(prior, covariance, scale)

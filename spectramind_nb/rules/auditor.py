@@ -22,7 +22,7 @@ from ..core.errors import ContractError, UserError
 from ..core.files import write_json
 from ..core.instrument import N_BINS
 from .influence import influence_by_rule
-from .losses import RULES, Terms, judge, see
+from .losses import RULES, Terms, judge_rules, see
 from .rule_table import RuleTable, equilibrium_kelvin, read_rules
 
 # %% ../../nbs/rules/auditor.ipynb #da7ae3eb
@@ -77,7 +77,7 @@ def verdicts(
     given = tensor_or_none(kelvin, shape[:1], "kelvin"), tensor_or_none(sigma, shape, "sigma")
     with torch.no_grad():
         seen = see(spectra, table or read_rules(), *given)  # type: ignore[arg-type]
-        found = judge(seen, tensor_or_none(quantiles, (*shape, 3), "quantiles"), rules)
+        found = judge_rules(seen, tensor_or_none(quantiles, (*shape, 3), "quantiles"), rules)
         return {name: verdict_of(terms) for name, terms in found.items()}
 
 # %% ../../nbs/rules/auditor.ipynb #f37f6677

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RULES', 'WEIGHT_NAMES', 'SPECIFICATION', 'FORMS', 'RuleTensors', 'tensors_of', 'Seen', 'see', 'Terms', 'area_scatter',
-           'scatter', 'smoothness', 'nonneg', 'interpolated', 'seam', 'line_of', 'above_line', 'visible', 'coherence',
-           'ratio', 'quantile_monotonicity', 'judge', 'rule_losses', 'literal_losses', 'RuleLoss', 'read_rule_weights',
-           'rule_loss']
+           'statistic_std', 'smoothness', 'nonneg', 'interpolated', 'seam', 'line_of', 'above_line', 'visible',
+           'coherence', 'ratio', 'quantile_monotonicity', 'judge_rules', 'rule_losses', 'literal_losses', 'RuleLoss',
+           'read_rule_weights', 'rule_loss']
 
 # %% ../../nbs/rules/losses.ipynb #03243bed
 import json
@@ -139,7 +139,7 @@ def area_scatter(seen: Seen, weights: Tensor) -> Tensor | None:
     return ((weights.abs() * (seen.sigma * seen.valid)[:, None]) @ groups.T).square().sum(dim=2).sqrt()
 
 
-def scatter(seen: Seen, weights: Tensor) -> Tensor | None:
+def statistic_std(seen: Seen, weights: Tensor) -> Tensor | None:
     """Standard deviation of linear statistics with weights (..., K, 283) of independent bins, (B, K)."""
     if seen.sigma is None:
         return None
@@ -218,7 +218,7 @@ def visible(seen: Seen, number: int) -> tuple[Tensor, Tensor]:
     for line in seen.rules.continuum:
         enough = enough & (2 * (line & seen.valid).sum(dim=1) >= line.sum())
     weights = above_line(seen, (window / window.sum(dim=1, keepdim=True).clamp_min(1)).to(seen.shape)[:, None])
-    mean, noise = (weights @ seen.shape.detach()[:, :, None]).squeeze(-1), scatter(seen, weights)
+    mean, noise = (weights @ seen.shape.detach()[:, :, None]).squeeze(-1), statistic_std(seen, weights)
     shown = enough[:, None] & (mean > seen.rules.visible[number] * seen.unit)
     return shown if noise is None else shown & (mean > 3 * noise), window
 
@@ -275,7 +275,7 @@ def quantile_monotonicity(seen: Seen, quantiles: Tensor) -> Terms:
     return Terms(value, bound, torch.ones_like(value[0]), unit, both, None, bins)
 
 # %% ../../nbs/rules/losses.ipynb #984d770d
-def judge(seen: Seen, quantiles: Tensor | None = None, rules: tuple[str, ...] = RULES) -> dict[str, Terms]:
+def judge_rules(seen: Seen, quantiles: Tensor | None = None, rules: tuple[str, ...] = RULES) -> dict[str, Terms]:
     """Terms of the given rules, by rule; coherence by molecule ("coherence:H2O"), ratios by pair ("ratios:ch4_h2o")."""
     found: dict[str, Terms] = {}
     if "smoothness" in rules:
@@ -315,7 +315,7 @@ def rule_losses(
     if form == "literal":
         return {name: each for name, each in literal_losses(seen, quantiles).items() if name in rules}
     losses = dict.fromkeys(rules, mu.new_zeros(len(mu)))
-    for name, terms in judge(seen, quantiles, rules).items():
+    for name, terms in judge_rules(seen, quantiles, rules).items():
         rule = name.partition(":")[0]
         losses[rule] = losses[rule] + terms.loss
     return losses

@@ -32,7 +32,7 @@ from spectramind_nb.simulator.frames import (
     fgs1_star,
     image_modes,
 )
-from .population import Orbit, Planet, transit_flux
+from .population import SimulatedOrbit, SimulatedPlanet, transit_flux
 from ..transits.light_curve import limb_coefficients
 
 # %% ../../nbs/simulator/light_curves.ipynb #dd569f8d
@@ -60,7 +60,7 @@ def step_times(frames: FrameCount, channel: Channel, most: int) -> StepTimes:
 
 
 def step_transit(
-    orbit: Orbit, steps: StepTimes, depth: np.ndarray, limb: np.ndarray, delay_h: float = 0.0
+    orbit: SimulatedOrbit, steps: StepTimes, depth: np.ndarray, limb: np.ndarray, delay_h: float = 0.0
 ) -> np.ndarray:  # (T, B)
     """Relative flux averaged over each step, to .1 ppm: depth (Rp/Rs)^2 (B,), u1 and u2 (B, 2)."""
     hours = steps.hours[:, None] - delay_h + GAUSS_POINTS * steps.spread_h
@@ -167,7 +167,13 @@ def systematics(
 
 # %% ../../nbs/simulator/light_curves.ipynb #0dd4a453
 def visit_curves(
-    rng: np.random.Generator, planet: Planet, visit: int, frames: FrameCount, channel: Channel, most: int, ood: bool
+    rng: np.random.Generator,
+    planet: SimulatedPlanet,
+    visit: int,
+    frames: FrameCount,
+    channel: Channel,
+    most: int,
+    ood: bool,
 ) -> tuple[StepTimes, np.ndarray, np.ndarray, np.ndarray]:
     """Steps, flux and variance of one channel's bins (T, B), in rising wavelength, and the star's shifts (T, 2)."""
     steps = step_times(frames, channel, most)
@@ -183,7 +189,7 @@ def visit_curves(
 # %% ../../nbs/simulator/light_curves.ipynb #8dcc294a
 def simulate_features(
     rng: np.random.Generator,
-    planet: Planet,
+    planet: SimulatedPlanet,
     frames: FrameCount,
     airs_steps: int = 375,
     fgs1_steps: int = 1125,
@@ -199,7 +205,7 @@ def simulate_features(
 
 # %% ../../nbs/simulator/light_curves.ipynb #09bcda05
 def _visit_features(
-    rng: np.random.Generator, planet: Planet, visit: int, frames: FrameCount, most: tuple[int, int], ood: bool
+    rng: np.random.Generator, planet: SimulatedPlanet, visit: int, frames: FrameCount, most: tuple[int, int], ood: bool
 ) -> dict[str, dict[str, np.ndarray]]:
     fine, flux, variance, shift = visit_curves(rng, planet, visit, frames, FGS1, most[1], ood)
     steps, light, noise, _ = visit_curves(rng, planet, visit, frames, AIRS, most[0], ood)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MOST_IMPACT', 'PERCENTILES', 'POPULATION', 'RANK_CORRELATION', 'PUFFIEST', 'DEPTHS', 'COMMON_DEPTH', 'DEEP_DEPTH',
            'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'System', 'kepler_sma', 'draw_system', 'equilibrium_temperature',
-           'draw_depth', 'draw_radius', 'World', 'draw_world', 'draw_limb_darkening', 'Orbit', 'transit_flux', 'Planet',
-           'planet_stream', 'observe', 'draw_planet', 'physics']
+           'draw_depth', 'draw_radius', 'World', 'draw_world', 'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux',
+           'SimulatedPlanet', 'planet_stream', 'observe', 'draw_planet', 'physics']
 
 # %% ../../nbs/simulator/population.ipynb #918cd7a9
 from collections.abc import Callable
@@ -160,7 +160,7 @@ def draw_limb_darkening(rng: np.random.Generator, Ts: float) -> np.ndarray:  # (
 
 # %% ../../nbs/simulator/population.ipynb #26c496c7
 @dataclass(frozen=True)
-class Orbit:
+class SimulatedOrbit:
     """A circular orbit as it passes the star."""
 
     t0_h: float  # time of mid-transit, hours from the visit's start
@@ -185,7 +185,7 @@ class Orbit:
         return float(24 * self.period_d / np.pi * np.arcsin(min(chord / (self.sma * sine), 1.0)))
 
 # %% ../../nbs/simulator/population.ipynb #8e8deec4
-def transit_flux(hours: np.ndarray, orbit: Orbit, depth: np.ndarray, limb: np.ndarray) -> np.ndarray:  # (T, B)
+def transit_flux(hours: np.ndarray, orbit: SimulatedOrbit, depth: np.ndarray, limb: np.ndarray) -> np.ndarray:  # (T, B)
     """Relative flux through a transit: hours (T,), depth (Rp/Rs)^2 (B,), limb-darkening coefficients (B, 2).
 
     Source: exoplanet-core (Agol, Luger & Foreman-Mackey 2020), exact for quadratic limb darkening.
@@ -203,7 +203,7 @@ def transit_flux(hours: np.ndarray, orbit: Orbit, depth: np.ndarray, limb: np.nd
 
 # %% ../../nbs/simulator/population.ipynb #daf9ad88
 @dataclass(frozen=True)
-class Planet:
+class SimulatedPlanet:
     """Everything about a planet before light meets the telescope."""
 
     system: System
@@ -211,7 +211,7 @@ class Planet:
     spectrum: np.ndarray  # (Rp/Rs)^2, (283,)
     limb: np.ndarray  # u1, u2, (283, 2)
     brightness: float  # the star's flux over that of the reference star
-    orbits: tuple[Orbit, ...]  # AIRS, one a visit
+    orbits: tuple[SimulatedOrbit, ...]  # AIRS, one a visit
     fgs1_delay_h: tuple[float, ...]  # t0 of FGS1 minus t0 of AIRS, hours, one a visit
 
 # %% ../../nbs/simulator/population.ipynb #a7a31cc1
@@ -221,21 +221,21 @@ def planet_stream(seed: int, split: str, number: int, *purpose: int) -> np.rando
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
 # %% ../../nbs/simulator/population.ipynb #6269a225
-def observe(rng: np.random.Generator, world: World) -> Planet:
+def observe(rng: np.random.Generator, world: World) -> SimulatedPlanet:
     """A planet as it is seen: its star's limb and brightness, one visit or two."""
     system = world.system
     limb = draw_limb_darkening(rng, system.Ts)
     brightness = float(np.clip(rng.lognormal(0, 0.2), 0.6, 1.6))
     visits = 2 if rng.random() < 0.1 else 1
     sma, inclination = system.sma * (1 + 0.01 * rng.normal()), min(system.i + 0.1 * rng.normal(), 90.0)
-    orbits = tuple(Orbit(rng.uniform(3.0, 4.5), system.P, sma, inclination) for _ in range(visits))
+    orbits = tuple(SimulatedOrbit(rng.uniform(3.0, 4.5), system.P, sma, inclination) for _ in range(visits))
     delays = tuple(
         float(np.clip(rng.normal(0, 0.005 if rng.random() < 0.05 else 0.0008), -0.015, 0.015)) for _ in range(visits)
     )
-    return Planet(system, world.atmosphere, world.spectrum, limb, brightness, orbits, delays)
+    return SimulatedPlanet(system, world.atmosphere, world.spectrum, limb, brightness, orbits, delays)
 
 
-def draw_planet(rng: np.random.Generator, ood: bool = False) -> Planet:
+def draw_planet(rng: np.random.Generator, ood: bool = False) -> SimulatedPlanet:
     """A planet of the challenge's population, or (`ood`) one unlike it."""
     return observe(rng, draw_world(rng, ood))
 

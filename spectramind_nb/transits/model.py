@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DEPTH_PRIOR', 'SOLAR_K', 'OWN_ORDER', 'SHIFT_ORDER', 'NOISE_TERMS', 'START_SIZE', 'START_DECAY', 'DRIFT_FUNCTIONS',
            'Block', 'make_block', 'blocks_of', 'read_blocks', 'FitOptions', 'Shared', 'limb_priors', 'orbit_priors',
-           'priors', 'airs_coordinate', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'Rows', 'BlockModel',
-           'local_slopes', 'shared_slopes', 'linearise']
+           'priors', 'airs_coordinate', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'VisitRows', 'BlockModel',
+           'local_slopes', 'shared_slopes', 'linearise_model']
 
 # %% ../../nbs/transits/model.ipynb #9d0709d6
 from collections.abc import Mapping, Sequence
@@ -223,7 +223,7 @@ DRIFT_FUNCTIONS = slice(_DRIFT, _NOISE)
 
 
 @dataclass
-class Rows:
+class VisitRows:
     """Slopes of a block's bins to several parameters, each an array (B, K) over functions of time."""
 
     bins: int
@@ -276,7 +276,7 @@ def local_slopes(
     """Slopes to each bin's depth, level and own drift, and which local parameters these are; c (B, 3) limb
     coefficients, `smooth` (B,) where the curvature is taken.
     """
-    rows, visit = Rows(len(level), functions), model.block.visit
+    rows, visit = VisitRows(len(level), functions), model.block.visit
     rows.add(0, (_DEPTH, c * level[:, None]), (_CURVE, c * (smooth * level)[:, None]))
     rows.add(1 + visit, (_FLUX, c))
     if model.block.is_airs:
@@ -290,7 +290,7 @@ def shared_slopes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slopes to the shared parameters, and which these are; c_u (B, 3, 2) derivatives of c to u1 and u2."""
     block, place = model.block, model.layout.place
-    rows, scale = Rows(len(level), functions), level[:, None]
+    rows, scale = VisitRows(len(level), functions), level[:, None]
     for name, where in ((f"t0_h[{block.visit}]", _T0), ("sma", _SMA), ("b2", _B2)):
         rows.add(place[name], (where, c * scale))
     if not block.is_airs:
@@ -309,7 +309,7 @@ def shared_slopes(
     return rows.stacked()
 
 # %% ../../nbs/transits/model.ipynb #f2f534fe
-def linearise(
+def linearise_model(
     model: BlockModel, local: np.ndarray, shared: np.ndarray, depth_variance: np.ndarray, noise: np.ndarray | None
 ) -> Linearised:
     """Model and slopes of a block at `local` (283, L) and `shared` (S,). `depth_variance` (B,) says how well depths are

@@ -14,7 +14,7 @@ import numpy as np
 from .fit import fit_planet
 from .fit_report import Fit
 from .fit_results import Result
-from .light_curve_file import LightCurves, read_light_curves
+from .light_curve_file import ObservedLightCurves, read_light_curves
 from .model import FitOptions
 
 # %% ../../nbs/transits/your_light_curves.ipynb #2e726d4c
@@ -22,14 +22,14 @@ def fit_file(
     path: str | Path,
     star: Mapping[str, float | None] | None = None,
     options: FitOptions = FitOptions(),  # noqa: B008
-) -> tuple[LightCurves, Fit]:
+) -> tuple[ObservedLightCurves, Fit]:
     """Read light curves and fit them; values in `star` override the file's. Raises `ContractError`."""
     curves = read_light_curves(path, star)
     return curves, fit_planet(curves.blocks, curves.star, options)
 
-
+# %% ../../nbs/transits/your_light_curves.ipynb #114f6955
 def result_lines(result: Result) -> list[str]:
-    """A result in a few lines."""
+    """Summarise a result in a few lines of text: depths (ppm), mid-transit times (h) and points left out."""
     sigma, left_out = np.sqrt(result.covariance[1:, 1:].mean()), result.quality.get("steps_left_out", 0)
     depths = (
         ("FGS1", result.depth[0], np.sqrt(result.covariance[0, 0])),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Calibration', 'temperature', 'temperature_interval', 'CalibOptions', 'steps_of', 'learn_calibration',
-           'coverage_curve', 'groups_of', 'coverage_table', 'histograms']
+           'coverage_curve', 'coverage_groups', 'coverage_table', 'histograms']
 
 # %% ../../nbs/uncertainty/calibration.ipynb #61aac9f3
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from .corel import gaussian_factors, normal_quantile, pooled_quantiles, share_in
 # %% ../../nbs/uncertainty/calibration.ipynb #68adcbc5
 @dataclass(frozen=True)
 class Calibration:
-    """What makes a predictor's sigmas true."""
+    """Calibration of a predictor's sigmas."""
 
     tau: float = 1.0
     widening: float = 0.0  # of sigma where no training spectrum is of the planet's kind
@@ -75,7 +75,7 @@ class CalibOptions:
 
 
 def steps_of(temp: Mapping[str, Any], corel: Mapping[str, Any], ood: Mapping[str, Any]) -> CalibOptions:
-    """The same from the section's parts. Raises `UserError`."""
+    """Read the options of calibration from the parts of section `calib`. Raises `UserError`."""
     widening = float(ood["widening"]) if ood["enabled"] else 0.0
     found = CalibOptions(temp["enabled"], float(temp["tau_init"]), corel["enabled"], float(corel["alpha"]), widening)
     if not (found.tau_init > 0 and 0 < found.alpha < 1 and found.widening >= 0):
@@ -96,7 +96,7 @@ def coverage_curve(z: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.array([(np.abs(z) <= ndtri(0.5 + level / 2)).mean() for level in levels])
 
 # %% ../../nbs/uncertainty/calibration.ipynb #314abcea
-def groups_of(mu: np.ndarray, sigma: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def coverage_groups(mu: np.ndarray, sigma: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Sets of planets (P,) and bins (283,), as masks, that coverage is told of."""
     every, airs = np.ones(len(mu), bool), np.arange(N_BINS) > 0
     names, strength = molecule_strengths()
@@ -117,7 +117,7 @@ def coverage_table(mu: np.ndarray, inside: Mapping[str, np.ndarray], sigma: np.n
     (P, 283); sigma (P, 283) sorts planets by signal-to-noise.
     """
     rows = []
-    for name, (planets, bins) in groups_of(mu, sigma).items():
+    for name, (planets, bins) in coverage_groups(mu, sigma).items():
         row: dict[str, Any] = {"group": name, "planets": int(planets.sum()), "bins": int(bins.sum())}
         for label, each in inside.items():
             row |= dict(
