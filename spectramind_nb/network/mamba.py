@@ -33,7 +33,7 @@ SLOW, MOST = 15, 6.0  # steps averaged over; the largest value given to the netw
 
 # %% ../../nbs/network/mamba.ipynb #3e152f82
 def fgs1_inputs(white: Mapping[str, np.ndarray], fit: Mapping[str, np.ndarray], visit: int) -> np.ndarray:
-    """Compute the encoder's input of one visit, (T, 9) as `FGS1_CHANNELS`, from `fgs1_white` and a `transit` artifact."""
+    """Compute the encoder's input of one visit, (T, 9) as `FGS1_CHANNELS`, of `fgs1_white` and `transit`."""
     of_visit, fitted = white["visit"] == visit, (fit["visit"] == visit) & (fit["channel"] == 0)
     drift = fit["white_drift"][fitted]
     shape = 1 - fit["white_model"][fitted] / (1 + drift)
