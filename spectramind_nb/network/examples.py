@@ -38,7 +38,7 @@ class Spectra:
     about: np.ndarray  # (N, 283)
     level: np.ndarray  # AIRS mean depth, (N,)
     log_scale: np.ndarray  # (N,)
-    place: np.ndarray  # (N, 3), see chapter 04b
+    place: np.ndarray  # (N, 3), see `network.model.place_of`
 
 
 class SpectrumBank(Protocol):
