@@ -340,6 +340,12 @@ def test_audit_says_which_planet_and_names_its_files(home: Path) -> None:
 
 
 @pytest.mark.slow
+def test_native_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit, match=r"^error: spectramind does not run on native Windows\. Fix: use WSL"):
+        cli.main()
+
+
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     told = {"predict": lambda *words, **named: seen.append((words, named)) or {}, "runtime_line": lambda out: "an hour"}

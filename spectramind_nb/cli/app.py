@@ -359,6 +359,10 @@ def audit_submission(
 # %% ../../nbs/cli/app.ipynb #2aa08710
 def main() -> None:
     """Run the `spectramind` command with the words of the command line."""
+    if sys.platform == "win32":
+        sys.exit(
+            "error: spectramind does not run on native Windows. Fix: use WSL (https://learn.microsoft.com/windows/wsl)"
+        )
     words = sys.argv[1:]
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # planets run in parallel already; read when numpy is imported
     if "--debug" in words:
