@@ -35,6 +35,7 @@ from spectramind_nb.network.latents import LATENT_FILES, edges_of, read_attentio
 from spectramind_nb.network.maps import tsne_map, umap_map
 from spectramind_nb.network.model import Inputs, answer, inputs_of, network_start
 from spectramind_nb.network.weights import Weights, read_network
+from spectramind_nb.pipeline import network_diagnostics
 from spectramind_nb.pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
 from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits
 from spectramind_nb.uncertainty.out_of_distribution import latent_distance, residual_distance
@@ -165,7 +166,9 @@ def test_every_input_has_a_group(laptop: Weights) -> None:
 @pytest.mark.slow
 def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(chapter, "umap_map", lambda latent, seed, **_: latent[:, :2])  # compiles for long, tested above
+    monkeypatch.setattr(
+        network_diagnostics, "umap_map", lambda latent, seed, **_: latent[:, :2]
+    )  # compiles for long, tested above
     told = look_closely(home / "run", tmp_path, True, 1, tell=said.append)
     assert told["files"] == [*LATENT_FILES] and told["network"] and not told["notes"] and len(said) == 3
     (planet, edges, share), shap = read_attention(tmp_path), read_attributions(tmp_path)
@@ -201,8 +204,8 @@ def test_what_takes_long_is_computed_once(home: Path, tmp_path: Path, monkeypatc
     def count(name: str, form: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **words: counted.update([name]) or form(*args, **words)
 
-    monkeypatch.setattr(chapter, "umap_map", count("umap", lambda latent, seed, **_: latent[:, :2] + seed))
-    monkeypatch.setattr(chapter, "tsne_map", count("tsne", lambda latent, seed, **_: latent[:, 2:4]))
+    monkeypatch.setattr(network_diagnostics, "umap_map", count("umap", lambda latent, seed, **_: latent[:, :2] + seed))
+    monkeypatch.setattr(network_diagnostics, "tsne_map", count("tsne", lambda latent, seed, **_: latent[:, 2:4]))
     monkeypatch.setattr(explaining, "explain_planet", count("shap", explaining.explain_planet))
     one, other = labelled_planets(home / "run", RawFolder(home / "raw"))[0][:2]
 
