@@ -33,8 +33,9 @@ from spectramind_nb.network.model import Inputs, answer, inputs_of, network_of, 
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.learned import LEARNED
-from spectramind_nb.pipeline.predict import CORES, HIDDEN_PLANETS, predict, runtime_table, shipped_run
+from spectramind_nb.pipeline.predict import CORES, predict, runtime_table, shipped_run
 from spectramind_nb.pipeline.predictors import read_fits
+from spectramind_nb.pipeline.provenance import CHALLENGE_PLANETS
 from spectramind_nb.simulator.data_sets import draw_planets, simulate_dataset
 
 TWO_VISITS = 0.1  # share of the challenge's planets
@@ -99,15 +100,15 @@ def main() -> None:
     table = runtime_table(parts, len(planets), given.workers)
     print(table.to_string(index=False))
     hours = float(table["hours_1100_planets_4_cores"].iloc[-1])
-    found = {"hours_cpu4": hours, "hours_cpu4_t4": hours - network * HIDDEN_PLANETS / 3600}
-    cpu_hours = cpu * (1 + TWO_VISITS) / rows["visits"].mean() * HIDDEN_PLANETS / CORES / 3600
+    found = {"hours_cpu4": hours, "hours_cpu4_t4": hours - network * CHALLENGE_PLANETS / 3600}
+    cpu_hours = cpu * (1 + TWO_VISITS) / rows["visits"].mean() * CHALLENGE_PLANETS / CORES / 3600
     found |= {
         "hours_cpu4_by_cpu_time": cpu_hours,
         "seconds_per_planet": float(table["seconds_per_planet"].iloc[-1]),
         "cpu_seconds_per_planet": cpu,
     }
     if given.model:
-        share = other * HIDDEN_PLANETS / 3600 / LIMIT_H
+        share = other * CHALLENGE_PLANETS / 3600 / LIMIT_H
         found |= {f"{given.model}_seconds_per_planet": other, f"{given.model}_share_of_9_hours": share}
     print(json.dumps({name: round(value, 3) for name, value in found.items()}))
 

@@ -185,7 +185,7 @@ def test_torchscript_says_the_same(tmp_path: Path, head: str) -> None:
         assert torch.allclose(found, theirs, rtol=1e-3, atol=1e-8)
 
 
-@pytest.mark.parametrize(("fusion", "head"), [("cross_attend", "flow")])  # TorchScript covers the others
+@pytest.mark.parametrize(("fusion", "head"), zip(FUSIONS, HEADS, strict=True))
 @pytest.mark.slow
 def test_onnx_says_the_same(tmp_path: Path, fusion: str, head: str) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the dev extra")

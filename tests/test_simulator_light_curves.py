@@ -94,9 +94,10 @@ def same_weather(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = detector.draw_pixels
     same: dict[str, object] = {"draw_pixels": pixels, "draw_gain_drift": drift, "draw_wander": wander}
     same |= {"draw_flux_jitter": lambda rng, channel: 1e-3, "FOREGROUND_E_S": {"FGS1": (3, 3), "AIRS-CH0": (0.2, 0.2)}}
-    for module in (detector, simulator_frames, simulator_light_curves):
-        for name, value in same.items():
-            monkeypatch.setattr(module, name, value, raising=False)
+    for name, value in same.items():
+        of_frames = detector if name == "draw_pixels" else simulator_frames
+        for module in (of_frames, simulator_light_curves):
+            monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(simulator_frames, "BAD_LAST_PAIR_CHANCE", 0.0)
 
 

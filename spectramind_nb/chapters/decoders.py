@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoders import fitted_planets
 from ..core.contracts import read_npz, write_npz
-from ..core.files import atomic_path, network_file
+from ..core.files import network_file, write_json
 from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
 from ..network.weights import Weights, read_network
 from ..pipeline.learned import factors_of
-from ..pipeline.predictors import predict_neural, read_fits
-from ..uncertainty.gaussian import predict_gaussian
+from ..pipeline.predictors import predict_both, read_fits
+from ..pipeline.selection import planets_of_run, row_of_planet
 from ..uncertainty.sigma_factors import Fits, SigmaFactors, sigma_of
 
 # %% ../../nbs/04_decoders.ipynb #3275d35c
@@ -29,7 +28,7 @@ STAGE = "04_decoders"
 def decode(weights: Weights, fits: Fits, batch: int = 64) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Predict mu and sigma, (Rp/Rs)^2, each (P, 283), by the prior of the weights alone and by their network."""
     record = json.loads(weights.about.get("factors", "{}"))
-    found = {"gaussian": predict_gaussian(weights.prior, fits), "neural": predict_neural(weights, fits, batch)}
+    found = predict_both(weights, fits, batch)
     factors = {name: factors_of(record[name]) if name in record else SigmaFactors() for name in found}
     return {name: (one.mu, sigma_of(one, factors[name])) for name, one in found.items()}
 
@@ -45,15 +44,14 @@ def decode_run(run_dir: str | Path, network: str, batch: int = 64) -> int:
 
     Raises `ContractError` where a file is missing or damaged.
     """
-    folder, planets = Path(run_dir) / STAGE / "artifacts", fitted_planets(run_dir, STAGE)
+    folder, planets = Path(run_dir) / STAGE / "artifacts", planets_of_run(run_dir, STAGE)
     if network:
         fits = read_fits(run_dir, planets)
         found = decode(read_network(network_file(network)), fits, batch)
         mu, sigma = (np.array([found[name][k] for name in found]) for k in (0, 1))
         names = np.array(json.dumps([*found]))
         write_npz(folder / "decoded.npz", "decoded", planet=fits.planet, predictors=names, mu=mu, sigma=sigma)
-    with atomic_path(folder / "decoders.json") as temporary:
-        temporary.write_text(json.dumps({"network": network or "none", "planets": len(planets)}, indent=1))
+    write_json(folder / "decoders.json", {"network": Path(network).stem or "none", "planets": len(planets)})
     return len(planets)
 
 # %% ../../nbs/04_decoders.ipynb #219e21e4
@@ -63,9 +61,9 @@ def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
     if not path.is_file():
         return f"{run_dir} has no decoded planets yet: run the chapter to its end, with a network"
     found = read_npz(path, "decoded")
-    if planet is not None and planet not in found["planet"]:
-        return f"planet {planet} is not in this run: {found['planet'][:5].tolist()} ..."
-    row = 0 if planet is None else int(np.flatnonzero(found["planet"] == planet)[0])
+    row = row_of_planet(found["planet"], planet)
+    if isinstance(row, str):
+        return row
     figure = Picture(8, 3)
     gaussian, neural = (found["mu"][k, row] for k in (0, 1))
     plot_spectrum(figure, gaussian, neural, found["sigma"][1, row], label="decoded (band: 1 sigma)")

@@ -160,7 +160,7 @@ def _first_pair(path: Path, channel: str) -> np.ndarray:  # (2, rows, columns)
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #e1b4b339
 def violation_panel(run: Run, planet: int, test: bool) -> list[Violation]:
-    """What the auditor says of each rule. Raises `Absent`."""
+    """Read the auditor's result for each rule. Raises `Absent`."""
     records = read_audit(run, PREDICT if test else DIAGNOSE)
     if planet not in records:
         raise Absent("the auditor has not seen this planet", run.prepare)
@@ -174,7 +174,7 @@ def violation_panel(run: Run, planet: int, test: bool) -> list[Violation]:
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #2bb653d8
 def influence_panel(run: Run, planet: int) -> Influence:
-    """Where the rules push a planet's spectrum. Raises `Absent`."""
+    """Read where the rules act on a planet's spectrum. Raises `Absent`."""
     for stage in (PREDICT, DIAGNOSE):
         arrays = panel(run, partial(run.npz, stage, "influence.npz", "influence")).data
         if arrays is not None and planet in arrays["planet_id"]:
@@ -246,7 +246,7 @@ def star(run: Run, planet: int) -> dict[str, float]:
 
 
 def planet_of(run: Run, planet: int, row: PlanetRow, left_out: Missing | None = None) -> Planet:
-    """All that is known of a planet but its frames; with `left_out`, that in place of all but its spectrum in short."""
+    """Collect all that is known of a planet but its frames; with `left_out`, that in place of all but its spectrum in short."""
     found = known(run)
     test = bool(found.test[found.row_of(planet)])
     builds: dict[str, Callable[[], Any]] = {

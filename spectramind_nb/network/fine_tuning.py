@@ -92,7 +92,7 @@ class Material:
 
 
 def material_of(run_dir: str | Path, fits: Fits, start: Start, truth: np.ndarray) -> Material:
-    """The same for fitted planets of a run, from its artifacts."""
+    """Collect the training material of fitted planets of a run, from its artifacts."""
     found = [read_fit(run_dir, planet) for planet in fits.planet.tolist()]
     most = max(fit["nuisance"].shape[1] for fit in found)
     nuisance = [np.pad(n := fit["nuisance"], ((0, 0), (0, most - n.shape[1]))) for fit in found]
@@ -161,7 +161,7 @@ def wait_for_all() -> None:
 
 # %% ../../nbs/network/fine_tuning.ipynb #c90d3a1b
 def memory_words(needed: float, options: TrainOptions, gpu: float | None = None) -> str:
-    """What training takes, in bytes, as a line for the user, with a way out where a GPU of `gpu` bytes (default: the
+    """State the memory that training takes as a line for the user, with a way out where a GPU of `gpu` bytes (default: the
     one that will be used, if any) has less.
     """
     if gpu is None and usable_device() == "cuda":
@@ -176,7 +176,7 @@ def memory_words(needed: float, options: TrainOptions, gpu: float | None = None)
 # %% ../../nbs/network/fine_tuning.ipynb #6475dcda
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How a run's network learns."""
+    """Hold how a run's network is trained."""
 
     start: str = "shipped"  # shipped | finetune | fresh
     phases: Sequence[str] = ("supervised",)
@@ -256,7 +256,7 @@ class FineTuner:
         self.may_hear = self.network.guide is not None and bool(known[~held_out].any())
 
     def loss(self, objective: nn.Module, heard: bool | None = None) -> float:
-        """Of the planets that judge, as the network hears them now, or as told."""
+        """Compute the loss of the held-out planets, with or without light curves."""
         return mean_loss(objective, self.judges[self.heard if heard is None else heard], torch.device(self.device))
 
     def learn(

@@ -26,7 +26,7 @@ class GraphLayer(nn.Module):
         self.dropout, self.gain = nn.Dropout(dropout), nn.Parameter(torch.zeros(2, d_model))
 
     def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
-        """Shapes as of the class; `edges` (E, 4)."""
+        """Attend along `edges` (E, 4) and transform each node, both residual."""
         heard, share = self.attention(self.before_attention(x), edges, topology)
         x = x + self.gain[0] * self.dropout(heard)
         return x + self.gain[1] * self.dropout(self.own(self.before_own(x))), share
@@ -60,7 +60,7 @@ class AirsEncoder(nn.Module):
         self.norm, self.weigh = nn.LayerNorm(d_model), nn.Linear(d_model, 1)
 
     def forward(self, nodes: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Shapes as of the class; `context`, which is added to all latents at the start, broadcasts against theirs."""
+        """Encode nodes into latents; `context`, which is added to all latents at the start, broadcasts against theirs."""
         x, shares = self.embed(nodes) + self.place, []
         if context is not None:
             x = x + context

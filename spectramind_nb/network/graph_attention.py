@@ -151,7 +151,7 @@ class _Compiled(torch.autograd.Function):
 def attend_compiled(
     left: Tensor, right: Tensor, edge: Tensor, att: Tensor, slope: float, topology: Topology
 ) -> tuple[Tensor, Tensor]:
-    """The same on the CPU, computed in float32; shapes as of `attend_plain`."""
+    """Compute attention on the CPU in float32; shapes as of `attend_plain`."""
     result: tuple[Tensor, Tensor] = _Compiled.apply(left, right, edge, att, slope, topology)
     return result
 
@@ -166,7 +166,7 @@ class SharedGATv2(GATv2Conv):
         self.engine = engine
 
     def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
-        """Shapes as of the class; `edges` (E, edge_features), in the topology's order."""
+        """Attend along `edges` (E, edge_features); nodes (B, N, channels), in the topology's order."""
         parts = (self.heads, self.out_channels)
         left, right = (linear(x).unflatten(-1, parts) for linear in (self.lin_l, self.lin_r))
         edge = self.lin_edge(edges).unflatten(-1, parts)

@@ -24,7 +24,7 @@ from ..uncertainty.sigma_factors import Fits
 # %% ../../nbs/network/latents.ipynb #23ec88c3
 @dataclass(frozen=True)
 class Latents:
-    """What a network makes of P planets on the way to its answer."""
+    """Hold the latents and attention of P planets."""
 
     planet: np.ndarray  # int64, (P,)
     fused: np.ndarray  # latent of the planet, float32, (P, hidden)
@@ -77,7 +77,7 @@ LATENT_FILES = ("latents.npz", "attention.npz", FILE)
 
 @dataclass(frozen=True)
 class Positions:
-    """Where P planets lie among each other."""
+    """Hold the maps and distances of P planets."""
 
     planet: np.ndarray  # int64, (P,)
     training: np.ndarray  # bool, (P,)

@@ -34,7 +34,7 @@ LEARNED = ("spectral_prior.npz", "predictors.json", "network.safetensors")
 
 @dataclass(frozen=True)
 class Learned:
-    """Which predictor a run submits, and each predictor's factors of sigma."""
+    """Hold the predictor that a run submits, and each predictor's factors of sigma."""
 
     chosen: str
     factors: dict[str, SigmaFactors]
@@ -42,7 +42,7 @@ class Learned:
 
 
 def read_learned(run_dir: str | Path) -> Learned:
-    """What a run has learned. Raises `ContractError`."""
+    """Read what a run has learned. Raises `ContractError`."""
     path = run_folder(run_dir, "outputs/checkpoints") / LEARNED[1]
     if not path.is_file():
         raise ContractError(path, "file", "is missing", "run stage 06_training, or give --weights of a run that has it")

@@ -72,7 +72,7 @@ def latents_of_run(
 
 
 def some_to_explain(planets: np.ndarray, training: np.ndarray, which: int | Sequence[int], seed: int = 0) -> list[int]:
-    """Those given, or, of planets (P,), at most so many: drawn by the seed, test planets before training planets."""
+    """Choose the planets given, or, of planets (P,), at most so many: drawn by the seed, test planets before training planets."""
     if not isinstance(which, int):
         return [int(planet) for planet in which]
     rng = np.random.default_rng(seed)
@@ -132,7 +132,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class MapOptions:
-    """How maps are drawn; fewer neighbours where planets are few."""
+    """Hold the settings of maps; fewer neighbours where planets are few."""
 
     neighbours: int = 15  # of UMAP
     min_dist: float = 0.1  # of UMAP

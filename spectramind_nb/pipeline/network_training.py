@@ -132,7 +132,7 @@ def neural_predictions(
 
 # %% ../../nbs/pipeline/network_training.ipynb #41e95792
 def rule_words(run_dir: str | Path, given: Sequence[str]) -> list[str]:
-    """What a run says of its rules, as words that come before those `given`: none where it hasn't come to 05_symbolic,
+    """Return the settings of a run's rules, as words that come before those `given`: none where it hasn't come to 05_symbolic,
     or where these choose all weights at once (`loss=spec`). Raises `ContractError`.
     """
     written = (run_folder(run_dir, "outputs/rules") / "rules.json").is_file()
@@ -192,5 +192,5 @@ def train_network_on(
 
 
 def unfinished(path: str | Path) -> bool:
-    """Whether a file holds weights that have learned without labels only."""
+    """Tell whether a file holds weights that have learned without labels only."""
     return Path(path).is_file() and "supervised" not in read_network(path).about.get("phases", "supervised")

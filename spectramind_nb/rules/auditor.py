@@ -31,7 +31,7 @@ ALARM_SIGMA, CROSSED, TOP_BINS = 2.9, 1e-3, 8
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one rule says of B spectra."""
+    """Hold the result of one rule for B spectra."""
 
     terms: Terms
     significance: np.ndarray  # standard deviations beyond the bound; units, where sigma isn't known, (B, K)
@@ -40,7 +40,7 @@ class Verdict:
 
     @property
     def judged(self) -> np.ndarray:
-        """Whether the rule had anything to judge, bool (B,)."""
+        """Tell whether the rule could be judged, bool (B,)."""
         return self.terms.judged.any(dim=1).numpy()
 
 
@@ -71,7 +71,7 @@ def verdicts(
     table: RuleTable | None = None,
     rules: tuple[str, ...] = RULES,
 ) -> dict[str, Verdict]:
-    """What each rule says, by rule and molecule or pair, as `rules.judge` names them. Raises `UserError`."""
+    """Judge spectra by each rule; results by rule and molecule or pair, as `rules.judge` names them. Raises `UserError`."""
     shape = np.shape(mu)
     spectra = tensor_or_none(mu, shape, "mu")
     given = tensor_or_none(kelvin, shape[:1], "kelvin"), tensor_or_none(sigma, shape, "sigma")
@@ -82,7 +82,7 @@ def verdicts(
 
 # %% ../../nbs/rules/auditor.ipynb #f37f6677
 def details(verdict: Verdict, row: int) -> dict[str, Any]:
-    """What every rule tells of spectrum `row`."""
+    """Collect the results of all rules for spectrum `row`."""
     if not verdict.judged[row]:
         return {"status": "not judged"}
     far, terms = verdict.significance[row], verdict.terms
@@ -160,7 +160,7 @@ def statuses(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def summed_up(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of each rule: planets judged, planets violating, and the planet with the highest score among them."""
+    """Count for each rule: planets judged, planets violating, and the planet with the highest score among them."""
     every, out = [statuses(record) for record in records], {}
     for rule in RULES:
         broken = [record for record, status in zip(records, every, strict=True) if status[rule] == "violated"]

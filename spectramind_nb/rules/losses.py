@@ -106,7 +106,7 @@ def see(
 # %% ../../nbs/rules/losses.ipynb #697d4f90
 @dataclass(frozen=True)
 class Terms:
-    """One rule's terms for B spectra: `side` * (value - bound) must not be above zero."""
+    """Hold one rule's terms for B spectra: `side` * (value - bound) must not be above zero."""
 
     value: Tensor  # (Rp/Rs)^2, for ratios times µm, (B, K)
     bound: Tensor  # same unit, (B, K)
@@ -119,7 +119,7 @@ class Terms:
 
     @property
     def beyond(self) -> Tensor:
-        """How far beyond the bound, negative where it is kept, (B, K)."""
+        """Measure how far a term is beyond its bound, negative where it is kept, (B, K)."""
         return self.side * (self.value - self.bound)
 
     @property
@@ -209,7 +209,7 @@ def above_line(seen: Seen, weights: Tensor) -> Tensor:
 
 # %% ../../nbs/rules/losses.ipynb #f0d7c081
 def visible(seen: Seen, number: int) -> tuple[Tensor, Tensor]:
-    """Which spectra show band `number`, (B, 1): its mean excess is above the bank's least share of the amplitude and,
+    """Find the spectra that show band `number`, (B, 1): its mean excess is above the bank's least share of the amplitude and,
     where sigma is known, above three standard deviations; half of its bins and of the continuum's are valid. And the
     bins that count, (B, 283).
     """

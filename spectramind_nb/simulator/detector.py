@@ -71,7 +71,7 @@ def draw_linear_corr(rng: np.random.Generator, channel: Channel) -> np.ndarray: 
 # %% ../../nbs/simulator/detector.ipynb #6bcdec3c
 @dataclass(frozen=True)
 class PixelMaps:
-    """What a light curve depends on; as in `Detector`."""
+    """Hold the maps that a light curve depends on, as in `Detector`."""
 
     dark: np.ndarray
     dead: np.ndarray
@@ -96,7 +96,7 @@ def draw_detector(rng: np.random.Generator, channel: Channel, ood: bool = False)
 
 # %% ../../nbs/simulator/detector.ipynb #ca888488
 def ground_calibration(rng: np.random.Generator, detector: Detector) -> CalibrationSet:
-    """What the calibration files say: flat off by 0.05%, dark by 4% and .0005 e-/s, read noise by 1%; linear_corr and
+    """Measure the maps as calibration files hold them: flat off by 0.05%, dark by 4% and .0005 e-/s, read noise by 1%; linear_corr and
     dead exact.
     """
     shape = detector.dark.shape

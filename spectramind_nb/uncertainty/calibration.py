@@ -65,7 +65,7 @@ def temperature_interval(z: np.ndarray, draws: int = 500, seed: int = 0) -> tupl
 # %% ../../nbs/uncertainty/calibration.ipynb #6c6a6d70
 @dataclass(frozen=True)
 class CalibOptions:
-    """Which steps are taken: the configuration's section `calib`."""
+    """Hold the steps that are taken: the configuration's section `calib`."""
 
     temp: bool = True
     tau_init: float = 1.0

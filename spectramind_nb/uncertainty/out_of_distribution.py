@@ -61,7 +61,7 @@ def latent_distance(latent: np.ndarray, training: np.ndarray) -> np.ndarray:  # 
 
 
 def residual_distance(quality: pd.DataFrame, training: np.ndarray) -> np.ndarray:  # (P,)
-    """The same of what fits say of their residuals, the columns of `RESIDUALS` that `quality` (P rows) has. Raises
+    """Rank planets by what fits say of their residuals, the columns of `RESIDUALS` that `quality` (P rows) has. Raises
     `UserError` for none of them, or fewer than 5 training planets.
     """
     names = [name for name in RESIDUALS if name in quality]
