@@ -90,7 +90,9 @@ def _score_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def score_costs(run: Run) -> dict[tuple[str, str], dict[str, float]]:
-    """Compute what each part of the error costs, by predictor and set of planets, with the error bars that were scored."""
+    """Compute what each part of the error costs, by predictor and set of planets, with the error bars that were
+    scored.
+    """
     taught, found, costs = panel(run, lambda: read_out_of_fold(run.folder)).data, known(run), {}
     reference = DEFAULT_REFERENCE if taught is None else reference_of(taught.truth)
     sets = [] if taught is None else [("out of fold", taught.truth, taught.mu, taught.sigma)]

@@ -246,7 +246,9 @@ def star(run: Run, planet: int) -> dict[str, float]:
 
 
 def planet_of(run: Run, planet: int, row: PlanetRow, left_out: Missing | None = None) -> Planet:
-    """Collect all that is known of a planet but its frames; with `left_out`, that in place of all but its spectrum in short."""
+    """Collect all that is known of a planet but its frames; with `left_out`, that in place of all but its spectrum in
+    short.
+    """
     found = known(run)
     test = bool(found.test[found.row_of(planet)])
     builds: dict[str, Callable[[], Any]] = {

@@ -161,8 +161,8 @@ def wait_for_all() -> None:
 
 # %% ../../nbs/network/fine_tuning.ipynb #c90d3a1b
 def memory_words(needed: float, options: TrainOptions, gpu: float | None = None) -> str:
-    """State the memory that training takes as a line for the user, with a way out where a GPU of `gpu` bytes (default: the
-    one that will be used, if any) has less.
+    """State the memory that training takes as a line for the user, with a way out where a GPU of `gpu` bytes (default:
+    the one that will be used, if any) has less.
     """
     if gpu is None and usable_device() == "cuda":
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory

@@ -60,7 +60,7 @@ class AirsEncoder(nn.Module):
         self.norm, self.weigh = nn.LayerNorm(d_model), nn.Linear(d_model, 1)
 
     def forward(self, nodes: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Encode nodes into latents; `context`, which is added to all latents at the start, broadcasts against theirs."""
+        """Encode nodes into latents; `context`, added to all latents at the start, broadcasts against theirs."""
         x, shares = self.embed(nodes) + self.place, []
         if context is not None:
             x = x + context

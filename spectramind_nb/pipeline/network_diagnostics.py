@@ -72,7 +72,9 @@ def latents_of_run(
 
 
 def some_to_explain(planets: np.ndarray, training: np.ndarray, which: int | Sequence[int], seed: int = 0) -> list[int]:
-    """Choose the planets given, or, of planets (P,), at most so many: drawn by the seed, test planets before training planets."""
+    """Choose the planets given, or, of planets (P,), at most so many: drawn by the seed, test planets before training
+    planets.
+    """
     if not isinstance(which, int):
         return [int(planet) for planet in which]
     rng = np.random.default_rng(seed)

@@ -132,8 +132,8 @@ def neural_predictions(
 
 # %% ../../nbs/pipeline/network_training.ipynb #41e95792
 def rule_words(run_dir: str | Path, given: Sequence[str]) -> list[str]:
-    """Return the settings of a run's rules, as words that come before those `given`: none where it hasn't come to 05_symbolic,
-    or where these choose all weights at once (`loss=spec`). Raises `ContractError`.
+    """Return the settings of a run's rules, as words that come before those `given`: none where it hasn't come to
+    05_symbolic, or where these choose all weights at once (`loss=spec`). Raises `ContractError`.
     """
     written = (run_folder(run_dir, "outputs/rules") / "rules.json").is_file()
     if not written or any(word.startswith("loss=") for word in given):

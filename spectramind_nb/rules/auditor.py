@@ -71,7 +71,9 @@ def verdicts(
     table: RuleTable | None = None,
     rules: tuple[str, ...] = RULES,
 ) -> dict[str, Verdict]:
-    """Judge spectra by each rule; results by rule and molecule or pair, as `rules.judge` names them. Raises `UserError`."""
+    """Judge spectra by each rule; results by rule and molecule or pair, as `rules.judge` names them. Raises
+    `UserError`.
+    """
     shape = np.shape(mu)
     spectra = tensor_or_none(mu, shape, "mu")
     given = tensor_or_none(kelvin, shape[:1], "kelvin"), tensor_or_none(sigma, shape, "sigma")

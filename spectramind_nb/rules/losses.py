@@ -209,9 +209,9 @@ def above_line(seen: Seen, weights: Tensor) -> Tensor:
 
 # %% ../../nbs/rules/losses.ipynb #f0d7c081
 def visible(seen: Seen, number: int) -> tuple[Tensor, Tensor]:
-    """Find the spectra that show band `number`, (B, 1): its mean excess is above the bank's least share of the amplitude and,
-    where sigma is known, above three standard deviations; half of its bins and of the continuum's are valid. And the
-    bins that count, (B, 283).
+    """Find the spectra that show band `number`, (B, 1): its mean excess is above the bank's least share of the
+    amplitude and, where sigma is known, above three standard deviations; half of its bins and of the continuum's
+    are valid. And the bins that count, (B, 283).
     """
     window = seen.rules.windows[number] & seen.valid
     enough = 2 * window.sum(dim=1) >= seen.rules.windows[number].sum()

@@ -96,8 +96,8 @@ def draw_detector(rng: np.random.Generator, channel: Channel, ood: bool = False)
 
 # %% ../../nbs/simulator/detector.ipynb #ca888488
 def ground_calibration(rng: np.random.Generator, detector: Detector) -> CalibrationSet:
-    """Measure the maps as calibration files hold them: flat off by 0.05%, dark by 4% and .0005 e-/s, read noise by 1%; linear_corr and
-    dead exact.
+    """Measure the maps as calibration files hold them: flat off by 0.05%, dark by 4% and .0005 e-/s, read noise by 1%;
+    linear_corr and dead exact.
     """
     shape = detector.dark.shape
     flat = detector.response + 0.0005 * rng.normal(size=shape)
