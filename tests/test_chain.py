@@ -19,6 +19,7 @@ from spectramind_nb.core.progress import PROGRESS_FILE, Show
 from spectramind_nb.pipeline import chain
 from spectramind_nb.pipeline.chain import StageError, ensure_upstream, run_chain, run_lock
 from spectramind_nb.pipeline.config import ConfigError, compose, profiles
+from spectramind_nb.pipeline.raw_data import prepare_raw
 from spectramind_nb.pipeline.stages import (
     declared_parameters,
     find_stages,
@@ -228,7 +229,65 @@ def test_a_full_disk_is_one_clear_line(copy: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(victim, full)
     with pytest.raises(ContractError, match=r"can't be written \(No space left on device\). Fix: "):
         reasons(copy, "features.folds=3")
-    assert not (copy / "run/01_features/manifest.json").exists()
+    monkeypatch.undo()
+    assert reasons(copy) == ["", ""]  # the result that was to be replaced is there
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """Every file below a folder with its text, the notebooks' and what an attempt has left apart."""
+    found = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name not in ("notebook.ipynb", ".lock")
+    )
+    return {str(path.relative_to(folder)): path.read_text() for path in found if "unfinished" not in path.parts}
+
+
+def test_a_stage_that_fails_leaves_the_run_as_it_was(copy: Path) -> None:
+    before = files_of(copy / "run")
+    write_stage(copy / "nbs", STAGES[0], FAULT, common=("run_dir", "raw_dir"))
+    with pytest.raises(StageError, match="mend it") as caught:
+        reasons(copy, "calibration.cosmic_sigma=9.0", force=True)
+    assert files_of(copy / "run") == before and caught.value.kept
+    assert "ContractError" in caught.value.notebook.read_text()
+    write_stage(copy / "nbs", STAGES[0], common=("run_dir", "raw_dir"))
+    assert reasons(copy) == ["", ""]
+
+
+def test_a_stage_that_was_killed_is_as_it_was_and_goes_on_when_asked(copy: Path) -> None:
+    stage = find_stages(copy / "run", copy / "nbs")[1]
+    before, work = files_of(copy / "run"), {"parameters": {"folds": 4}}
+    chain._prepare_folder(stage, work, keep=True)
+    (stage.folder / "artifacts/half.txt").write_text("half")
+    assert not (stage.folder / "manifest.json").exists()
+    with run_lock(copy / "run"):
+        chain.settle(copy / "run")  # it may still be at work
+        assert not (stage.folder / "manifest.json").exists()
+    chain.settle(copy / "run")
+    assert files_of(copy / "run") == before
+    chain._prepare_folder(stage, work, keep=True)
+    assert [path.name for path in (stage.folder / "artifacts").iterdir()] == ["half.txt"]
+    assert reasons(copy) == ["", ""] and (stage.folder / "artifacts/sum.txt").is_file()
+
+
+def test_raw_data_stay_until_new_ones_are_simulated(
+    house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulator: list[dict[str, object]]
+) -> None:
+    run = tmp_path / "run"
+    prepare_raw(compose(profile="example"), run, Show())
+    before = files_of(run)
+
+    def full(out: Path, **options: object) -> None:
+        write_raw(out)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    module = sys.modules["spectramind_nb.simulator.data_sets"]
+    working = module.simulate_dataset
+    monkeypatch.setattr(module, "simulate_dataset", full)
+    with pytest.raises(OSError, match="No space"):
+        prepare_raw(compose(["simulate.planets=3"], "example"), run, Show())
+    assert files_of(run) == before
+    monkeypatch.setattr(module, "simulate_dataset", working)
+    prepare_raw(compose(["simulate.planets=3"], "example"), run, Show())
+    assert len(simulator) == 2 and files_of(run).keys() == before.keys() and files_of(run) != before
 
 
 def test_an_unwritable_run_folder_is_one_clear_line(house: Path, tmp_path: Path) -> None:

@@ -62,8 +62,9 @@ def explain(error: BaseException, call: Call) -> tuple[int, list[str]]:
         return 130, ["interrupted: run the same command to resume", *resume]
     failed: Any = error  # a StageError has more attributes; its module is loaded only where a chain ran
     if hasattr(failed, "by_user"):
-        where = f"  stage {failed.stage.name}, {failed.cell} of {short(failed.stage.folder / 'notebook.ipynb')}"
-        return 2 if failed.by_user else 1, [f"error: {failed.problem}", where, *resume]
+        where = f"  stage {failed.stage.name}, {failed.cell} of {short(failed.notebook)}"
+        kept = [f"  kept: the earlier result of {failed.stage.name}"] if failed.kept else []
+        return 2 if failed.by_user else 1, [f"error: {failed.problem}", where, *kept, *resume]
     if isinstance(error, UserError):
         return 2, [f"error: {error}"]
     if isinstance(error, OSError) and error.filename:
@@ -120,6 +121,10 @@ def remember(call: Call, run: Path) -> None:
 
     if not run.is_dir():
         raise ContractError(run, "folder", "is missing", "spectramind run makes one, or name the folder of a run")
+    if any(run.glob("[0-9][0-9]_*/earlier")):
+        from spectramind_nb.pipeline.chain import settle
+
+        settle(run)
     call.runs = run.resolve().parent
     call.facts |= {name: value for name, value in run_identity(run).items() if name != "git_sha"}
 

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -20,36 +21,25 @@ from ..core.progress import PROGRESS_FILE, OneLine, Show, progress, read_progres
 from .config import read_settings
 from .provenance import code_hash, raw_fingerprint
 
-# %% ../../nbs/pipeline/raw_data.ipynb #b4abd6e2
-def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False) -> Path:
-    """The raw folder of a run, simulated where none is given; never anew where stages have `begun` to stand on it.
-    Raises `ContractError` or `UserError`.
-    """
-    if cfg.data.raw:
-        return _given_raw(Path(cfg.data.raw).expanduser().resolve(), list(cfg.data.planets))
-    raw, marker = run_dir / "raw", run_dir / "simulation.json"
-    if before := _raw_before(run_dir / "config.yaml", marker):
-        fix = f"repeat --raw {before}, or choose another --run-dir"
-        raise UserError(f"{run_dir}: was made of the raw data in {before}. Fix: {fix}")
-    wanted = {**cfg.simulate, "seed": cfg.seed, "code": code_hash("import spectramind_nb.simulator.data_sets")}
-    known = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
-    if raw.exists() and known is None:
-        raise UserError(
-            f"{raw}: holds files that were not simulated here. Fix: --raw {raw} uses them, or choose another --run-dir"
-        )
-    if known == {**wanted, "files": raw_fingerprint(raw)}:
-        return raw
-    if begun and {**(known or {}), "files": ""} != {**wanted, "files": ""}:
-        fix = "repeat the --profile and the settings that this run was made with, or leave out --from"
-        raise UserError(f"{raw}: was simulated with other settings. Fix: {fix}")
-    if known != wanted:  # else it was cut: the simulator goes on where it was
-        shutil.rmtree(raw, ignore_errors=True)
-    write_json(marker, wanted)
-    _simulate(raw, cfg, show)
-    write_json(marker, {**wanted, "files": raw_fingerprint(raw)})
-    return raw
+# %% ../../nbs/pipeline/raw_data.ipynb #c152531c
+_EARLIER = ("raw.earlier", "simulation.earlier.json")
 
 
+def _marked(marker: Path) -> dict[str, Any] | None:
+    return json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
+
+
+def _bring_raw_back(run_dir: Path) -> bool:
+    """Move the raw data that a new simulation was to replace back; tell whether there were any."""
+    if not (run_dir / _EARLIER[0]).is_dir():
+        return False
+    shutil.rmtree(run_dir / "raw", ignore_errors=True)
+    (run_dir / _EARLIER[0]).replace(run_dir / "raw")
+    if (run_dir / _EARLIER[1]).is_file():
+        (run_dir / _EARLIER[1]).replace(run_dir / "simulation.json")
+    return True
+
+# %% ../../nbs/pipeline/raw_data.ipynb #73ff52c0
 def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
     if not any((raw / split).is_dir() for split in ("train", "test")):
         problem = "has no train/ or test/ in it" if raw.is_dir() else "is missing"
@@ -69,6 +59,44 @@ def _raw_before(saved: Path, marker: Path) -> str:
         if marker.is_file():  # the run simulated its own
             return ""
         raise
+
+# %% ../../nbs/pipeline/raw_data.ipynb #b4abd6e2
+def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False) -> Path:
+    """The raw folder of a run, simulated where none is given; never anew where stages have `begun` to stand on it.
+    Raises `ContractError` or `UserError`.
+    """
+    if cfg.data.raw:
+        return _given_raw(Path(cfg.data.raw).expanduser().resolve(), list(cfg.data.planets))
+    raw, marker = run_dir / "raw", run_dir / "simulation.json"
+    if before := _raw_before(run_dir / "config.yaml", marker):
+        fix = f"repeat --raw {before}, or choose another --run-dir"
+        raise UserError(f"{run_dir}: was made of the raw data in {before}. Fix: {fix}")
+    wanted = {**cfg.simulate, "seed": cfg.seed, "code": code_hash("import spectramind_nb.simulator.data_sets")}
+    known = _marked(marker)
+    if known != wanted and _bring_raw_back(run_dir):  # what a killed simulation with other settings replaced
+        known = _marked(marker)
+    if raw.exists() and known is None:
+        raise UserError(
+            f"{raw}: holds files that were not simulated here. Fix: --raw {raw} uses them, or choose another --run-dir"
+        )
+    if known == {**wanted, "files": raw_fingerprint(raw)}:
+        return raw
+    if begun and {**(known or {}), "files": ""} != {**wanted, "files": ""}:
+        fix = "repeat the --profile and the settings that this run was made with, or leave out --from"
+        raise UserError(f"{raw}: was simulated with other settings. Fix: {fix}")
+    if known != wanted and raw.exists():  # else it was cut: the simulator goes on where it was
+        raw.replace(run_dir / _EARLIER[0])
+        marker.replace(run_dir / _EARLIER[1])
+    write_json(marker, wanted)
+    try:
+        _simulate(raw, cfg, show)
+    except BaseException:
+        _bring_raw_back(run_dir)
+        raise
+    write_json(marker, {**wanted, "files": raw_fingerprint(raw)})
+    shutil.rmtree(run_dir / _EARLIER[0], ignore_errors=True)
+    (run_dir / _EARLIER[1]).unlink(missing_ok=True)
+    return raw
 
 # %% ../../nbs/pipeline/raw_data.ipynb #4351d4b8
 def _simulate(raw: Path, cfg: DictConfig, show: Show) -> None:
