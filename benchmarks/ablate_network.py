@@ -28,7 +28,14 @@ from spectramind_nb.network.examples import spectra_of
 from spectramind_nb.network.mamba import fgs1_inputs
 from spectramind_nb.network.model import Inputs, NetworkOptions, SpectralNetwork, network_of, network_start
 from spectramind_nb.network.pretraining import Masked
-from spectramind_nb.network.trainer import Learning, TrainOptions, at, closed_form_losses, learning_of, likelihood_loss
+from spectramind_nb.network.trainer import (
+    TrainingData,
+    TrainOptions,
+    gaussian_losses,
+    likelihood_loss,
+    select_rows,
+    training_data,
+)
 from spectramind_nb.network.trainer import train_network as train
 from spectramind_nb.network.weights import Weights, read_network
 
@@ -52,22 +59,22 @@ class Data:
     """What all variants learn from and are judged on."""
 
     drawing: Drawing
-    held_out: Learning
-    own: Learning  # planets with their own errors and light curves
-    own_held_out: Learning
+    held_out: TrainingData
+    own: TrainingData  # planets with their own errors and light curves
+    own_held_out: TrainingData
 
 
-def own_planets(weights: Weights, paths: list[Path]) -> Learning:
+def own_planets(weights: Weights, paths: list[Path]) -> TrainingData:
     """Fitted planets with their own errors, and FGS1's light curve of the first visit."""
     parts = []
     for path in paths:
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
         start = network_start(weights.prior, unpacked("plain", arrays))
-        guide = [as_channels(curves) for curves in arrays["guide"]]
-        parts.append(learning_of(start, arrays["truth"], weights.scaling, np.array(guide)))
+        fgs1 = [as_channels(curves) for curves in arrays["guide"]]
+        parts.append(training_data(start, arrays["truth"], weights.scaling, np.array(fgs1)))
     inputs = Inputs(*(torch.cat(each) for each in zip(*(part.inputs for part in parts), strict=True)))
-    return Learning(inputs, *(torch.cat(each) for each in zip(*(part[1:] for part in parts), strict=True)))
+    return TrainingData(inputs, *(torch.cat(each) for each in zip(*(part[1:] for part in parts), strict=True)))
 
 
 def as_channels(curves: np.ndarray) -> np.ndarray:
@@ -89,42 +96,42 @@ def variant(weights: Weights, changes: Mapping[str, Any]) -> SpectralNetwork:
     return made
 
 
-def losses_of(network: SpectralNetwork, data: Learning) -> torch.Tensor:  # (P,)
+def losses_of(network: SpectralNetwork, data: TrainingData) -> torch.Tensor:  # (P,)
     """Losses over the closed form, nats a bin."""
     network.eval()
     losses = []
     with torch.inference_mode():
         for k in range(0, len(data.error), 128):
-            part = at(data, slice(k, k + 128), torch.device("cpu"))
-            expected, before = closed_form_losses(part.inputs, part.error)
+            part = select_rows(data, slice(k, k + 128), torch.device("cpu"))
+            expected, before = gaussian_losses(part.inputs, part.error)
             loss = likelihood_loss(network, network(part.inputs), part.error)
             losses.append((loss - expected).clamp_max(10) - (before - expected).clamp_max(10))
     return torch.cat(losses)
 
 
-def judged(network: SpectralNetwork, data: Learning) -> tuple[float, float]:
+def judged(network: SpectralNetwork, data: TrainingData) -> tuple[float, float]:
     """Mean loss over the closed form, nats a bin, and its standard error."""
     every = losses_of(network, data)
     return float(every.mean()), float(every.std() / len(every) ** 0.5)
 
 
-def without_guide(data: Learning) -> Learning:
+def without_fgs1(data: TrainingData) -> TrainingData:
     """The same, light curves unknown."""
-    return data._replace(inputs=data.inputs._replace(guide=data.inputs.guide[:, :1] * torch.nan))
+    return data._replace(inputs=data.inputs._replace(fgs1=data.inputs.fgs1[:, :1] * torch.nan))
 
 
-def learned(name: str, weights: Weights, data: Data, a: argparse.Namespace) -> tuple[SpectralNetwork, Learning]:
+def learned(name: str, weights: Weights, data: Data, a: argparse.Namespace) -> tuple[SpectralNetwork, TrainingData]:
     """A variant after its lessons, and what it is judged on."""
     options = TrainOptions(epochs=a.epochs, lr=2e-4, seed=1)
     draws = lambda epoch: learning(data.drawing, weights.scaling, 700_000 + epoch, a.pairs, 0.4)  # noqa: E731
     if name in OWN:
         network, curves = copy.deepcopy(weights.network), name == "Mamba on"
-        own, judge = ((d if curves else without_guide(d)) for d in (data.own, data.own_held_out))
+        own, judge = ((d if curves else without_fgs1(d)) for d in (data.own, data.own_held_out))
         train(network, lambda _: own, len(own.error), judge, replace(options, epochs=2 * a.epochs, batch=32))
         return network, judge
     if name in NEW:
         torch.manual_seed(0)
-        network, fast = network_of(NetworkOptions(guide_layers=0, airs_width=24, airs_layers=2), weights.scaling), 1e-3
+        network, fast = network_of(NetworkOptions(fgs1_layers=0, airs_width=24, airs_layers=2), weights.scaling), 1e-3
         if name == "mae first":
             how = replace(options, lr=3e-3)
             train(network, draws, a.pairs, data.held_out, how, objective=Masked(network))
@@ -152,11 +159,11 @@ def main() -> None:
     drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), weights.prior, 1)
     unseen = Drawing(some(spectra, slice(half, None)), some(noise, tenth), weights.prior, 1001)
     own = own_planets(weights, paths)
-    parts = [at(own, torch.from_numpy(k), torch.device("cpu")) for k in (~tenth, tenth)]
+    parts = [select_rows(own, torch.from_numpy(k), torch.device("cpu")) for k in (~tenth, tenth)]
     data = Data(drawing, learning(unseen, weights.scaling, 0, 4000, 0.0), *parts)
     before = {
         "pairs": judged(weights.network, data.held_out),
-        "planets": judged(weights.network, without_guide(parts[1])),
+        "planets": judged(weights.network, without_fgs1(parts[1])),
     }
     for what, (mean, error) in before.items():
         print(f"{'before, ' + what:22} {mean:+.4f} +- {error:.4f}")

@@ -32,8 +32,15 @@ from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 from spectramind_nb.core.files import network_file
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.network.examples import spectra_of
-from spectramind_nb.network.model import SpectralNetwork, Start, answer, improved, inputs_of, network_start
-from spectramind_nb.network.trainer import Learning, Supervised, TrainOptions, at, ruled
+from spectramind_nb.network.model import (
+    SpectralNetwork,
+    Start,
+    apply_corrections,
+    network_inputs,
+    network_start,
+    run_network,
+)
+from spectramind_nb.network.trainer import Supervised, TrainingData, TrainOptions, rule_arguments, select_rows
 from spectramind_nb.network.trainer import train_network as train
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline.learned import factors_of
@@ -78,7 +85,7 @@ def predicted(weights: Weights, network: SpectralNetwork, planets: Planets) -> l
     """What the network says of the planets."""
     out = []
     for fit, start in zip(planets.fits, planets.starts, strict=True):
-        found = improved(start.combined, answer(network, inputs_of(start, weights.scaling)))
+        found = apply_corrections(start.combined, run_network(network, network_inputs(start, weights.scaling)))
         parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
         out.append(Predicted(fit.planet, found.mean, *parts, found.unknown, fit.quality))
     return out
@@ -93,9 +100,9 @@ def shares(mu: np.ndarray, sigma: np.ndarray | None, kelvin: np.ndarray) -> dict
     return {rule: round(float(each.mean()), 4) for rule, each in broken.items()}
 
 
-def judge(weights: Weights, network: SpectralNetwork, pairs: Learning, planets: Planets) -> Judged:
+def judge(weights: Weights, network: SpectralNetwork, pairs: TrainingData, planets: Planets) -> Judged:
     """Judge a network on both."""
-    losses, said = losses_of(network, pairs), answer(network, pairs.inputs)
+    losses, said = losses_of(network, pairs), run_network(network, pairs.inputs)
     mu = (pairs.base + torch.cat([one.shift for one in said])).numpy()
     sigma = torch.cat([one.sigma for one in said]).double().numpy()
     factors = factors_of(json.loads(weights.about["factors"])["neural"])
@@ -115,7 +122,7 @@ def judge(weights: Weights, network: SpectralNetwork, pairs: Learning, planets: 
     return Judged(losses.numpy(), np.concatenate(scores), broken)
 
 
-def balance(network: SpectralNetwork, data: Learning) -> dict[str, float]:
+def balance(network: SpectralNetwork, data: TrainingData) -> dict[str, float]:
     """Of each rule, the weight that gives its gradient the likelihood's norm; rules that are nowhere broken are left
     out.
     """
@@ -124,8 +131,8 @@ def balance(network: SpectralNetwork, data: Learning) -> dict[str, float]:
     plain, squares = Supervised(network, options.aux_weight, options.worst), dict.fromkeys(("", *WEIGHT_NAMES), 0.0)
     singly = {name: RuleLoss({name: 1.0}) for name in WEIGHT_NAMES}
     for k in range(min(BATCHES, len(data.error) // options.batch)):
-        part = at(data, slice(k * options.batch, (k + 1) * options.batch), device)
-        given = ruled(network, network(part.inputs), part)
+        part = select_rows(data, slice(k * options.batch, (k + 1) * options.batch), device)
+        given = rule_arguments(network, network(part.inputs), part)
         for name in squares:
             loss = singly[name](**given) if name else plain(part)
             slopes = (

@@ -19,8 +19,8 @@ import torch
 
 from spectramind_nb.core.files import network_file
 from spectramind_nb.rules.auditor import verdicts
-from spectramind_nb.rules.losses import judge_rules, see
-from spectramind_nb.rules.planted import PLANTED, gaussian_quantiles, plant, push_of
+from spectramind_nb.rules.losses import prepare_spectra, rule_terms
+from spectramind_nb.rules.planted import PLANTED, gaussian_quantiles, plant, violation_direction
 from spectramind_nb.rules.rule_table import equilibrium_kelvin, read_rules
 from spectramind_nb.simulator.bank import read_bank
 
@@ -83,13 +83,13 @@ def from_where_it_was(name: str, mu: np.ndarray, kelvin: np.ndarray, k: float) -
     """The same for pushes that move the value by k sigma, whatever the bound."""
     sigma, rng, table = np.tile(SIGMA, (len(mu), 1)), np.random.default_rng(0), read_rules()
     rule, parts = (name.partition(":")[0],), (torch.from_numpy(mu), torch.from_numpy(kelvin), torch.from_numpy(sigma))
-    terms = judge_rules(see(parts[0], table, *parts[1:]), rules=rule)[name]
+    terms = rule_terms(prepare_spectra(parts[0], table, *parts[1:]), rules=rule)[name]
     rows = np.flatnonzero(terms.judged.any(dim=1).numpy())
-    pushes = [push_of(name, terms, int(row), rng, table) for row in rows]
+    pushes = [violation_direction(name, terms, int(row), rng, table) for row in rows]
     push, term = np.array([p for p, _ in pushes]), np.array([t for _, t in pushes])
     unit = 1e-9
-    moved = judge_rules(
-        see(torch.from_numpy(mu[rows] + unit * push), table, torch.from_numpy(kelvin[rows])), rules=rule
+    moved = rule_terms(
+        prepare_spectra(torch.from_numpy(mu[rows] + unit * push), table, torch.from_numpy(kelvin[rows])), rules=rule
     )[name]
     place = np.arange(len(rows)), term
     slope = np.abs((moved.value - terms.value[rows]).numpy()[place]) / unit

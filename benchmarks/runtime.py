@@ -29,7 +29,7 @@ import pandas as pd
 from spectramind_nb.core.files import run_folder
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.mamba import FGS1_CHANNELS
-from spectramind_nb.network.model import Inputs, answer, inputs_of, network_of, network_start, options_of
+from spectramind_nb.network.model import Inputs, network_inputs, network_of, network_start, options_of, run_network
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.learned import LEARNED
@@ -52,19 +52,19 @@ def simulated(folder: Path, planets: int, seed: int, workers: int) -> RawFolder:
 
 
 def network_seconds(run: Path, work: Path, planets: list[int], model: str = "") -> float:
-    """Seconds a planet of the network alone: the run's, or an untrained one of `model` that hears FGS1."""
+    """Seconds a planet of the network alone: of the run, or an untrained `model` that uses the FGS1 light curve."""
     weights, fits = read_network(run_folder(run, "outputs/checkpoints") / LEARNED[2]), read_fits(work, planets)
     network, start = weights.network, network_start(weights.prior, fits)
     if model:
         network = network_of(options_of(compose([f"model={model}"]).model), weights.scaling).eval()
-        guide = np.random.default_rng(0).normal(size=(len(planets), STEPS, len(FGS1_CHANNELS))).astype(np.float32)
-        inputs = inputs_of(start, weights.scaling, guide)
+        fgs1 = np.random.default_rng(0).normal(size=(len(planets), STEPS, len(FGS1_CHANNELS))).astype(np.float32)
+        inputs = network_inputs(start, weights.scaling, fgs1)
         inputs = Inputs(*(x[np.arange(BATCH) % len(planets)] for x in inputs))
     else:
-        inputs = weights.inputs(start, fits.guide)
-    answer(network, Inputs(*(x[:1] for x in inputs)))
+        inputs = weights.inputs(start, fits.fgs1)
+    run_network(network, Inputs(*(x[:1] for x in inputs)))
     begun = time.perf_counter()
-    answer(network, inputs)
+    run_network(network, inputs)
     return (time.perf_counter() - begun) / len(inputs.nodes)
 
 

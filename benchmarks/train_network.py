@@ -35,16 +35,16 @@ import torch
 from fitted_planets import Setting, fit_kind, open_pool, unpacked
 
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
-from spectramind_nb.network.examples import Noise, Spectra, TrainingExamples, draw_pairs, spectra_of
+from spectramind_nb.network.examples import Noise, Spectra, TrainingExamples, draw_examples, spectra_of
 from spectramind_nb.network.model import NetworkOptions, Scaling, SpectralNetwork, learn_scaling, network_of
 from spectramind_nb.network.trainer import (
-    Learning,
     Progress,
     Supervised,
+    TrainingData,
     TrainOptions,
-    learning_of,
     mean_loss,
     train_network,
+    training_data,
 )
 from spectramind_nb.network.weights import Weights, write_network
 from spectramind_nb.pipeline.predictors import join, predict_neural
@@ -73,13 +73,13 @@ class Drawing:
     def pairs(self, epoch: int, count: int, spoiled: float) -> TrainingExamples:
         """`count` pairs, with the noise of some fits, other ones each epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        return draw_pairs(rng, self.spectra, self.noise, self.prior, count, -(-count // EACH), spoiled)
+        return draw_examples(rng, self.spectra, self.noise, self.prior, count, -(-count // EACH), spoiled)
 
 
-def learning(drawing: Drawing, scaling: Scaling, epoch: int, count: int, spoiled: float) -> Learning:
+def learning(drawing: Drawing, scaling: Scaling, epoch: int, count: int, spoiled: float) -> TrainingData:
     """TrainingExamples as the network takes them."""
     pairs = drawing.pairs(epoch, count, spoiled)
-    return learning_of(pairs.start, pairs.truth, scaling)
+    return training_data(pairs.start, pairs.truth, scaling)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Data:
 
     drawing: Drawing
     scaling: Scaling
-    held_out: Learning
+    held_out: TrainingData
 
 
 def noise_of(paths: list[Path]) -> Noise:
@@ -130,11 +130,11 @@ def train(a: argparse.Namespace, lesson: Lesson, data: Data, before: SpectralNet
     made = network_of(NetworkOptions(airs_width=a.width, airs_layers=lesson.layers), data.scaling)
     if before is not None:
         made.load_state_dict(before.state_dict(), strict=False)
-    coming: dict[int, Future[Learning]] = {}
+    coming: dict[int, Future[TrainingData]] = {}
     told = f"lesson {lesson.number}, {lesson.layers} layers, epoch"
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
 
-        def source(epoch: int) -> Learning:
+        def source(epoch: int) -> TrainingData:
             draw = epoch // lesson.reuse + 10_000 * lesson.number
             for k in (draw, draw + 1):  # the next pairs are drawn meanwhile
                 if k not in coming:

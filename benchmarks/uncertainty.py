@@ -33,7 +33,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 from spectramind_nb.core.files import network_file
-from spectramind_nb.network.model import answer, improved, inputs_of, network_start
+from spectramind_nb.network.model import apply_corrections, network_inputs, network_start, run_network
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.learned import factors_of
 from spectramind_nb.pipeline.predictors import join
@@ -93,9 +93,9 @@ def predict_part(path: Path, network: Path) -> tuple[list[Predicted], list[np.nd
         arrays = {name: archive[name] for name in archive.files if name.startswith(("plain", "number", "stars"))}
     weights, fits = read_network(network), unpacked("plain", arrays)
     start = network_start(weights.prior, fits)
-    inputs = inputs_of(start, weights.scaling)
-    said = answer(weights.network, inputs)
-    both = [predicted(fits, found) for found in (start.combined, improved(start.combined, said))]
+    inputs = network_inputs(start, weights.scaling)
+    said = run_network(weights.network, inputs)
+    both = [predicted(fits, found) for found in (start.combined, apply_corrections(start.combined, said))]
     given = torch.cat([inputs.planet, inputs.nodes.flatten(1)], dim=1).numpy()
     return both, [given, torch.cat([one.fused for one in said]).numpy(), misfit(fits, start.combined.mean)]
 

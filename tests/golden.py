@@ -30,7 +30,7 @@ from spectramind_nb.network.model import (
     network_of,
     place_of,
     raw_inputs,
-    same_for_all,
+    wavelength_inputs,
 )
 from spectramind_nb.network.weights import Weights, read_network, reference_output
 from spectramind_nb.prior.learning import learn_prior
@@ -155,7 +155,7 @@ def of_inputs() -> Arrays:
         "white_model": dip * (1 + drift),
         "white_flux": dip * (1 + drift) + 1e-5 * rng.normal(size=200),
     }
-    fixed = {"fixed": same_for_all(), "light curve": fgs1_inputs(white, fitted, 0)}
+    fixed = {"fixed": wavelength_inputs(), "light curve": fgs1_inputs(white, fitted, 0)}
     return {"planets": planets, "nodes": nodes} | fixed
 
 
@@ -171,13 +171,13 @@ def of_network() -> Arrays:
     combined = combine_many(prior, spectra()[:4], np.diag(np.full(N_BINS, 1e-9)), -9.0)
     learned = learn_scaling(replace(start(), combined=combined), spectra()[:4])
     scaling = replace(learned, directions=np.abs(learned.directions))  # their signs are arbitrary
-    options = NetworkOptions(guide_width=8, guide_layers=1, airs_width=16, airs_layers=1, airs_heads=2, hidden=24)
+    options = NetworkOptions(fgs1_width=8, fgs1_layers=1, airs_width=16, airs_layers=1, airs_heads=2, hidden=24)
     network = network_of(options, scaling).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             wave = torch.sin(1.7 * torch.arange(parameter.numel(), dtype=torch.float32))
             parameter.copy_(0.1 * wave.reshape(parameter.shape))
-    return {"output": reference_output(Weights(network, scaling, prior, {"guide": "heard"}))}
+    return {"output": reference_output(Weights(network, scaling, prior, {"fgs1": "input"}))}
 
 
 def of_weights() -> Arrays:

@@ -26,12 +26,12 @@ from spectramind_nb.network.fine_tuning import (
     fine_tune,
     fresh_weights,
     material_of,
-    memory_words,
+    memory_line,
     own_planets,
     redesigned,
     some_planets,
 )
-from spectramind_nb.network.model import NetworkOptions, SpectralNetwork, answer, network_start, stds_of
+from spectramind_nb.network.model import NetworkOptions, SpectralNetwork, network_start, run_network, stds_of
 from spectramind_nb.network.trainer import Progress, Supervised, TrainOptions, mean_loss
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline.config import compose
@@ -39,7 +39,7 @@ from spectramind_nb.pipeline.learned import read_learned, read_out_of_fold
 from spectramind_nb.pipeline.network_training import training_plan
 from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits, read_folds
 from spectramind_nb.rules.losses import RuleLoss
-from spectramind_nb.uncertainty.sigma_factors import Fits, take
+from spectramind_nb.uncertainty.sigma_factors import Fits, select_planets
 
 SHORT = TrainOptions(epochs=2, batch=16, lr=1e-3)
 
@@ -67,13 +67,13 @@ def material(home: Path, before: Weights) -> Material:
 
 @pytest.mark.slow
 def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weights) -> None:
-    assert material.guide.shape == (16, 128, 9) and np.isfinite(material.guide).all()
+    assert material.fgs1.shape == (16, 128, 9) and np.isfinite(material.fgs1).all()
     after = fine_tune(material, before, SHORT, ("mae", "supervised"), pairs=64)
     held_out = some_planets(material, np.arange(16) % 5 == 0)
     losses = [
         mean_loss(
             Supervised(w.network, SHORT.aux_weight, SHORT.worst),
-            own_planets(held_out, w.scaling, w.hears),
+            own_planets(held_out, w.scaling, w.uses_fgs1),
             torch.device("cpu"),
         )
         for w in (before, after)
@@ -90,22 +90,22 @@ def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weig
 @pytest.mark.slow
 def test_curves_are_heard_by_those_who_have_learned_to(home: Path, material: Material, before: Weights) -> None:
     fits = read_fits(home / "run", labelled_planets(home / "run", RawFolder(home / "raw"))[0])
-    assert fits.guide is not None
-    stirred = replace(fits, guide=fits.guide[:, ::-1].copy())
+    assert fits.fgs1 is not None
+    stirred = replace(fits, fgs1=fits.fgs1[:, ::-1].copy())
 
     def mu(weights: Weights, given: Fits) -> np.ndarray:
         return predict_neural(weights, given).mu
 
-    assert not before.hears and np.array_equal(mu(before, fits), mu(before, stirred))
-    assert np.array_equal(mu(before, fits), mu(before, replace(fits, guide=None)))
+    assert not before.uses_fgs1 and np.array_equal(mu(before, fits), mu(before, stirred))
+    assert np.array_equal(mu(before, fits), mu(before, replace(fits, fgs1=None)))
     small = NetworkOptions(8, 1, airs_width=16, airs_layers=1, hidden=16, dropout=0.0)
     fresh, std = fresh_weights(material, before.prior, small), stds_of(material.start.combined)[0]
     shifted = replace(material, truth=material.start.combined.mean + 2 * std)  # easily learned
     after = fine_tune(shifted, fresh, TrainOptions(epochs=3, batch=6, lr=2e-2, average=0.5), pairs=60, device="cpu")
-    assert after.hears and not np.allclose(mu(after, fits), mu(after, stirred), rtol=1e-7, atol=0)
+    assert after.uses_fgs1 and not np.allclose(mu(after, fits), mu(after, stirred), rtol=1e-7, atol=0)
     held_out = np.arange(16) % 5 == 0
     asked = some_planets(shifted, held_out)
-    inputs = after.inputs(asked.start, take(fits, held_out).guide)  # as one predicts
+    inputs = after.inputs(asked.start, select_planets(fits, held_out).fgs1)  # as one predicts
     judge = own_planets(asked, after.scaling)._replace(inputs=inputs)
     found = mean_loss(Supervised(after.network, 0.01, 10.0), judge, torch.device("cpu"))
     assert found == pytest.approx(min(json.loads(after.about["curves"])["planets"]["held_out"]), abs=1e-6)
@@ -116,8 +116,8 @@ def test_curves_are_heard_by_those_who_have_learned_to(home: Path, material: Mat
 
 def test_memory_beyond_the_gpus_has_a_way_out() -> None:
     full = TrainOptions(batch=64)
-    assert memory_words(7e9, full, 16e9) == "memory            about 7.0 GB"
-    assert memory_words(28e9, full, 16e9).endswith("the GPU's 16.0 GB. Fix: train.batch=24 train.grad_accum=3")
+    assert memory_line(7e9, full, 16e9) == "memory            about 7.0 GB"
+    assert memory_line(28e9, full, 16e9).endswith("the GPU's 16.0 GB. Fix: train.batch=24 train.grad_accum=3")
 
 
 def test_what_fits_is_taken_into_another_design(material: Material, before: Weights) -> None:
@@ -128,9 +128,9 @@ def test_what_fits_is_taken_into_another_design(material: Material, before: Weig
         other = redesigned(before, {"fusion": kind}).network
         assert other.options.fusion == kind and not other.training
         kept = {name for name, value in other.state_dict().items() if name in own and torch.equal(value, own[name])}
-        assert {name for name in own if name.startswith(("guide.", "airs."))} <= kept
+        assert {name for name in own if name.startswith(("fgs1.", "airs."))} <= kept
         inputs = own_planets(material, before.scaling).inputs
-        assert all(bool((found.shift == 0).all()) == silent for found in answer(other, inputs))
+        assert all(bool((found.shift == 0).all()) == silent for found in run_network(other, inputs))
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_settings_become_a_lesson() -> None:
 @pytest.mark.slow
 def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Path) -> None:
     run, raw = home / "run", RawFolder(home / "raw")
-    teaching = TrainingPlan(
+    training = TrainingPlan(
         "fresh", pairs=64, options=TrainOptions(epochs=1, lr=3e-4), design=NetworkOptions(airs_width=24, airs_layers=2)
     )
     table = pd.read_csv(home / "raw/train.csv")
@@ -184,7 +184,7 @@ def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Pa
         changed.iloc[7, 1:] *= factor * np.where(np.arange(283) % 2, 1.01, 1.0) if factor > 1 else 1.0
         (tmp_path / "raw").mkdir(exist_ok=True)
         changed.to_csv(tmp_path / "raw/train.csv", index=False)
-        figures = train_run(run, tmp_path / "raw", "", 3, 0.02, teaching=teaching)
+        figures = train_run(run, tmp_path / "raw", "", 3, 0.02, training=training)
         assert [*figures.index] == ["transit", "gaussian", "neural"]
         found.append(read_out_of_fold(run))
     before, after = (one.mu["neural"] for one in found if one is not None)
@@ -198,7 +198,7 @@ def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Pa
     network = read_network(run_folder(run, "outputs/checkpoints") / "network.safetensors").network
     assert (network.options.airs_width, network.options.airs_layers) == (24, 2)
     with pytest.raises(UserError, match=r"train.start: some is unknown\. Fix: one of shipped"):
-        train_run(run, home / "raw", "", 3, 0.02, teaching=TrainingPlan("some"))
+        train_run(run, home / "raw", "", 3, 0.02, training=TrainingPlan("some"))
 
 
 @pytest.mark.slow
@@ -238,9 +238,9 @@ def test_without_labels_all_planets_teach_what_takes_none(
     done = CliRunner().invoke(cli.app, [*words, "--phase", "mae,contrastive", "--out", str(out)])
     assert done.exit_code == 0, done.output
     found, before = read_network(out), read_network(network_file("laptop"))
-    assert "planets" not in {n for n, x in found.about.items() if x not in ("", "[]")} and not found.hears
+    assert "planets" not in {n for n, x in found.about.items() if x not in ("", "[]")} and not found.uses_fgs1
     pairs = zip(found.network.state_dict().items(), before.network.state_dict().values(), strict=True)
-    assert any(name.startswith("guide.") and not torch.equal(own, old) for (name, own), old in pairs)
+    assert any(name.startswith("fgs1.") and not torch.equal(own, old) for (name, own), old in pairs)
     for extra in (["--phase", "supervised"], ["--phase", "mae", "train=fresh"]):
         failed = CliRunner().invoke(cli.app, [*words, *extra, "--out", str(tmp_path / "no.safetensors")])
         assert failed.exit_code == 2 and "no planet of this run has one" in failed.stderr

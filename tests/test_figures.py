@@ -15,7 +15,7 @@ from spectramind_nb.chapters import training, transit, uncertainty
 from spectramind_nb.core.instrument import wavelengths
 from spectramind_nb.figures import scores as figures
 from spectramind_nb.figures.latents import plot_map
-from spectramind_nb.network.attributions import moved_um, plot_attribution
+from spectramind_nb.network.attributions import plot_attribution, plot_wavelengths
 
 RNG = np.random.default_rng(0)
 UM, HOURS = wavelengths(), np.linspace(0, 7, 60)
@@ -102,7 +102,7 @@ GRID, UNIT = np.linspace(-1, 1, 200), np.linspace(0, 1, 11)
 MANY = 20 * COUNTS
 CHANCE = [np.full(10, binom.ppf(level, MANY.sum(), 0.1) / MANY.sum() / 0.1) for level in (0.025, 0.975)]
 SMOOTH = [np.quantile(POWER, level, axis=0) for level in (0.05, 0.5, 0.95)]
-MOVED, BY_WAVELENGTH = moved_um(), np.argsort(UM[1:]) + 1
+MOVED, BY_WAVELENGTH = plot_wavelengths(), np.argsort(UM[1:]) + 1
 SHAP = [[[MOVED[k], values[k]] for k in (BY_WAVELENGTH, [0])] for values in BINS]  # AIRS as a line, FGS1 as a point
 
 # Arguments after the axes, labels of x and y, and what is to be seen.

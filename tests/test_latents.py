@@ -33,7 +33,7 @@ from spectramind_nb.network.attributions import (
 )
 from spectramind_nb.network.latents import LATENT_FILES, edges_of, read_attention, read_latents
 from spectramind_nb.network.maps import tsne_map, umap_map
-from spectramind_nb.network.model import Inputs, answer, inputs_of, network_start
+from spectramind_nb.network.model import Inputs, network_inputs, network_start, run_network
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline import network_diagnostics
 from spectramind_nb.pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
@@ -72,7 +72,7 @@ def cloud(planets: int, seed: int, columns: int = 24) -> np.ndarray:
 
 def test_latents_are_those_of_the_prediction(home: Path, laptop: Weights, found: chapter.Latents) -> None:
     fits = read_fits(home / "run", found.planet.tolist())
-    whole = answer(laptop.network, inputs_of(network_start(laptop.prior, fits), laptop.scaling))[0]
+    whole = run_network(laptop.network, network_inputs(network_start(laptop.prior, fits), laptop.scaling))[0]
     assert np.allclose(found.fused, whole.fused, atol=1e-5) and not laptop.network.training
     assert np.array_equal(found.unknown, predict_neural(laptop, fits).unknown)
     edges = edges_of(laptop.network)
@@ -147,7 +147,7 @@ def test_attributions_add_up_and_repeat(laptop: Weights, found: chapter.Latents)
     assert np.allclose(both.group_shap.sum(axis=2), total, atol=1e-3 * np.abs(total).max())
     one = attributions(*given, [int(found.planet[3])], background=3)
     assert np.array_equal(one.shap[:, 0], both.shap[:, 1])
-    shift = 1e6 * answer(laptop.network, Inputs(*(x[[13]] for x in found.inputs)))[0].shift.numpy()[0]
+    shift = 1e6 * run_network(laptop.network, Inputs(*(x[[13]] for x in found.inputs)))[0].shift.numpy()[0]
     assert np.allclose(both.value[:, 0], output_rows()[1] @ shift, atol=1e-2)
     assert all(p.requires_grad for p in laptop.network.parameters())  # the caller's network is left as it was
     with pytest.raises(UserError, match=r"planet -1 is not among.*Fix: "):

@@ -17,34 +17,34 @@ from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.files import network_file
 from spectramind_nb.core.instrument import N_AIRS_BINS, N_BINS
 from spectramind_nb.core.versions import VERSIONS, versions_in
-from spectramind_nb.network.decoders import FUSIONS, HEADS, Fusion, MuDecoder, PullFlow, pinball
-from spectramind_nb.network.examples import Noise, Spectra, pairs_of, spoil
+from spectramind_nb.network.decoders import FUSIONS, HEADS, Fusion, MuDecoder, ResidualFlow, pinball
+from spectramind_nb.network.examples import Noise, Spectra, examples_of_fit, spoil
 from spectramind_nb.network.mamba import FGS1_CHANNELS
 from spectramind_nb.network.model import (
-    BELIEVED,
-    UNKNOWN_ODDS,
-    Answer,
+    OUTLIER_ODDS,
+    SHIFT_FACTOR,
     Inputs,
     NetworkOptions,
+    NetworkOutput,
     SpectralNetwork,
     Start,
-    answer,
-    improved,
-    inputs_of,
+    apply_corrections,
     learn_scaling,
+    network_inputs,
     network_of,
     place_of,
+    run_network,
     saved_bytes,
     training_memory,
 )
 from spectramind_nb.network.trainer import (
-    Learning,
+    TrainingData,
     TrainOptions,
-    closed_form_losses,
+    gaussian_losses,
     half_precision,
-    learning_of,
     likelihood_loss,
     train_network,
+    training_data,
 )
 from spectramind_nb.network.weights import (
     Weights,
@@ -60,14 +60,14 @@ from spectramind_nb.simulator.population import physics
 
 PLANETS, STEPS = 12, 128
 SMALL = NetworkOptions(
-    guide_width=8,
-    guide_layers=1,
+    fgs1_width=8,
+    fgs1_layers=1,
     airs_width=16,
     airs_layers=1,
     airs_heads=2,
     hidden=24,
     dropout=0.0,
-    guide_dropout=0.0,
+    fgs1_dropout=0.0,
     airs_dropout=0.0,
 )
 
@@ -93,8 +93,8 @@ def made_up(planets: int = PLANETS, seed: int = 0) -> tuple[Start, np.ndarray]:
 
 START, TRUTH = made_up()
 SCALING = learn_scaling(START, TRUTH)
-GUIDE = np.random.default_rng(1).normal(size=(PLANETS, STEPS, len(FGS1_CHANNELS))).astype(np.float32)
-INPUTS = inputs_of(START, SCALING, GUIDE)
+CURVES_FGS1 = np.random.default_rng(1).normal(size=(PLANETS, STEPS, len(FGS1_CHANNELS))).astype(np.float32)
+INPUTS = network_inputs(START, SCALING, CURVES_FGS1)
 
 
 def network(options: NetworkOptions = SMALL, stirred: float = 0.0) -> SpectralNetwork:
@@ -107,15 +107,17 @@ def network(options: NetworkOptions = SMALL, stirred: float = 0.0) -> SpectralNe
     return made
 
 
-def outcome(of: SpectralNetwork, inputs: Inputs = INPUTS) -> Answer:
-    (found,) = answer(of, inputs, batch=1000)
+def outcome(of: SpectralNetwork, inputs: Inputs = INPUTS) -> NetworkOutput:
+    (found,) = run_network(of, inputs, batch=1000)
     return found
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("head", HEADS)
 def test_untrained_it_answers_what_the_closed_form_does(fusion: str, head: str) -> None:
-    combined = improved(START.combined, answer(network(replace(SMALL, fusion=fusion, head=head)), INPUTS, batch=5))
+    combined = apply_corrections(
+        START.combined, run_network(network(replace(SMALL, fusion=fusion, head=head)), INPUTS, batch=5)
+    )
     for name in ("mean", "fgs1_variance", "mean_variance", "shape_variance", "cross"):
         ours, theirs = getattr(combined, name), getattr(START.combined, name)
         assert np.allclose(ours, theirs, rtol=3e-3, atol=1e-12), name
@@ -125,9 +127,9 @@ def test_a_planet_unlike_all_others_keeps_the_closed_forms_answer() -> None:
     kinds = np.tile([0.25, 0.25, 0.5], (PLANETS, 1))
     kinds[0], kinds[1] = [0, 0, 1], [0.5, 0.5, 0]
     combined, found = replace(START.combined, kinds=kinds, unknown=kinds[:, 2]), outcome(network(stirred=0.05))
-    after = improved(combined, [found])
+    after = apply_corrections(combined, [found])
     moved = (after.mean - combined.mean) / found.shift.numpy()
-    for planet, believed in enumerate([0, BELIEVED, BELIEVED / (1 + UNKNOWN_ODDS)]):
+    for planet, believed in enumerate([0, SHIFT_FACTOR, SHIFT_FACTOR / (1 + OUTLIER_ODDS)]):
         assert np.allclose(moved[planet], believed, rtol=1e-3, atol=1e-6)
     widened = np.log(after.mean_variance / combined.mean_variance) / 2
     full = np.log(found.mean_std.numpy() / np.sqrt(combined.mean_variance))
@@ -145,15 +147,15 @@ def test_every_parameter_learns() -> None:
     found = made(INPUTS)
     (found.shift / INPUTS.std).square().mean().add(found.sigma.log().mean()).backward()
     idle = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not {*idle} - {"no_guide", "airs.layers.0.attention.bias"}, idle
+    assert not {*idle} - {"no_fgs1", "airs.layers.0.attention.bias"}, idle
 
 
 def test_what_is_not_known_changes_nothing_else() -> None:
     unknown = replace(START, log_scale=np.full(PLANETS, np.nan), place=np.full((PLANETS, 3), np.nan))
-    guide = GUIDE.copy()
-    guide[::2] = np.nan
+    fgs1 = CURVES_FGS1.copy()
+    fgs1[::2] = np.nan
     made = network(stirred=0.05)
-    found, none = outcome(made, inputs_of(unknown, SCALING, guide)), outcome(made, inputs_of(unknown, SCALING))
+    found, none = outcome(made, network_inputs(unknown, SCALING, fgs1)), outcome(made, network_inputs(unknown, SCALING))
     assert torch.isfinite(found.shift).all() and torch.allclose(
         found.shift[::2], none.shift[::2], rtol=1e-4, atol=1e-10
     )
@@ -227,7 +229,7 @@ def test_coarser_sums_are_smooth() -> None:
 
 def test_a_flow_is_a_density_with_these_moments() -> None:
     torch.manual_seed(0)
-    flow, fused = PullFlow(4), torch.randn(3, 4)
+    flow, fused = ResidualFlow(4), torch.randn(3, 4)
     at_first = flow.log_density(fused, torch.linspace(-4, 4, 9).expand(3, -1))
     assert torch.allclose(at_first, torch.distributions.Normal(0.0, 1.0).log_prob(torch.linspace(-4, 4, 9)), atol=1e-4)
     torch.nn.init.normal_(flow.knots.weight, std=0.3)
@@ -274,7 +276,7 @@ def test_errors_of_pairs_are_those_of_the_fit() -> None:
     noise = Noise(
         np.full((1, N_BINS), 1e-9), 2e-5 * rng.normal(size=(1, N_BINS, 2)), np.array([0.01]), np.array([-9.0])
     )
-    pairs = pairs_of(rng, bank(), noise, prior, 0, 1500, spoiled=0.0)
+    pairs = examples_of_fit(rng, bank(), noise, prior, 0, 1500, spoiled=0.0)
     error, nuisance = pairs.start.depth - pairs.truth, noise.nuisance[0]
     expected = np.diag(noise.noise_variance[0]) + nuisance @ nuisance.T
     white = np.linalg.solve(np.linalg.cholesky(expected), error.T)
@@ -298,15 +300,15 @@ def test_only_a_share_is_spoiled() -> None:
 # --- Training ----------------------------------------------------------------------------------------------------
 
 
-def source(epoch: int, count: int = 96) -> Learning:
+def source(epoch: int, count: int = 96) -> TrainingData:
     """Errors that follow from what the network sees: the first planet's number gives their sign."""
     start, _ = made_up(count, seed=10 + epoch)
-    data = learning_of(start, start.combined.mean, SCALING)
+    data = training_data(start, start.combined.mean, SCALING)
     return data._replace(error=2 * data.inputs.std * torch.tanh(data.inputs.planet[:, :1]))
 
 
 OPTIONS = TrainOptions(epochs=4, batch=16, lr=5e-3, average=0.9)
-PLAIN = replace(SMALL, guide_layers=0)
+PLAIN = replace(SMALL, fgs1_layers=0)
 
 
 def test_it_learns_what_can_be_learned() -> None:
@@ -323,7 +325,7 @@ def test_an_untrained_networks_loss_is_the_closed_forms(head: str) -> None:
     """Zero, whatever the head."""
     error = torch.from_numpy(TRUTH - START.combined.mean).float()
     made = network(replace(SMALL, head=head))
-    _, before = closed_form_losses(INPUTS, error)
+    _, before = gaussian_losses(INPUTS, error)
     assert torch.allclose(likelihood_loss(made, made(INPUTS), error), before, atol=5e-3)
 
 
@@ -333,7 +335,7 @@ def test_a_cut_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     whole = network(dropped)
     expected = train_network(whole, source, 96, source(90), options)
 
-    def cut(epoch: int) -> Learning:
+    def cut(epoch: int) -> TrainingData:
         if epoch == 2:
             raise KeyboardInterrupt
         return source(epoch)
@@ -353,7 +355,7 @@ def test_a_cut_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
 
 
 def test_it_stops_early_where_nothing_is_gained() -> None:
-    def noise(epoch: int) -> Learning:
+    def noise(epoch: int) -> TrainingData:
         data = source(epoch)
         return data._replace(error=data.inputs.std * torch.randn_like(data.error))
 
@@ -387,11 +389,11 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path: Path) -> None:
     assert all(map(torch.equal, resumed.state_dict().values(), whole.state_dict().values()))
 
 
-def with_curves(epoch: int) -> Learning:
+def with_curves(epoch: int) -> TrainingData:
     """The same, with light curves."""
     data = source(epoch, 48)
-    guide = torch.from_numpy(np.random.default_rng(epoch).normal(size=(48, STEPS, len(FGS1_CHANNELS)))).float()
-    return data._replace(inputs=data.inputs._replace(guide=guide))
+    fgs1 = torch.from_numpy(np.random.default_rng(epoch).normal(size=(48, STEPS, len(FGS1_CHANNELS)))).float()
+    return data._replace(inputs=data.inputs._replace(fgs1=fgs1))
 
 
 def test_half_precision_learns_the_same() -> None:

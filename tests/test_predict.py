@@ -36,12 +36,18 @@ from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.learned import LEARNED, read_learned, read_out_of_fold
 from spectramind_nb.pipeline.planets import Workers
 from spectramind_nb.pipeline.predict import copy_learned, fill_failed, predict, predict_fits
-from spectramind_nb.pipeline.prediction import memory_of, read_prediction, recalibrate, why_stale, write_prediction
+from spectramind_nb.pipeline.prediction import (
+    prediction_path,
+    read_prediction,
+    recalibrate,
+    why_stale,
+    write_prediction,
+)
 from spectramind_nb.pipeline.predictors import read_fits
 from spectramind_nb.pipeline.provenance import git_sha, read_events, sha256, write_summary
 from spectramind_nb.pipeline.selection import read_plan
 from spectramind_nb.pipeline.sigma_calibration import CALIBRATION_FILES, calibrate_sigmas, read_sigma_calibration
-from spectramind_nb.rules.auditor import LOG, MAPS, audit_into, summed_up
+from spectramind_nb.rules.auditor import LOG, MAPS, summarise_audit, write_audit
 from spectramind_nb.simulator.data_sets import draw_planets
 from spectramind_nb.transits.fit_file import read_fit
 from spectramind_nb.transits.model import FitOptions
@@ -148,7 +154,7 @@ def test_what_is_submitted_is_audited(run: Path) -> None:
     outputs = run_folder(run, "outputs")
     records, report = (json.loads((outputs / name).read_text()) for name in (LOG, "report.json"))
     assert [record["planet_id"] for record in records] == read_submission(outputs / "submission.csv").planet_id.tolist()
-    counts = {rule: told["violated"] for rule, told in summed_up(records).items()}
+    counts = {rule: told["violated"] for rule, told in summarise_audit(records).items()}
     assert report["rules_violated"] == counts and (outputs / MAPS).is_file()
 
 
@@ -196,7 +202,7 @@ def test_a_later_calibration_makes_a_submission_stale_until_it_is_written_again(
 
 def test_a_bundle_holds_its_own_audit_and_leads_back_to_its_run(later: tuple[Path, Path]) -> None:
     out, home = later
-    audit_into(out.parent, np.array([5]), np.full((1, N_BINS), 0.01))  # of another submission beside this one
+    write_audit(out.parent, np.array([5]), np.full((1, N_BINS), 0.01))  # of another submission beside this one
     write_summary(home, "0123abcd", 5, [])
     words = ("submit", "bundle", "--submission", str(out), "--out-zip", str(out.with_name("a.zip")))
     result = CliRunner().invoke(cli.app, [*words], prog_name="spectramind")
@@ -223,7 +229,7 @@ def test_the_audit_of_a_bundle_knows_the_stars_of_its_run(run: Path, unlabelled:
 
 def test_what_holds_nine_tenths_is_no_sigma(later: tuple[Path, Path]) -> None:
     out, home = later
-    with np.load(memory_of(out)) as memory:
+    with np.load(prediction_path(out)) as memory:
         width, made = memory["half_width"], json.loads(str(memory["made"]))
     prediction, _ = read_prediction(out)
     own, sigma = read_sigma_calibration(home, prediction.chosen), read_submission(out).sigma

@@ -10,19 +10,19 @@ from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.network.mamba import FGS1_CHANNELS
 from spectramind_nb.network.model import Inputs, NetworkOptions, Scaling, SpectralNetwork, network_of
 from spectramind_nb.network.pretraining import SHOWN, Contrast, Masked, hidden_bins, hidden_steps
-from spectramind_nb.network.trainer import Learning, TrainOptions, train_network
+from spectramind_nb.network.trainer import TrainingData, TrainOptions, train_network
 
 PLANETS, STEPS, NUMBERS = 24, 128, 5
 SCALING = Scaling(1.0, np.zeros((2, N_BINS)), np.zeros(NUMBERS), np.ones(NUMBERS), np.zeros(6), np.ones(6))
 SMALL = NetworkOptions(
-    guide_width=8,
-    guide_layers=1,
+    fgs1_width=8,
+    fgs1_layers=1,
     airs_width=16,
     airs_layers=1,
     airs_heads=2,
     hidden=24,
     dropout=0,
-    guide_dropout=0,
+    fgs1_dropout=0,
     airs_dropout=0,
 )
 
@@ -41,30 +41,30 @@ def made_up() -> Inputs:
     bins, steps = np.arange(N_BINS), np.arange(STEPS)
     nodes = 0.1 * rng.normal(size=(PLANETS, N_BINS, 6))
     nodes[..., :SHOWN] += 2 * np.exp(-0.5 * ((bins - rng.uniform(0, N_BINS, (PLANETS, 1))) / 60) ** 2)[..., None]
-    guide = 0.1 * rng.normal(size=(PLANETS, STEPS, len(FGS1_CHANNELS)))
-    guide[..., 0] = np.abs(steps - 64) < 30
-    guide[..., 1:4] += np.sin(steps[:, None] * rng.uniform(0.05, 0.5, (PLANETS, 1, 3)))
-    arrays = nodes, np.zeros((PLANETS, NUMBERS)), np.ones((PLANETS, N_BINS)), np.ones(PLANETS), nodes[:, 1:, 0], guide
+    fgs1 = 0.1 * rng.normal(size=(PLANETS, STEPS, len(FGS1_CHANNELS)))
+    fgs1[..., 0] = np.abs(steps - 64) < 30
+    fgs1[..., 1:4] += np.sin(steps[:, None] * rng.uniform(0.05, 0.5, (PLANETS, 1, 3)))
+    arrays = nodes, np.zeros((PLANETS, NUMBERS)), np.ones((PLANETS, N_BINS)), np.ones(PLANETS), nodes[:, 1:, 0], fgs1
     return Inputs(*(torch.from_numpy(x).float() for x in arrays))
 
 
 INPUTS = made_up()
 NOTHING = torch.zeros(PLANETS, N_BINS)
-DATA = Learning(INPUTS, NOTHING, NOTHING.double(), NOTHING[:, 0])
+DATA = TrainingData(INPUTS, NOTHING, NOTHING.double(), NOTHING[:, 0])
 
 
 def test_whole_features_are_hidden() -> None:
     bins = hidden_bins(400, torch.Generator().manual_seed(0))
     assert bins.any(dim=1).all() and bins.float().mean() < 0.4
-    steps = hidden_steps(INPUTS.guide[..., 0], torch.Generator().manual_seed(0))
+    steps = hidden_steps(INPUTS.fgs1[..., 0], torch.Generator().manual_seed(0))
     assert not steps[:, :30].any() and 0.3 < steps[:, 40:90].float().mean() < 0.7
 
 
-@pytest.mark.parametrize("part", ["nodes", "guide"])
+@pytest.mark.parametrize("part", ["nodes", "fgs1"])
 def test_what_is_hidden_is_not_seen(part: str) -> None:
     """If the guess doesn't depend on what is hidden, the error is a parabola in it, of curvature one."""
     masked = Masked(made()).eval()
-    values = INPUTS.nodes if part == "nodes" else INPUTS.guide
+    values = INPUTS.nodes if part == "nodes" else INPUTS.fgs1
     draw = lambda: torch.Generator().manual_seed(0)  # noqa: E731
     if part == "nodes":
         gone, fill = hidden_bins(PLANETS, draw()), masked.fill_spectrum
@@ -86,8 +86,8 @@ def test_error_bars_of_what_is_filled_in_are_learned() -> None:
     nodes = np.concatenate([noise * rng.normal(size=(120, N_BINS, SHOWN)), np.broadcast_to(noise, (120, N_BINS, 3))], 2)
     inputs = Inputs(torch.from_numpy(nodes).float(), *(x.repeat(5, *[1] * (x.ndim - 1)) for x in INPUTS[1:]))
     nothing = torch.zeros(120, N_BINS)
-    inputs = inputs._replace(guide=inputs.guide[:, :1] * torch.nan)
-    data = Learning(inputs, nothing, nothing.double(), nothing[:, 0])
+    inputs = inputs._replace(fgs1=inputs.fgs1[:, :1] * torch.nan)
+    data = TrainingData(inputs, nothing, nothing.double(), nothing[:, 0])
     network = made(replace(SMALL, log_sigma=True))
     masked, how = Masked(network), TrainOptions(epochs=12, batch=12, lr=1e-2, average=0.9)
     train_network(network, lambda _: data, 120, data, how, objective=masked)
@@ -98,10 +98,10 @@ def test_error_bars_of_what_is_filled_in_are_learned() -> None:
 def test_a_look_sees_its_half_alone() -> None:
     contrast = Contrast(made()).eval()
     half = torch.arange(STEPS) % 4 < 2
-    changed = INPUTS.guide.clone()
+    changed = INPUTS.fgs1.clone()
     changed[:, ~half, 1:] += 1
-    assert torch.allclose(contrast.look(INPUTS.guide, half), contrast.look(changed, half), atol=1e-6)
-    assert not torch.allclose(contrast.look(INPUTS.guide, ~half), contrast.look(changed, ~half), atol=1e-2)
+    assert torch.allclose(contrast.look(INPUTS.fgs1, half), contrast.look(changed, half), atol=1e-6)
+    assert not torch.allclose(contrast.look(INPUTS.fgs1, ~half), contrast.look(changed, ~half), atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", [Masked, Contrast])
@@ -116,9 +116,9 @@ def test_both_learn_and_leave_the_network(kind: type[Masked] | type[Contrast]) -
     assert objective.network is network and torch.isfinite(network(INPUTS).shift).all()
 
 
-def test_without_a_guide() -> None:
-    with pytest.raises(ValueError, match="guide_layers of at least 1"):
-        Contrast(made(NetworkOptions(guide_layers=0, airs_width=16, airs_layers=1)))
-    none = DATA._replace(inputs=INPUTS._replace(guide=torch.full((PLANETS, 1, len(FGS1_CHANNELS)), np.nan)))
+def test_without_fgs1_layers() -> None:
+    with pytest.raises(ValueError, match="fgs1_layers of at least 1"):
+        Contrast(made(NetworkOptions(fgs1_layers=0, airs_width=16, airs_layers=1)))
+    none = DATA._replace(inputs=INPUTS._replace(fgs1=torch.full((PLANETS, 1, len(FGS1_CHANNELS)), np.nan)))
     assert float(Contrast(made())(none).detach()) == 0.0
     assert torch.isfinite(Masked(made()).eval()(none))

@@ -16,7 +16,7 @@ from spectramind_nb.core.contracts import Submission, read_npz, read_submission,
 from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.instrument import N_BINS, wavelengths
 from spectramind_nb.core.versions import versions_in
-from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, statuses, summed_up, verdicts
+from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, statuses, summarise_audit, verdicts
 from spectramind_nb.rules.influence import influence_by_rule, influence_of_rules
 from spectramind_nb.rules.losses import (
     FORMS,
@@ -24,10 +24,10 @@ from spectramind_nb.rules.losses import (
     SPECIFICATION,
     RuleLoss,
     RuleTensors,
-    judge_rules,
+    prepare_spectra,
     read_rule_weights,
     rule_losses,
-    see,
+    rule_terms,
 )
 from spectramind_nb.rules.planted import PLANTED, gaussian_quantiles, plant
 from spectramind_nb.rules.rule_table import (
@@ -272,7 +272,7 @@ def test_the_loss_is_the_weighed_mean_and_skips_what_has_no_weight(monkeypatch: 
     for name in ("coherence", "ratio", "seam", "nonneg"):
         monkeypatch.setattr(f"spectramind_nb.rules.losses.{name}", None)
     assert RuleLoss({"λ_sm": 0.2, "λ_coh": 0.0})(MANY) == pytest.approx(0.2 * float(each["smoothness"].mean()))
-    monkeypatch.setattr("spectramind_nb.rules.losses.see", None)
+    monkeypatch.setattr("spectramind_nb.rules.losses.prepare_spectra", None)
     assert RuleLoss(dict.fromkeys(SPECIFICATION, 0.0))(MANY) == 0
     monkeypatch.undo()
     for wrong, said in (({"λ_x": 1.0}, "λ_x"), ({}, "form")):
@@ -285,7 +285,7 @@ def test_the_loss_is_the_weighed_mean_and_skips_what_has_no_weight(monkeypatch: 
 def test_a_masked_bin_takes_its_three_second_differences_with_it() -> None:
     valid = torch.ones(N_BINS, dtype=torch.bool)
     valid[100] = False
-    terms = judge_rules(see(MANY, TABLE, valid=valid), rules=("smoothness",))["smoothness"]
+    terms = rule_terms(prepare_spectra(MANY, TABLE, valid=valid), rules=("smoothness",))["smoothness"]
     assert all(terms.bins[~judged].tolist() == [99, 100, 101] for judged in terms.judged.numpy())
 
 
@@ -344,8 +344,8 @@ def test_what_is_planted_is_found_in_its_planet_rule_and_bin(name: str, k: float
     here = broken.row.tolist().index(1)  # methane lifted beyond its bound hides water, so a copy or two are left out
     mu[1] = broken.mu[here]
     quantiles[1] = gaussian_quantiles(mu[1], sigma[1]) if broken.quantiles is None else broken.quantiles[here]
-    seen = see(torch.from_numpy(mu), TABLE, sigma=torch.from_numpy(sigma))
-    terms = judge_rules(seen, torch.from_numpy(quantiles))[name]
+    seen = prepare_spectra(torch.from_numpy(mu), TABLE, sigma=torch.from_numpy(sigma))
+    terms = rule_terms(seen, torch.from_numpy(quantiles))[name]
     records = audit(range(10, 14), mu, sigma, quantiles)
     rule, _, part = name.partition(":")
     for row, record in enumerate(records):
@@ -355,7 +355,7 @@ def test_what_is_planted_is_found_in_its_planet_rule_and_bin(name: str, k: float
             assert int(terms.bins[broken.term[here]]) in told.get("bins", told.get("top_bins"))
             beyond = told["beyond_in_units" if name == "quantile_monotonicity" else "significance_sigma"]
             assert beyond == pytest.approx(k, abs=0.06)
-    assert summed_up(records)[rule]["violated"] == 1 and summed_up(records)[rule]["worst_planet"] == 11
+    assert summarise_audit(records)[rule]["violated"] == 1 and summarise_audit(records)[rule]["worst_planet"] == 11
 
 
 def test_each_rule_and_molecule_is_planted() -> None:

@@ -14,7 +14,14 @@ from test_network import OPTIONS, PLAIN, SCALING, SMALL, made_up, network
 from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.files import run_folder
 from spectramind_nb.network.model import SpectralNetwork, place_of
-from spectramind_nb.network.trainer import Learning, Supervised, learning_of, mean_loss, ruled, train_network
+from spectramind_nb.network.trainer import (
+    Supervised,
+    TrainingData,
+    mean_loss,
+    rule_arguments,
+    train_network,
+    training_data,
+)
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.network_training import rule_words, rules_of
 from spectramind_nb.rules.auditor import verdicts
@@ -30,11 +37,11 @@ SPEC = {
 }
 
 
-def mistaken(epoch: int, planets: int = 96) -> Learning:
+def mistaken(epoch: int, planets: int = 96) -> TrainingData:
     """Spectra with an FGS1 that no planet has, ten amplitudes too shallow."""
     start, truth = made_up(planets, seed=10 + epoch)
     truth[:, 0] = truth[:, 1:13].mean(axis=1) - 10 * truth[:, 1:].std(axis=1)
-    return learning_of(start, truth, SCALING)
+    return training_data(start, truth, SCALING)
 
 
 def slopes(loss: torch.Tensor, of: SpectralNetwork) -> torch.Tensor:
@@ -47,8 +54,8 @@ def test_rules_get_the_spectrum_as_it_is_and_its_temperature() -> None:
     start, truth = made_up()
     known = {"Ts": np.array([6000.0, np.nan]), "Mp": np.ones(2), "Rs": np.ones(2), "sma": np.array([8.0, 8.0])}
     start = replace(start, place=np.resize(place_of(known, np.full(2, 0.01)), start.place.shape))
-    data, made = learning_of(start, truth, SCALING), network(stirred=0.05)
-    given = ruled(made, made(data.inputs), data)
+    data, made = training_data(start, truth, SCALING), network(stirred=0.05)
+    given = rule_arguments(made, made(data.inputs), data)
     expected = start.combined.mean + made(data.inputs).shift.detach().double().numpy()
     assert given["mu"].dtype == torch.float64 and np.array_equal(given["mu"].detach(), expected)
     assert np.allclose(given["kelvin"][::2], 1500) and given["kelvin"][1::2].isnan().all()
@@ -78,7 +85,7 @@ def test_the_order_of_percentiles_is_their_heads_alone() -> None:
     made, data = network(replace(SMALL, head="quantile")).train(), mistaken(0, 8)
     with torch.no_grad():
         made.quantile.move.bias.copy_(torch.tensor([2.0, 0.0, -2.0]))  # crossed
-    loss = RuleLoss({"λ_qm": 1.0})(**ruled(made, made(data.inputs), data))
+    loss = RuleLoss({"λ_qm": 1.0})(**rule_arguments(made, made(data.inputs), data))
     assert loss.item() > 0.1
     loss.backward()
     assert {name.split(".")[0] for name, p in made.named_parameters() if p.grad is not None and p.grad.any()} == {
@@ -133,9 +140,9 @@ def test_half_precision_leaves_rules_their_own() -> None:
     made, data = network(PLAIN).train(), mistaken(0, 8)
     rules = RuleLoss({"λ_sm": 1.0, "λ_coh": 1.0, "λ_seam": 1.0})
     answer = made(data.inputs)
-    plain = rules(**ruled(made, answer, data))
+    plain = rules(**rule_arguments(made, answer, data))
     with torch.autocast("cpu", torch.bfloat16):
-        half = rules(**ruled(made, answer, data))
+        half = rules(**rule_arguments(made, answer, data))
         loss = Supervised(made, 0.01, 10.0, rules).train()(data)
     assert half.dtype == torch.float64 and half.item() == plain.item() > 0
     assert loss.item() == pytest.approx(Supervised(made, 0.01, 10.0, rules).train()(data).item(), rel=0.1)

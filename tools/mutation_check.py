@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant("uncertainty/sigma_factors.py", "+ 2 * m * s *", "- 2 * m * s *", "sign", "training"),
     Mutant("uncertainty/calibration.py", "(1 + self.widening", "(1 - self.widening", "sign", "uncertainty"),
     Mutant("uncertainty/corel.py", "math.ceil((planets + 1) *", "math.ceil(planets *", "off-by-one", "uncertainty"),
-    Mutant("network/model.py", "(heard + UNKNOWN_ODDS", "(1 + UNKNOWN_ODDS", "dropped factor", "network"),
+    Mutant("network/model.py", "(heard + OUTLIER_ODDS", "(1 + OUTLIER_ODDS", "dropped factor", "network"),
     Mutant("network/mamba.py", "[fitted] / (1 + drift)", "[fitted] / (1 - drift)", "sign", "mamba"),
     Mutant("prior/wavelength_graph.py", "shown[:, 1], shown[:, 0]", "shown[:, 0], shown[:, 1]", "order", "graph"),
     Mutant("rules/losses.py", "judged = valid[:, :-2] & valid", "judged = valid", "dropped mask", "symbolic"),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'pointing_of_planet', 'pointing_lines', 'shortest_visit', 'write_residual_spectra', 'audit_out_of_fold',
-           'to_explain', 'diagnose_run', 'explore']
+           'planets_to_explain', 'diagnose_run', 'explore']
 
 # %% ../../nbs/08_diagnostics.ipynb #f0636224
 import json
@@ -23,7 +23,7 @@ from ..pipeline.learned import read_learned, read_out_of_fold
 from ..pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
 from ..pipeline.predictors import read_fits
 from ..pipeline.selection import planets_of_run, read_plan, row_of_planet
-from ..rules.auditor import audit_into
+from ..rules.auditor import write_audit
 from ..rules.rule_table import equilibrium_kelvin
 from ..transits.fit_file import read_fit
 from ..transits.residual_spectra import found_lines, frequencies_mhz, residual_power, whitened_power
@@ -82,11 +82,11 @@ def audit_out_of_fold(run_dir: str | Path, folder: Path) -> dict[str, int]:
         return {}
     name = read_learned(run_dir).chosen
     kelvin = equilibrium_kelvin(read_fits(run_dir, found.planet.tolist()).stars)
-    told = audit_into(folder, found.planet, found.mu[name], found.sigma[name], kelvin)
+    told = write_audit(folder, found.planet, found.mu[name], found.sigma[name], kelvin)
     return {rule: int(each["violated"]) for rule, each in told.items()}
 
 # %% ../../nbs/08_diagnostics.ipynb #256d0e9e
-def to_explain(run_dir: str | Path, count: int, seed: int) -> list[int]:
+def planets_to_explain(run_dir: str | Path, count: int, seed: int) -> list[int]:
     """At most `count` planets of a run that SHAP values are for."""
     plan, found = read_plan(run_dir, STAGE)[0], read_out_of_fold(run_dir)
     worst: list[int] = []
@@ -112,7 +112,7 @@ def diagnose_run(
     folder.mkdir(parents=True, exist_ok=True)
     lines = write_residual_spectra(run_dir, folder, int(fft["bins"]), fft["lines_mhz"])
     broken = audit_out_of_fold(run_dir, folder)
-    explained = to_explain(run_dir, int(shap["planets"]), seed)
+    explained = planets_to_explain(run_dir, int(shap["planets"]), seed)
     kept = folder.parent / "kept"  # outlives the stage's artifacts
     looked = look_closely(run_dir, folder, not skip_heavy_diag, explained, seed, options=maps, kept=kept)
     return {"lines (mHz)": lines, "planets breaking a rule": broken, **looked}

@@ -40,7 +40,7 @@ def encode_run(run_dir: str | Path, network: str, batch: int = 64) -> dict[str, 
         weights = read_network(network_file(network))
         found = latents(weights, read_fits(run_dir, planets), batch)
         about["parameters"] = sum(p.numel() for p in weights.network.parameters())
-        about["fgs1_light_curve"] = weights.hears
+        about["fgs1_light_curve"] = weights.uses_fgs1
         arrays = {"planet": found.planet, "planet_latent": found.fused, "spectrum_latent": found.pooled}
         write_npz(folder / "encoded.npz", "encoded", **arrays)
     write_json(folder / "encoders.json", about)

@@ -28,12 +28,12 @@ from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
 from ..pipeline.learned import read_learned, read_out_of_fold
 from ..pipeline.predict import fill_failed, population, predict_fits
-from ..pipeline.prediction import Prediction, read_truth, run_behind, why_stale, write_prediction
+from ..pipeline.prediction import Prediction, read_truth, run_of_submission, why_stale, write_prediction
 from ..pipeline.predictors import read_fits
 from ..pipeline.provenance import run_identity
 from ..pipeline.selection import read_plan
 from ..pipeline.stages import raw_of
-from ..rules.auditor import LOG, audit_file, audit_into
+from ..rules.auditor import LOG, audit_file, write_audit
 from ..rules.rule_table import equilibrium_kelvin
 from ..transits.fit_file import read_fit
 
@@ -80,7 +80,7 @@ def write_bundle(submission: str | Path, out_zip: str | Path, stars: Path | None
     if why:
         fix = f"spectramind calibrate-temp --submission {source} writes it again, or predict again"
         raise ContractError(source, "submission", why, fix)
-    run = run_behind(source)
+    run = run_of_submission(source)
     beside = [source, *(path for name in ("report.json", "runtime.csv") if (path := source.with_name(name)).is_file())]
     content = {path.name: path.read_bytes() for path in beside}
     with TemporaryDirectory() as scratch:
@@ -116,7 +116,7 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_pr
     check_planets(path, read_submission(path), planets)
     kelvin = pd.Series(equilibrium_kelvin(fits.stars), fits.planet, float).reindex(planets).to_numpy()
     submitted = prediction.submission
-    audited = audit_into(path.parent, submitted.planet_id, submitted.mu, submitted.sigma, kelvin)
+    audited = write_audit(path.parent, submitted.planet_id, submitted.mu, submitted.sigma, kelvin)
     seconds = seconds_per_planet(run_dir) + (time.perf_counter() - start) / len(planets)
     report = {
         "rows": report_rows(run_dir, prediction, read_truth(raw, planets)),

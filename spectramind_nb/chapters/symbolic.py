@@ -19,7 +19,7 @@ from ..core.instrument import wavelengths
 from ..detector.raw import RawFolder
 from ..figures.picture import Picture
 from ..pipeline.selection import read_plan
-from ..rules.auditor import audit, statuses, summed_up, verdicts
+from ..rules.auditor import audit, statuses, summarise_audit, verdicts
 from ..rules.losses import RuleLoss
 from ..rules.rule_table import equilibrium_kelvin, read_rules
 
@@ -48,7 +48,7 @@ def rules_run(run_dir: str | Path, raw_dir: str | Path, weights: Mapping[str, fl
     found = {
         "labels": len(records),
         "breaking_any": sum("violated" in statuses(record).values() for record in records),
-        "rules": summed_up(records),
+        "rules": summarise_audit(records),
     }
     write_json(folder / "label_audit.json", found)
     return found

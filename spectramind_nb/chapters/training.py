@@ -54,12 +54,12 @@ def train_run(
     λ_factors: float,
     network: str = "laptop",
     predictor: str = "auto",
-    teaching: TrainingPlan | None = None,
+    training: TrainingPlan | None = None,
 ) -> pd.DataFrame:
     """The stage: learn from labels (or take over), write what was learned; the predictors' out-of-fold figures, a row
     each.
     """
-    run_dir, raw, teaching = Path(run_dir), RawFolder(Path(raw_dir)), teaching or TrainingPlan()
+    run_dir, raw, training = Path(run_dir), RawFolder(Path(raw_dir)), training or TrainingPlan()
     (run_folder(run_dir, "outputs/checkpoints") / CURVES).unlink(missing_ok=True)
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
@@ -72,7 +72,7 @@ def train_run(
     predicted = {"gaussian": out_of_fold_predictions(fits, truth, folds, rank)}
     if network:
         weights = read_network(network_file(network))
-        weights, predicted["neural"] = neural_predictions(run_dir, weights, fits, truth, folds, teaching)
+        weights, predicted["neural"] = neural_predictions(run_dir, weights, fits, truth, folds, training)
         write_network(artifacts / LEARNED[2], weights)
     plain = parts_of(fits, fits.depth, fits.covariance)
     found = OutOfFold(
@@ -90,7 +90,7 @@ def train_run(
     factors = {name: asdict(learn_factors(truth, one, reference, λ_factors)) for name, one in predicted.items()}
     if chosen not in factors:
         raise UserError(f"predictor: {chosen} is none of {', '.join(factors)}. Fix: choose one, or give a network")
-    told = network if teaching.start == "shipped" else f"{network}, {teaching.start}"
+    told = network if training.start == "shipped" else f"{network}, {training.start}"
     write_json(artifacts / LEARNED[1], {"chosen": chosen, "factors": factors, "weights": told})
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
     return figures

@@ -227,7 +227,7 @@ def train(
     words = {"phase": phase, "network": network, "out": out, "config": files, "overrides": overrides}
     with recorded("train", run=run, raw=raw, **words) as call:
         from spectramind_nb.detector.raw import RawFolder
-        from spectramind_nb.network.fine_tuning import PHASES, together, wait_for_all
+        from spectramind_nb.network.fine_tuning import PHASES, joined_processes, wait_for_all
         from spectramind_nb.pipeline.config import ConfigError, cfg_hash, compose, nearest
         from spectramind_nb.pipeline.network_training import (
             rule_words,
@@ -241,7 +241,7 @@ def train(
         phases = phase.replace(",", " ").split()
         if odd := [name for name in phases or [""] if name not in PHASES]:
             raise ConfigError("--phase", f"'{odd[0]}' is unknown", nearest(odd[0], PHASES))
-        with together() as call.tells:
+        with joined_processes() as call.tells:
             if call.tells:
                 ensure_run(call, run, "05_symbolic")
             wait_for_all()

@@ -108,9 +108,9 @@ SubmissionOption = Annotated[Path | None, typer.Option("--submission", help="Sub
 
 def _usual_submission(run: Path) -> Path | None:
     """Return `outputs/submission.csv` if it was predicted with this run, else None."""
-    from spectramind_nb.pipeline.prediction import memory_of, read_prediction
+    from spectramind_nb.pipeline.prediction import prediction_path, read_prediction
 
-    known = DEFAULT_SUBMISSION.is_file() and memory_of(DEFAULT_SUBMISSION).is_file()
+    known = DEFAULT_SUBMISSION.is_file() and prediction_path(DEFAULT_SUBMISSION).is_file()
     return (
         DEFAULT_SUBMISSION if known and Path(read_prediction(DEFAULT_SUBMISSION)[1]["run"]) == run.resolve() else None
     )
@@ -178,9 +178,9 @@ def submit_bundle(
     """
     with recorded("submit", submission=submission, out_zip=out_zip, stars=stars) as call:
         from spectramind_nb.chapters.submission import write_bundle
-        from spectramind_nb.pipeline.prediction import run_behind
+        from spectramind_nb.pipeline.prediction import run_of_submission
 
-        if run := run_behind(submission):
+        if run := run_of_submission(submission):
             remember(call, run)
         call.facts["artifacts"] = [short(write_bundle(submission, out_zip, stars))]
         print(f"bundle            {short(out_zip)}")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 class Picture(Figure):
     """A matplotlib figure for one cell's output: `width` x `height` in inches, small enough to keep."""
 
-    def __init__(self, width: float = 8, height: float = 3, dpi: float = 70):
+    def __init__(self, width: float = 8, height: float = 3, dpi: float = 110):
         super().__init__(figsize=(width, height), dpi=dpi, layout="constrained")
 
     def _repr_png_(self) -> bytes:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['INPUT_GROUPS', 'FILE', 'input_groups', 'output_rows', 'Corrections', 'pieces_of', 'explain_planet', 'Attributions',
-           'attributions', 'moved_um', 'plot_attribution', 'names_in', 'write_attributions', 'read_attributions']
+           'attributions', 'plot_wavelengths', 'plot_attribution', 'names_in', 'write_attributions',
+           'read_attributions']
 
 # %% ../../nbs/network/attributions.ipynb #eedaba27
 import copy
@@ -71,7 +72,7 @@ class Corrections(nn.Module):
         self.network, self.own, self.weight = network, own, weight
         self.rows = torch.from_numpy(1e6 * output_rows()[1].T.astype(np.float32))
         with torch.no_grad():
-            self.curve = network.read_guide(own.guide)  # read once: the curve stays as it is
+            self.curve = network.encode_fgs1(own.fgs1)  # read once: the curve stays as it is
 
     def each(self, nodes: Tensor, planet: Tensor) -> Tensor:  # (B, O)
         """Of inputs (B, 283, N) and (B, F) one by one."""
@@ -190,7 +191,7 @@ def attributions(
     return Attributions(np.array(asked, np.int64), names, bins, planet_sum, INPUT_GROUPS, group, value, base)
 
 # %% ../../nbs/network/attributions.ipynb #4a827bbf
-def moved_um() -> np.ndarray:  # (283,)
+def plot_wavelengths() -> np.ndarray:  # (283,)
     """Wavelengths in micrometres to draw at: FGS1's 0.7 stands just before AIRS."""
     um = wavelengths().copy()
     um[0] = um[1:].min() - 0.12

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'LEVEL_SPREAD', 'LENGTHS_UM', 'FAINT', 'HOTTER', 'SPOILED', 'Noise', 'Spectra', 'SpectrumBank', 'spectra_of',
-           'stand_ins', 'spoil', 'TrainingExamples', 'pairs_of', 'join_examples', 'draw_pairs']
+           'stand_ins', 'spoil', 'TrainingExamples', 'examples_of_fit', 'join_examples', 'draw_examples']
 
 # %% ../../nbs/network/examples.ipynb #1518195b
 from collections.abc import Sequence
@@ -120,7 +120,7 @@ class TrainingExamples:
     fit: np.ndarray  # whose noise it is, int, (P,)
 
 
-def pairs_of(
+def examples_of_fit(
     rng: np.random.Generator,
     spectra: Spectra,
     noise: Noise,
@@ -153,7 +153,7 @@ def join_examples(parts: Sequence[TrainingExamples]) -> TrainingExamples:
     )
 
 # %% ../../nbs/network/examples.ipynb #885fff71
-def draw_pairs(
+def draw_examples(
     rng: np.random.Generator,
     spectra: Spectra,
     noise: Noise,
@@ -166,4 +166,4 @@ def draw_pairs(
     chosen = rng.permutation(len(noise.level))[:fits]
     sizes = [len(part) for part in np.array_split(np.arange(count), len(chosen))]
     drawn = zip(chosen, sizes, strict=True)
-    return join_examples([pairs_of(rng, spectra, noise, prior, int(fit), size, spoiled) for fit, size in drawn])
+    return join_examples([examples_of_fit(rng, spectra, noise, prior, int(fit), size, spoiled) for fit, size in drawn])

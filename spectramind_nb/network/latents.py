@@ -17,7 +17,7 @@ import torch
 
 from ..core.contracts import read_npz, write_npz
 from .attributions import FILE, names_in
-from .model import Inputs, SpectralNetwork, answer, batches, network_start
+from .model import Inputs, SpectralNetwork, batches, network_start, run_network
 from .weights import Weights
 from ..uncertainty.sigma_factors import Fits
 
@@ -51,9 +51,9 @@ def edges_of(network: SpectralNetwork) -> Edges:
 def latents(weights: Weights, fits: Fits, batch: int = 32) -> Latents:
     """Latents and attention of fitted planets, `batch` at a time."""
     start, network = network_start(weights.prior, fits), weights.network
-    inputs, found = weights.inputs(start, fits.guide), []
+    inputs, found = weights.inputs(start, fits.fgs1), []
     for part in batches(inputs, batch):
-        (one,) = answer(network, part, batch)
+        (one,) = run_network(network, part, batch)
         with torch.inference_mode():
             nodes = one.nodes.to(next(network.parameters()).device)
             pooled = (network.airs.weigh(nodes).softmax(dim=1) * nodes).sum(1).cpu()
@@ -67,8 +67,8 @@ def join_latents(parts: Sequence[Latents]) -> Latents:
     """Planets of several calls as one."""
     arrays = {n: np.concatenate([getattr(part, n) for part in parts]) for n in vars(parts[0]) if n != "inputs"}
     inputs = [part.inputs for part in parts]
-    steps = min((n for one in inputs if (n := one.guide.shape[1]) > 1), default=1)  # where none is known it is 1
-    cut = [one._replace(guide=one.guide[:, :steps].expand(-1, steps, -1)) for one in inputs]
+    steps = min((n for one in inputs if (n := one.fgs1.shape[1]) > 1), default=1)  # where none is known it is 1
+    cut = [one._replace(fgs1=one.fgs1[:, :steps].expand(-1, steps, -1)) for one in inputs]
     return Latents(**arrays, inputs=Inputs(*map(torch.cat, zip(*cut, strict=True))))
 
 # %% ../../nbs/network/latents.ipynb #b0916222

@@ -14,7 +14,7 @@ from ..core.instrument import N_AIRS_BINS, N_BINS
 from .decoders import STRETCHES
 from .mamba import FGS1_CHANNELS
 from .model import SpectralNetwork
-from .trainer import Learning
+from .trainer import TrainingData
 from ..prior.wavelength_graph import MARKED, molecule_strengths
 
 # %% ../../nbs/network/pretraining.ipynb #16f24fdc
@@ -55,18 +55,18 @@ class Masked(nn.Module):
         self.network = network
         self.log_sigma = nn.Linear(network.options.airs_width, SHOWN) if network.options.log_sigma else None
         self.spectrum, self.gap = nn.Linear(network.options.airs_width, SHOWN), nn.Parameter(torch.zeros(SHOWN))
-        self.curve = nn.Linear(network.options.guide_width, len(FGS1_CHANNELS) - 1)
+        self.curve = nn.Linear(network.options.fgs1_width, len(FGS1_CHANNELS) - 1)
         self.pause = nn.Parameter(torch.zeros(len(FGS1_CHANNELS) - 1))
 
-    def forward(self, data: Learning) -> Tensor:
+    def forward(self, data: TrainingData) -> Tensor:
         """Loss of planets; what is true plays no part."""
         inputs = data.inputs
         random = None if self.training else torch.Generator().manual_seed(0)
         loss = self.fill_spectrum(inputs.nodes, random)
-        known = inputs.guide.isfinite().all(dim=2).all(dim=1)
-        if self.network.guide is None or inputs.guide.shape[1] < STRETCHES or not known.any():
+        known = inputs.fgs1.isfinite().all(dim=2).all(dim=1)
+        if self.network.fgs1 is None or inputs.fgs1.shape[1] < STRETCHES or not known.any():
             return loss
-        return loss + self.fill_curve(inputs.guide[known], random)
+        return loss + self.fill_curve(inputs.fgs1[known], random)
 
     def fill_spectrum(self, nodes: Tensor, random: torch.Generator | None) -> Tensor:
         """Loss of spectra, by the graph alone."""
@@ -81,47 +81,47 @@ class Masked(nn.Module):
         log_sigma = self.log_sigma(latents)[gone].clamp(-4, 4)
         return (log_sigma + 0.5 * (error / log_sigma.exp()).square()).mean()
 
-    def fill_curve(self, guide: Tensor, random: torch.Generator | None) -> Tensor:
+    def fill_curve(self, fgs1: Tensor, random: torch.Generator | None) -> Tensor:
         """Loss of light curves; the last channel, time, is never hidden."""
-        assert self.network.guide is not None
-        gone = hidden_steps(guide[..., 0], random).to(guide.device)
-        shown = torch.where(gone[..., None], self.pause, guide[..., :-1])
-        _, steps = self.network.guide(torch.cat([shown, guide[..., -1:]], dim=-1))
-        return functional.mse_loss(self.curve(steps)[gone], guide[..., :-1][gone]) if gone.any() else steps.sum() * 0
+        assert self.network.fgs1 is not None
+        gone = hidden_steps(fgs1[..., 0], random).to(fgs1.device)
+        shown = torch.where(gone[..., None], self.pause, fgs1[..., :-1])
+        _, steps = self.network.fgs1(torch.cat([shown, fgs1[..., -1:]], dim=-1))
+        return functional.mse_loss(self.curve(steps)[gone], fgs1[..., :-1][gone]) if gone.any() else steps.sum() * 0
 
 # %% ../../nbs/network/pretraining.ipynb #88d5b24e
 class Contrast(nn.Module):
-    """InfoNCE of in- and out-of-transit latents of the guide's light curve, in nats; planets without a curve don't
+    """InfoNCE of in- and out-of-transit latents of the fgs1's light curve, in nats; planets without a curve don't
     count. Raises `ValueError` for a network without an encoder of it.
     """
 
     def __init__(self, network: SpectralNetwork, temperature: float = 0.2) -> None:
         super().__init__()
-        if network.guide is None:
-            raise ValueError("contrastive pretraining takes a network with guide_layers of at least 1")
+        if network.fgs1 is None:
+            raise ValueError("contrastive pretraining takes a network with fgs1_layers of at least 1")
         self.network, self.temperature = network, temperature
-        self.project = nn.Linear(network.options.guide_width, network.options.guide_width)
+        self.project = nn.Linear(network.options.fgs1_width, network.options.fgs1_width)
 
-    def forward(self, data: Learning) -> Tensor:
+    def forward(self, data: TrainingData) -> Tensor:
         """Loss of planets; what is true plays no part."""
         inputs = data.inputs
-        known = inputs.guide.isfinite().all(dim=2).all(dim=1)
-        if inputs.guide.shape[1] < STRETCHES or known.sum() < 2:
+        known = inputs.fgs1.isfinite().all(dim=2).all(dim=1)
+        if inputs.fgs1.shape[1] < STRETCHES or known.sum() < 2:
             return sum(p.sum() * 0 for p in self.parameters())  # type: ignore[return-value]
-        guide = inputs.guide[known]
-        odd = (torch.arange(guide.shape[1]) // -(-guide.shape[1] // STRETCHES) % 2 == 1).to(guide.device)
-        first, second = (self.look(guide, half) for half in (odd, ~odd))
+        fgs1 = inputs.fgs1[known]
+        odd = (torch.arange(fgs1.shape[1]) // -(-fgs1.shape[1] // STRETCHES) % 2 == 1).to(fgs1.device)
+        first, second = (self.look(fgs1, half) for half in (odd, ~odd))
         alike = first @ second.T / self.temperature
         return functional.cross_entropy(alike, torch.arange(len(alike), device=alike.device))
 
-    def look(self, guide: Tensor, half: Tensor) -> Tensor:  # (2 B, D)
+    def look(self, fgs1: Tensor, half: Tensor) -> Tensor:  # (2 B, D)
         """Latents of transits, then of baselines, seen in half of the stretches; what is not seen is zero."""
-        encoder = self.network.guide
+        encoder = self.network.fgs1
         assert encoder is not None
-        seen = torch.cat([guide[..., :1], guide[..., 1:] * half[:, None]], dim=-1)
+        seen = torch.cat([fgs1[..., :1], fgs1[..., 1:] * half[:, None]], dim=-1)
         _, steps = encoder(seen)
         own = steps * half[:, None]
-        parts = encoder.in_and_out(own, guide[..., 0])
+        parts = encoder.in_and_out(own, fgs1[..., 0])
         return functional.normalize(self.project(torch.cat(parts)), dim=-1)
 
 

@@ -8,6 +8,7 @@ __all__ = ['WEIGHTS_DEPEND_ON', 'SAME_OUTPUT', 'Weights', 'reference_output', 'w
 
 # %% ../../nbs/network/weights.ipynb #0688b7f3
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -31,10 +32,10 @@ from spectramind_nb.network.model import (
     Scaling,
     SpectralNetwork,
     Start,
-    answer,
-    improved,
-    inputs_of,
+    apply_corrections,
+    network_inputs,
     network_of,
+    run_network,
     stds_of,
 )
 from ..prior.posterior import combine_many
@@ -51,13 +52,13 @@ class Weights:
     about: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def hears(self) -> bool:
-        """Whether the network has learned what the guide's light curve tells."""
-        return self.about.get("guide") == "heard"
+    def uses_fgs1(self) -> bool:
+        """Tell whether the network takes the FGS1 light curve as input."""
+        return self.about.get("fgs1") == "input"
 
-    def inputs(self, start: Start, guide: np.ndarray | None = None) -> Inputs:
-        """What its network is given of planets; their light curves (P, T, 9) only where it hears them."""
-        return inputs_of(start, self.scaling, guide if self.hears else None)
+    def inputs(self, start: Start, fgs1: np.ndarray | None = None) -> Inputs:
+        """Return the network's inputs; FGS1 light curves (P, T, 9) only where the network uses them."""
+        return network_inputs(start, self.scaling, fgs1 if self.uses_fgs1 else None)
 
 # %% ../../nbs/network/weights.ipynb #5b1f0c7e
 WEIGHTS_DEPEND_ON = ("inputs", "edges", "network", "prior")  # versions that a file of weights has to name
@@ -71,7 +72,9 @@ def reference_output(weights: Weights) -> np.ndarray:  # mean and standard devia
     level = np.full(2, variance[1:].mean() / N_AIRS_BINS)
     start = Start(depth, np.tile(variance, (2, 1)), level, combined, np.full(2, -9.0), np.zeros((2, 3)))
     steps = np.linspace(-1, 1, 128)[:, None] * np.ones(len(FGS1_CHANNELS))
-    found = improved(combined, answer(weights.network, weights.inputs(start, np.stack([steps, steps**2]))))
+    found = apply_corrections(
+        combined, run_network(weights.network, weights.inputs(start, np.stack([steps, steps**2])))
+    )
     stds, mean_std = stds_of(found)
     return np.stack([found.mean, np.hypot(stds, mean_std[:, None])])
 
@@ -111,9 +114,20 @@ def _trained_on(about: Mapping[str, str]) -> tuple[str, ...]:
 def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as archive:
-            return dict(archive.metadata() or {}), {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+            about = dict(archive.metadata() or {})
+            arrays = {_current_name(name): archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ContractError(path, "file", f"is no network that can be read ({error})", fix) from error
+    if about.pop("guide", "") == "heard":
+        about["fgs1"] = "input"
+    if "options" in about:
+        about["options"] = about["options"].replace('"guide_', '"fgs1_')
+    return about, arrays
+
+
+def _current_name(name: str) -> str:
+    """Translate the name of a tensor: older files call the FGS1 encoder `guide`."""
+    return re.sub(r"(^|[._])guide(?=[._]|$)", r"\1fgs1", name)
 
 
 def _weights_of(path: str | Path, about: dict[str, str], arrays: dict[str, Tensor], fix: str) -> Weights:
@@ -180,10 +194,10 @@ class Exported(nn.Module):
         self.network = network
 
     def forward(
-        self, nodes: Tensor, planet: Tensor, std: Tensor, mean_std: Tensor, cross: Tensor, guide: Tensor
+        self, nodes: Tensor, planet: Tensor, std: Tensor, mean_std: Tensor, cross: Tensor, fgs1: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Shapes as of `Inputs`."""
-        found = self.network(Inputs(nodes, planet, std, mean_std, cross, guide))
+        found = self.network(Inputs(nodes, planet, std, mean_std, cross, fgs1))
         return found.shift, found.sigma
 
 # %% ../../nbs/network/weights.ipynb #36ee06a7

@@ -25,7 +25,7 @@ from ..core.progress import OneLine
 from ..detector.raw import RawFolder, choose_planets
 from ..network.graph_attention import attention_engine_differences
 from ..network.mamba import FGS1_CHANNELS
-from ..network.model import Inputs, answer
+from ..network.model import Inputs, run_network
 from ..network.selective_scan import scan_engine_differences, sine_wave
 from ..network.weights import Weights, read_network
 from .selftest import AGAIN, GB, Check, disk_free, free_memory, judged, passed
@@ -79,7 +79,7 @@ def imagined(weights: Weights) -> Inputs:
 
 def says(weights: Weights) -> tuple[float, float]:
     """Mean size of the network's shift of `imagined` planets, and its mean sigma, ppm."""
-    (found,) = answer(weights.network, imagined(weights))
+    (found,) = run_network(weights.network, imagined(weights))
     return float(found.shift.abs().mean() * 1e6), float(found.sigma.mean() * 1e6)
 
 

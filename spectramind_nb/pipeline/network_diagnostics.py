@@ -208,7 +208,7 @@ def look_closely(
 ) -> dict[str, Any]:
     """Write latents, attention and attributions of a run's fitted planets into `folder`; what was done. `heavy=False`
     leaves out maps (by `options`) and attributions, which `kept` keeps; `shap_planets`: how many, or which. `tell`
-    hears of steps and notes. Raises `ContractError`, and `UserError` for a run without a fitted planet.
+    uses_fgs1 of steps and notes. Raises `ContractError`, and `UserError` for a run without a fitted planet.
     """
     chosen, folder, say = read_plan(run_dir, "08_diagnostics")[0], Path(folder), tell or (lambda words: None)
     planets = np.array([*chosen["train"], *chosen["test"]], np.int64)

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..core.errors import ContractError, UserError
 from ..core.files import network_file, run_folder, write_json
 from ..detector.raw import RawFolder
-from ..network.fine_tuning import PhaseReporter, TellPhase, TrainingPlan
+from ..network.fine_tuning import PhaseReporter, ReportPhase, TrainingPlan
 from ..network.model import NetworkOptions, network_start, options_of, training_memory
 from ..network.trainer import TrainOptions, is_first
 from ..network.weights import Weights, read_network, write_network
@@ -30,7 +30,7 @@ from .predictors import join, labelled_planets, predict_neural, read_fits
 from .selection import read_plan
 from ..prior.learning import learn_prior
 from ..rules.losses import RuleLoss, read_rule_weights
-from ..uncertainty.sigma_factors import Fits, Predicted, take
+from ..uncertainty.sigma_factors import Fits, Predicted, select_planets
 
 # %% ../../nbs/pipeline/network_training.ipynb #abc99375
 def training_plan(
@@ -67,7 +67,7 @@ def training_plan(
 from spectramind_nb.network.fine_tuning import (
     fine_tune,
     material_of,
-    memory_words,
+    memory_line,
     own_planets,
     some_planets,
     starting_weights,
@@ -79,22 +79,22 @@ def fine_tuned(
     weights: Weights,
     fits: Fits,
     truth: np.ndarray,
-    teaching: TrainingPlan,
-    tell: TellPhase | None = None,
+    training: TrainingPlan,
+    tell: ReportPhase | None = None,
     checkpoints: Path | None = None,
     announce: bool = True,
 ) -> Weights:
     """Weights that have learned from these planets of a run; truths are nan where they aren't known. With `announce`,
     says before what memory it takes.
     """
-    known, options = np.isfinite(truth).all(axis=1), teaching.options
-    prior = weights.prior if teaching.start == "finetune" else learn_prior(truth[known], fits.stars[known])
+    known, options = np.isfinite(truth).all(axis=1), training.options
+    prior = weights.prior if training.start == "finetune" else learn_prior(truth[known], fits.stars[known])
     material = material_of(run_dir, fits, network_start(prior, fits), truth)
-    weights = starting_weights(some_planets(material, known), weights, prior, teaching)
+    weights = starting_weights(some_planets(material, known), weights, prior, training)
     if announce and is_first():
         one = own_planets(some_planets(material, np.arange(len(truth)) == 0), weights.scaling).inputs
-        print(memory_words(training_memory(weights.network, one, options.batch), options))
-    phases, pairs, rules = teaching.phases, teaching.pairs, teaching.rules
+        print(memory_line(training_memory(weights.network, one, options.batch), options))
+    phases, pairs, rules = training.phases, training.pairs, training.rules
     return fine_tune(material, weights, options, phases, pairs, tell, rules=rules, checkpoints=checkpoints)
 
 # %% ../../nbs/pipeline/network_training.ipynb #6f02c9d1
@@ -102,30 +102,30 @@ CHECKPOINTS, CURVES = "06_training/lessons", "curves.json"  # checkpoints while 
 
 
 def neural_predictions(
-    run_dir: str | Path, weights: Weights, fits: Fits, truth: np.ndarray, folds: np.ndarray, teaching: TrainingPlan
+    run_dir: str | Path, weights: Weights, fits: Fits, truth: np.ndarray, folds: np.ndarray, training: TrainingPlan
 ) -> tuple[Weights, Predicted]:
     """The network that a run submits with, and labelled planets as predicted without having been learned from. Raises
     `UserError` for an unknown way of training, and for weights that know the run's planets already.
     """
     known = {*json.loads(weights.about.get("planets", "[]"))} & {*fits.planet.tolist()}
-    if known and teaching.start != "fresh":
+    if known and training.start != "fresh":
         fix = "take weights that have not, such as laptop, and train=finetune"
         raise UserError(f"the network has learned from {len(known)} planets of this very run. Fix: {fix}")
-    if teaching.start == "shipped":
+    if training.start == "shipped":
         return weights, predict_neural(weights, fits)
-    if teaching.start not in ("finetune", "fresh"):
-        raise UserError(f"train.start: {teaching.start} is unknown. Fix: one of shipped, finetune, fresh")
+    if training.start not in ("finetune", "fresh"):
+        raise UserError(f"train.start: {training.start} is unknown. Fix: one of shipped, finetune, fresh")
     curves: dict[str, Any] = {}
     parts, each = list[Predicted](), np.unique(folds)
-    tell = PhaseReporter(teaching, len(each) + 1)
+    tell = PhaseReporter(training, len(each) + 1)
     for tell.lesson, fold in enumerate(each):
         test = folds == fold
-        known_to = (take(fits, ~test), truth[~test])
-        own = fine_tuned(run_dir, weights, *known_to, teaching, tell, Path(run_dir) / CHECKPOINTS, announce=not parts)
-        parts.append(predict_neural(own, take(fits, test)))
+        known_to = (select_planets(fits, ~test), truth[~test])
+        own = fine_tuned(run_dir, weights, *known_to, training, tell, Path(run_dir) / CHECKPOINTS, announce=not parts)
+        parts.append(predict_neural(own, select_planets(fits, test)))
         curves[f"without fold {fold}"] = json.loads(own.about["curves"])
     tell.lesson = len(each)
-    final = fine_tuned(run_dir, weights, fits, truth, teaching, tell, Path(run_dir) / CHECKPOINTS, announce=False)
+    final = fine_tuned(run_dir, weights, fits, truth, training, tell, Path(run_dir) / CHECKPOINTS, announce=False)
     curves["all"] = json.loads(final.about["curves"])
     write_json(run_folder(run_dir, "outputs/checkpoints") / CURVES, curves)
     return final, join(parts, np.argsort(np.argsort(folds, kind="stable"), kind="stable"))
@@ -148,43 +148,43 @@ def rules_of(section: Mapping[str, Any]) -> RuleLoss:
 
 # %% ../../nbs/pipeline/network_training.ipynb #82c61f0e
 def planets_to_train_on(
-    run_dir: str | Path, raw: RawFolder, teaching: TrainingPlan
+    run_dir: str | Path, raw: RawFolder, training: TrainingPlan
 ) -> tuple[list[int], list[int], np.ndarray]:
     """Planets of a run to learn from, those of them whose labels teach, and truths (P, 283), nan where none is known:
     all planets of the run where no phase takes labels. Raises `ContractError`.
     """
     planets, truth = labelled_planets(run_dir, raw)
-    supervised = "supervised" in teaching.phases
-    if not planets and (supervised or teaching.start == "fresh"):  # which learns its prior from labels
+    supervised = "supervised" in training.phases
+    if not planets and (supervised or training.start == "fresh"):  # which learns its prior from labels
         raise ContractError(raw.root / "train.csv", "labels", "no planet of this run has one", "give a run that has")
     if supervised:
         return planets, planets, truth
     chosen, _ = read_plan(run_dir, "06_training")
     others = [planet for split in ("train", "test") for planet in chosen[split] if planet not in planets]
     blank = np.full((len(others), truth.shape[1]), np.nan)
-    return planets + others, planets if teaching.start == "fresh" else [], np.concatenate([truth, blank])
+    return planets + others, planets if training.start == "fresh" else [], np.concatenate([truth, blank])
 
 
 def train_network_on(
     run_dir: str | Path,
     raw: RawFolder,
     network: str,
-    teaching: TrainingPlan,
+    training: TrainingPlan,
     out: str | Path,
-    tell: TellPhase | None = None,
+    tell: ReportPhase | None = None,
 ) -> Path:
     """Teach a network the planets of a run that has come to 02_transit: those with a label, or all where no phase takes
     labels; write the file `out`. What was cut goes on from the folder beside it, which is gone at the end. Raises
     `UserError`.
     """
-    planets, labelled, truth = planets_to_train_on(run_dir, raw, teaching)
+    planets, labelled, truth = planets_to_train_on(run_dir, raw, training)
     before = read_network(network_file(network))
     checkpoints = Path(out).with_suffix(".checkpoints")
-    weights = fine_tuned(run_dir, before, read_fits(run_dir, planets), truth, teaching, tell, checkpoints)
-    known = {*labelled, *json.loads(before.about.get("planets", "[]"))} if teaching.start == "finetune" else {*labelled}
-    told = {"planets": json.dumps(sorted(known)), "before": network, "how": teaching.start}
-    told["rules"] = json.dumps(teaching.rules.weights if teaching.rules is not None else {})
-    told["phases"] = ", ".join(teaching.phases)
+    weights = fine_tuned(run_dir, before, read_fits(run_dir, planets), truth, training, tell, checkpoints)
+    known = {*labelled, *json.loads(before.about.get("planets", "[]"))} if training.start == "finetune" else {*labelled}
+    told = {"planets": json.dumps(sorted(known)), "before": network, "how": training.start}
+    told["rules"] = json.dumps(training.rules.weights if training.rules is not None else {})
+    told["phases"] = ", ".join(training.phases)
     if is_first():
         write_network(out, replace(weights, about={**weights.about, **told}))
         shutil.rmtree(checkpoints, ignore_errors=True)

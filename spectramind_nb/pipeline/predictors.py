@@ -20,7 +20,7 @@ from ..core.files import run_folder
 from ..core.metric import Reference
 from ..detector.raw import RawFolder
 from ..network.fine_tuning import fgs1_inputs_of_planets
-from ..network.model import answer, improved, network_start
+from ..network.model import apply_corrections, network_start, run_network
 from ..network.weights import Weights
 from .selection import read_plan
 from ..prior.learning import learn_prior
@@ -28,11 +28,11 @@ from ..prior.posterior import Combined
 from ..transits.fit_file import read_fit
 from ..transits.fit_report import Depths
 from ..uncertainty.gaussian import predict_gaussian
-from ..uncertainty.sigma_factors import Fits, Predicted, learn_factors, sigma_of, take
+from ..uncertainty.sigma_factors import Fits, Predicted, learn_factors, select_planets, sigma_of
 
 # %% ../../nbs/pipeline/predictors.ipynb #5cd548a5
 def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
-    """Fits of the given planets from a run's artifacts, and the light curves of its guide where they are there."""
+    """Fits of the given planets from a run's artifacts, and the light curves of its fgs1 where they are there."""
     found = [read_fit(run_dir, planet) for planet in planets]
     parts = ("depth", "noise_variance", "nuisance")
     covariance = [Depths(*(fit[part] for part in parts)).covariance for fit in found]
@@ -73,7 +73,7 @@ def predicted_of(fits: Fits, found: Combined) -> Predicted:
 def predict_both(weights: Weights, fits: Fits, batch: int = 64) -> dict[str, Predicted]:
     """Predict by the prior of the weights (`gaussian`) and by their network too (`neural`), `batch` planets at once."""
     start = network_start(weights.prior, fits)
-    corrected = improved(start.combined, answer(weights.network, weights.inputs(start, fits.guide), batch))
+    corrected = apply_corrections(start.combined, run_network(weights.network, weights.inputs(start, fits.fgs1), batch))
     return {"gaussian": predicted_of(fits, start.combined), "neural": predicted_of(fits, corrected)}
 
 
@@ -97,7 +97,7 @@ def out_of_fold_predictions(fits: Fits, truth: np.ndarray, folds: np.ndarray, ra
     for fold in np.unique(folds):
         test = folds == fold
         prior = learn_prior(truth[~test], fits.stars[~test], rank)
-        parts.append(predict_gaussian(prior, take(fits, test)))
+        parts.append(predict_gaussian(prior, select_planets(fits, test)))
     order = np.argsort(np.argsort(folds, kind="stable"), kind="stable")
     return join(parts, order)
 
@@ -109,6 +109,6 @@ def cross_fitted_sigma(
     sigma = np.empty_like(predicted.mu)
     for fold in np.unique(folds):
         test = folds == fold
-        factors = learn_factors(truth[~test], take(predicted, ~test), reference, λ_factors)
-        sigma[test] = sigma_of(take(predicted, test), factors)
+        factors = learn_factors(truth[~test], select_planets(predicted, ~test), reference, λ_factors)
+        sigma[test] = sigma_of(select_planets(predicted, test), factors)
     return sigma
