@@ -2666,11 +2666,11 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                  'spectramind_nb/uncertainty/sigma_factors.py'),
                                                           'spectramind_nb.uncertainty.sigma_factors.planet_scores': ( 'uncertainty/sigma_factors.html#planet_scores',
                                                                                                                       'spectramind_nb/uncertainty/sigma_factors.py'),
-                                                          'spectramind_nb.uncertainty.sigma_factors.select_planets': ( 'uncertainty/sigma_factors.html#select_planets',
-                                                                                                                       'spectramind_nb/uncertainty/sigma_factors.py'),
                                                           'spectramind_nb.uncertainty.sigma_factors.sigma_of': ( 'uncertainty/sigma_factors.html#sigma_of',
                                                                                                                  'spectramind_nb/uncertainty/sigma_factors.py'),
                                                           'spectramind_nb.uncertainty.sigma_factors.standardised': ( 'uncertainty/sigma_factors.html#standardised',
+                                                                                                                     'spectramind_nb/uncertainty/sigma_factors.py'),
+                                                          'spectramind_nb.uncertainty.sigma_factors.take_planets': ( 'uncertainty/sigma_factors.html#take_planets',
                                                                                                                      'spectramind_nb/uncertainty/sigma_factors.py'),
                                                           'spectramind_nb.uncertainty.sigma_factors.variance_of': ( 'uncertainty/sigma_factors.html#variance_of',
                                                                                                                     'spectramind_nb/uncertainty/sigma_factors.py')}}}

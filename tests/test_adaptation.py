@@ -39,7 +39,7 @@ from spectramind_nb.pipeline.learned import read_learned, read_out_of_fold
 from spectramind_nb.pipeline.network_training import training_plan
 from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits, read_folds
 from spectramind_nb.rules.losses import RuleLoss
-from spectramind_nb.uncertainty.sigma_factors import Fits, select_planets
+from spectramind_nb.uncertainty.sigma_factors import Fits, take_planets
 
 SHORT = TrainOptions(epochs=2, batch=16, lr=1e-3)
 
@@ -105,7 +105,7 @@ def test_curves_are_heard_by_those_who_have_learned_to(home: Path, material: Mat
     assert after.uses_fgs1 and not np.allclose(mu(after, fits), mu(after, stirred), rtol=1e-7, atol=0)
     held_out = np.arange(16) % 5 == 0
     asked = some_planets(shifted, held_out)
-    inputs = after.inputs(asked.start, select_planets(fits, held_out).fgs1)  # as one predicts
+    inputs = after.inputs(asked.start, take_planets(fits, held_out).fgs1)  # as one predicts
     judge = own_planets(asked, after.scaling)._replace(inputs=inputs)
     found = mean_loss(Supervised(after.network, 0.01, 10.0), judge, torch.device("cpu"))
     assert found == pytest.approx(min(json.loads(after.about["curves"])["planets"]["held_out"]), abs=1e-6)

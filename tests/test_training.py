@@ -29,8 +29,8 @@ from spectramind_nb.uncertainty.sigma_factors import (
     log_factors,
     parts_of,
     planet_scores,
-    select_planets,
     sigma_of,
+    take_planets,
     variance_of,
 )
 
@@ -279,7 +279,7 @@ def test_factors_narrow_only_error_bars_of_planets_that_are_known() -> None:
     narrow, narrower = (sigma_of(replace(predicted, unknown=1.0 * strange), SigmaFactors(f, f, f)) for f in (0.9, 0.8))
     assert np.array_equal(narrow[strange], narrower[strange]) and (narrow[~strange] > narrower[~strange]).all()
     found = learn_factors(truth, replace(predicted, unknown=1.0 * strange), reference_of(truth), 0.02)
-    of_known = learn_factors(truth[~strange], select_planets(predicted, ~strange), reference_of(truth), 0.02)
+    of_known = learn_factors(truth[~strange], take_planets(predicted, ~strange), reference_of(truth), 0.02)
     assert found.fgs1 == pytest.approx(of_known.fgs1, rel=0.02) and found.fgs1 < 0.7
     assert found.airs_shape == pytest.approx(planted.airs_shape, rel=0.05)
 

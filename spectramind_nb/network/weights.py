@@ -44,11 +44,11 @@ from ..prior.spectral_prior import SpectralPrior, arrays_of, prior_of_arrays
 # %% ../../nbs/network/weights.ipynb #4f788d31
 @dataclass(frozen=True)
 class Weights:
-    """A network, all that it needs to answer, and where it comes from."""
+    """Hold a network, what it needs to predict, and its origin."""
 
     network: SpectralNetwork
     scaling: Scaling
-    prior: SpectralPrior  # of the closed form that it starts from
+    prior: SpectralPrior  # of the Gaussian predictor that the network starts from
     about: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -78,7 +78,7 @@ def reference_output(weights: Weights) -> np.ndarray:  # mean and standard devia
     stds, mean_std = stds_of(found)
     return np.stack([found.mean, np.hypot(stds, mean_std[:, None])])
 
-
+# %% ../../nbs/network/weights.ipynb #769e7334
 def write_network(path: str | Path, weights: Weights) -> Path:
     """Write weights as safetensors, with the versions of what they depend on and their output for two fixed planets."""
     parts = {
@@ -110,14 +110,14 @@ def read_network(path: str | Path) -> Weights:
 def _trained_on(about: Mapping[str, str]) -> tuple[str, ...]:
     return ("simulator",) if {"simulator", "simulator_version"} & about.keys() else ()
 
-
+# %% ../../nbs/network/weights.ipynb #5a2f2e20
 def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as archive:
             about = dict(archive.metadata() or {})
             arrays = {_current_name(name): archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ContractError(path, "file", f"is no network that can be read ({error})", fix) from error
+        raise ContractError(path, "file", f"is not a readable network ({error})", fix) from error
     if about.pop("guide", "") == "heard":
         about["fgs1"] = "input"
     if "options" in about:
@@ -139,7 +139,7 @@ def _weights_of(path: str | Path, about: dict[str, str], arrays: dict[str, Tenso
         network.load_state_dict({n[8:]: value for n, value in arrays.items() if n.startswith("network.")})
         prior = prior_of_arrays(_part(arrays, "prior"), path, fix)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ContractError(path, "file", f"is no network that can be read ({error})", fix) from error
+        raise ContractError(path, "file", f"is not a readable network ({error})", fix) from error
     stamps = {"options", "schema", *version_facts(WEIGHTS_DEPEND_ON)}
     return Weights(network.eval(), scaling, prior, {name: text for name, text in about.items() if name not in stamps})
 
@@ -151,7 +151,7 @@ def _part(arrays: Mapping[str, Tensor], part: str) -> dict[str, Any]:
 SAME_OUTPUT = 1e-6  # relative difference of outputs that counts as none
 
 
-def restamp(path: str | Path, accept_simulator: bool = False) -> str:  # what was done, a sentence
+def restamp(path: str | Path, accept_simulator: bool = False) -> str:  # a sentence for the user
     """Write the current versions into a file of weights whose output has not changed.
 
     Parameters
@@ -187,7 +187,7 @@ def restamp(path: str | Path, accept_simulator: bool = False) -> str:  # what wa
 
 # %% ../../nbs/network/weights.ipynb #952a5811
 class Exported(nn.Module):
-    """The network as plain tensors: `Inputs`, one by one, to shift and sigma, (B, 283) both."""
+    """Take the fields of `Inputs` one by one and return shift and sigma, both (B, 283)."""
 
     def __init__(self, network: SpectralNetwork) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Exported(nn.Module):
     def forward(
         self, nodes: Tensor, planet: Tensor, std: Tensor, mean_std: Tensor, cross: Tensor, fgs1: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Shapes as of `Inputs`."""
+        """Compute shift and sigma; the shapes are those of `Inputs`."""
         found = self.network(Inputs(nodes, planet, std, mean_std, cross, fgs1))
         return found.shift, found.sigma
 
@@ -210,7 +210,7 @@ def export_torchscript(network: SpectralNetwork, example: Inputs, path: str | Pa
 
 
 def export_onnx(network: SpectralNetwork, example: Inputs, path: str | Path) -> Path:
-    """Write the network as ONNX, with a free number of planets. Takes the packages onnx and onnxscript."""
+    """Write the network as ONNX, for any number of planets. Requires the packages onnx and onnxscript."""
     batch = torch.export.Dim("planets", min=1, max=65536)
     with atomic_path(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of its insides

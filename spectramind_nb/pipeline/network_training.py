@@ -30,7 +30,7 @@ from .predictors import join, labelled_planets, predict_neural, read_fits
 from .selection import read_plan
 from ..prior.learning import learn_prior
 from ..rules.losses import RuleLoss, read_rule_weights
-from ..uncertainty.sigma_factors import Fits, Predicted, select_planets
+from ..uncertainty.sigma_factors import Fits, Predicted, take_planets
 
 # %% ../../nbs/pipeline/network_training.ipynb #abc99375
 def training_plan(
@@ -120,9 +120,9 @@ def neural_predictions(
     tell = PhaseReporter(training, len(each) + 1)
     for tell.lesson, fold in enumerate(each):
         test = folds == fold
-        known_to = (select_planets(fits, ~test), truth[~test])
+        known_to = (take_planets(fits, ~test), truth[~test])
         own = fine_tuned(run_dir, weights, *known_to, training, tell, Path(run_dir) / CHECKPOINTS, announce=not parts)
-        parts.append(predict_neural(own, select_planets(fits, test)))
+        parts.append(predict_neural(own, take_planets(fits, test)))
         curves[f"without fold {fold}"] = json.loads(own.about["curves"])
     tell.lesson = len(each)
     final = fine_tuned(run_dir, weights, fits, truth, training, tell, Path(run_dir) / CHECKPOINTS, announce=False)

@@ -28,7 +28,7 @@ from ..prior.posterior import Combined
 from ..transits.fit_file import read_fit
 from ..transits.fit_report import Depths
 from ..uncertainty.gaussian import predict_gaussian
-from ..uncertainty.sigma_factors import Fits, Predicted, learn_factors, select_planets, sigma_of
+from ..uncertainty.sigma_factors import Fits, Predicted, learn_factors, sigma_of, take_planets
 
 # %% ../../nbs/pipeline/predictors.ipynb #5cd548a5
 def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
@@ -97,7 +97,7 @@ def out_of_fold_predictions(fits: Fits, truth: np.ndarray, folds: np.ndarray, ra
     for fold in np.unique(folds):
         test = folds == fold
         prior = learn_prior(truth[~test], fits.stars[~test], rank)
-        parts.append(predict_gaussian(prior, select_planets(fits, test)))
+        parts.append(predict_gaussian(prior, take_planets(fits, test)))
     order = np.argsort(np.argsort(folds, kind="stable"), kind="stable")
     return join(parts, order)
 
@@ -109,6 +109,6 @@ def cross_fitted_sigma(
     sigma = np.empty_like(predicted.mu)
     for fold in np.unique(folds):
         test = folds == fold
-        factors = learn_factors(truth[~test], select_planets(predicted, ~test), reference, λ_factors)
-        sigma[test] = sigma_of(select_planets(predicted, test), factors)
+        factors = learn_factors(truth[~test], take_planets(predicted, ~test), reference, λ_factors)
+        sigma[test] = sigma_of(take_planets(predicted, test), factors)
     return sigma

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'MOST_STD', 'SLOPE_PENALTIES', 'Rows', 'Fits', 'Predicted', 'Measure', 'SigmaFactors', 'parts_of',
            'standardised', 'counted', 'log_factors', 'variance_of', 'sigma_of', 'planet_scores', 'fit_factors',
-           'measures_of', 'learn_factors', 'select_planets']
+           'measures_of', 'learn_factors', 'take_planets']
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #74b143e1
 from collections.abc import Mapping
@@ -185,7 +185,7 @@ def learn_factors(
     held_out = np.zeros((len(choices), len(truth)))
     if len(choices) > 1 and len(truth) >= 2 * folds:
         for test in (np.arange(len(truth)) % folds == fold for fold in range(folds)):
-            rest, own = select_planets(predicted, ~test), select_planets(predicted, test)
+            rest, own = take_planets(predicted, ~test), take_planets(predicted, test)
             for scores, choice in zip(held_out, choices, strict=True):
                 factors = fit_factors(truth[~test], rest, reference, λ_factors, *choice)
                 scores[test] = planet_scores(truth[test], own, log_factors(own, factors), reference)[0]
@@ -197,7 +197,7 @@ def learn_factors(
 Rows = TypeVar("Rows", Fits, Predicted)
 
 
-def select_planets(rows: Rows, chosen: np.ndarray) -> Rows:
+def take_planets(rows: Rows, chosen: np.ndarray) -> Rows:
     """Some of the planets, by a mask (P,)."""
     some: dict[str, Any] = {name: x if x is None else x[chosen] for name, x in vars(rows).items()}
     return replace(rows, **some)
