@@ -1,12 +1,14 @@
 """Planets on threads, processes and a dask cluster; one that fails, fails alone and is named."""
 
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +19,15 @@ from spectramind_nb.chapters.calibration import Keep, calibrate_run
 from spectramind_nb.chapters.features import extract_run
 from spectramind_nb.core.contracts import read_npz
 from spectramind_nb.core.errors import UserError
+from spectramind_nb.core.star_table import AU_IN_SOLAR_RADII, SOLAR_RADIUS_KM
 from spectramind_nb.detector.corrections import Options
 from spectramind_nb.detector.extraction import Steps, extract_planet
 from spectramind_nb.detector.photometry import Photometry
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.pipeline.config import ConfigError
 from spectramind_nb.pipeline.planets import Failure, Workers, map_planets, read_failures
+from spectramind_nb.pipeline.selection import check_rows
+from spectramind_nb.simulator.population import draw_system
 
 distributed = pytest.importorskip("distributed")
 PLANETS = [("train", number) for number in range(12)]
@@ -161,6 +166,66 @@ def star(planet: int, column: str, value: object) -> Callable[[pd.DataFrame], pd
         return table
 
     return change
+
+
+def star_tables(root: Path, change: Callable[[pd.DataFrame], pd.DataFrame], count: int = 12) -> RawFolder:
+    """A raw folder with nothing in it but a table of stars of test planets 0, 1, ..."""
+    table = pd.DataFrame([draw_system(np.random.default_rng(seed)).row() for seed in range(count)])
+    table.insert(0, "planet_id", range(count))
+    change(table).to_csv(root / "test_star_info.csv", index=False)
+    return RawFolder(root)
+
+
+UNITS: dict[str, tuple[str, Callable[[pd.Series], float]]] = {  # what one row is damaged by, and what is said of it
+    "it looks like AU": ("sma", lambda row: row["sma"] * row["Rs"] / AU_IN_SOLAR_RADII),
+    "it looks like km": ("sma", lambda row: row["sma"] * row["Rs"] * SOLAR_RADIUS_KM),
+    "it looks like radians": ("i", lambda row: np.radians(row["i"])),
+    "it looks like the cosine of i": ("i", lambda row: np.cos(np.radians(row["i"]))),
+    "it looks like hours": ("P", lambda row: 24 * row["P"]),
+    "it looks like seconds": ("P", lambda row: 86_400 * row["P"]),
+    "it looks like years": ("P", lambda row: row["P"] / 365.25),
+    "Rs: planet 3: is": ("Rs", lambda row: row["Rs"] * SOLAR_RADIUS_KM),
+    "it looks like Jupiter radii": ("Rs", lambda row: row["Rs"] * 9.731),
+    "it looks like kg": ("Ms", lambda row: row["Ms"] * 1.98841e30),
+    "it looks like degrees Fahrenheit": ("Ts", lambda row: row["Ts"] * 1.8 - 459.67),
+    "it looks like percent": ("e", lambda row: 12.0),
+    "sma_err: planet 3: is 0, not a standard deviation": ("sma_err", lambda row: 0.0),
+}
+
+
+@pytest.mark.parametrize("said", UNITS)
+def test_one_star_in_another_unit_costs_its_planet_alone(said: str, tmp_path: Path) -> None:
+    column, damage = UNITS[said]
+
+    def one_row(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[3, column] = damage(table.loc[3])
+        return table
+
+    raw = star_tables(tmp_path, one_row)
+    (failure,) = check_rows(raw, {"test": list(range(12))})
+    assert failure.planet == 3 and f"{column}: planet 3: " in failure.problem and said in failure.problem
+    assert "test_star_info.csv" in failure.problem and ". Fix: give" in failure.problem
+    others = [planet for planet in range(12) if planet != 3]
+    assert raw.star_info("test", others).index.tolist() == others
+
+
+@pytest.mark.parametrize(
+    ("said", "change"),
+    [
+        ("sma: the whole column: .* it looks like solar radii", lambda t: t.assign(sma=t["sma"] * t["Rs"])),
+        ("P: the whole column: .* it looks like hours", lambda t: t.assign(P=24 * t["P"])),
+        ("Mp: the whole column: .* it looks like Earth masses", lambda t: t.assign(Mp=317.8 * t["Mp"])),
+    ],
+)
+def test_a_column_in_another_unit_costs_all_its_planets(said: str, change: Any, tmp_path: Path) -> None:
+    failures = check_rows(star_tables(tmp_path, change, 40), {"test": list(range(40))})
+    assert len(failures) == 40 and all(re.search(said, one.problem) for one in failures)
+
+
+def test_no_star_of_the_challenge_s_population_is_refused(tmp_path: Path) -> None:
+    raw = star_tables(tmp_path, lambda table: table.assign(P_err=1e-4, i_err=[np.nan, *[0.3] * 999]), 1000)
+    assert check_rows(raw, {"test": list(range(1000))}) == []
+    assert raw.star_info("test", [0, 7])["i_err"].isna().tolist() == [True, False]
 
 
 @pytest.mark.slow

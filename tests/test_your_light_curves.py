@@ -197,7 +197,19 @@ def unit(name: str, text: str | None) -> Change:
         (lambda t: t.meta.clear(), "is missing. Fix: give --"),
         (lambda t: t.meta["star"].pop("P"), "star P: is missing. Fix: give --period"),
         (lambda t: t.meta.update(star=3), "star: is no mapping"),
-        (star(sma=0.05), "star sma: is 0.05, not a number from 2 to 40. Fix: mend --sma"),
+        (star(sma=0.05), "star sma: is 0.05, not a number from 2 to 40; it looks like AU. Fix: mend --sma"),
+        (star(sma=10.5 * 1.2 * 695_700, Rs=1.2), "it looks like km. Fix: mend --sma"),
+        (star(sma=19.0, Rs=1.8, Ms=1.2), "sma: is 2.55 times what Kepler's third law gives"),
+        (star(P=124.8), "star P: is 124.8, and sma is 0.405 times what Kepler's third law gives"),
+        (star(P=124.8), "it looks like hours. Fix: mend --period"),
+        (star(P=449_280.0), "it looks like seconds. Fix: mend --period"),
+        (star(P=0.01424), "it looks like years"),
+        (star(i=1.5446), "it looks like radians or 90 degrees minus i. Fix: mend --i"),
+        (star(i=0.02618), "it looks like the cosine of i"),
+        (star(Rs=8.35e5), "star Rs: is 835000, not a number from 0.08 to 5; it looks like km"),
+        (star(Ms=2.2e30), "star Ms: is 2.2e+30, not a number from 0.07 to 5; it looks like kg"),
+        (star(sma_err=0.0), "star sma_err: is 0, not a standard deviation above zero"),
+        (star(P_err=9.0), "star P_err: is 9, larger than P itself"),
         (star(i="edge-on"), "star i: is 'edge-on', not a number from 0 to 90"),
         (star(i=70.0), "star i: sma cos(i) is 3.59, so the planet passes beside its star"),
         (star(P=float("nan")), "star P: is nan"),
@@ -345,7 +357,7 @@ def test_commands_write_their_files_and_events(mine: Path, monkeypatch: pytest.M
     assert Table.read("o/injection.ecsv")["airs_injected_ppm"][0] == pytest.approx(9000)
 
     result = run("fit", "--light-curves", "mine.ecsv", "--sma", "60")
-    assert result.exit_code == 2 and result.stderr.startswith("error: mine.ecsv: star sma: is 60.0")
+    assert result.exit_code == 2 and result.stderr.startswith("error: mine.ecsv: star sma: is 60, not")
     events = read_events(Path("runs/events.jsonl"))
     assert [(event["cmd"], event["status"]) for event in events] == [("fit", "ok"), ("inject", "ok"), ("fit", "fail")]
     assert not any(map(event_faults, events)) and events[0]["artifacts"][0] == "fit_mine/spectrum.ecsv"

@@ -245,12 +245,16 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 
 
 def read_table(
-    path: str | Path, columns: Sequence[str], positive: Sequence[str] = (), planets: Sequence[int] | None = None
+    path: str | Path,
+    columns: Sequence[str],
+    positive: Sequence[str] = (),
+    planets: Sequence[int] | None = None,
+    extra: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """A CSV table indexed by planet_id (int), holding `columns` as finite floats; each planet once.
+    """Read a CSV table indexed by planet_id (int), holding `columns` as finite floats; each planet once.
 
-    Columns named in `positive` must be above zero. With `planets`, only their rows are looked at and returned. Raises
-    `ContractError`.
+    Columns named in `positive` must be above zero; those in `extra` are kept where they are there, NaN where they are
+    empty. With `planets`, only their rows are looked at and returned. Raises `ContractError`.
     """
     table = read_csv(path)
     if missing := [name for name in ("planet_id", *columns) if name not in table]:
@@ -262,7 +266,10 @@ def read_table(
         )
     if planets is not None:
         table = table[pd.to_numeric(table["planet_id"], errors="coerce").isin(list(planets))].reset_index(drop=True)
-    return _checked_rows(path, table, columns, positive)
+    values = _checked_rows(path, table, columns, positive)
+    for name in (name for name in extra if name in table):
+        values[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+    return values
 
 # %% ../../nbs/core/contracts.ipynb #27c6a677
 def _checked_rows(

@@ -18,6 +18,7 @@ from ..detector.calibration_log import detector_statistics
 from ..detector.corrections import Options, visit_paths
 from spectramind_nb.detector.raw import (
     RawFolder,
+    check_columns,
     check_tables,
     choose_planets,
     open_signal,
@@ -68,6 +69,11 @@ def check_rows(raw: RawFolder, chosen: dict[str, list[int]]) -> list[Failure]:
     """Find planets whose row in the tables of stars or labels is missing or invalid."""
     failures = []
     for split in filter(chosen.get, chosen):
+        try:
+            check_columns(raw, split)
+        except ContractError as error:
+            failures += [Failure(split, planet, str(error)) for planet in chosen[split]]
+            continue
         try:
             check_tables(raw, split, chosen[split])
         except ContractError:  # find the planets at fault

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_IMPACT', 'PERCENTILES', 'POPULATION', 'RANK_CORRELATION', 'PUFFIEST', 'DEPTHS', 'COMMON_DEPTH', 'DEEP_DEPTH',
-           'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'System', 'kepler_sma', 'draw_system', 'equilibrium_temperature',
-           'draw_depth', 'draw_radius', 'World', 'draw_world', 'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux',
+           'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'System', 'draw_system', 'equilibrium_temperature', 'draw_depth',
+           'draw_radius', 'World', 'draw_world', 'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux',
            'SimulatedPlanet', 'planet_stream', 'observe', 'draw_planet', 'physics']
 
 # %% ../../nbs/simulator/population.ipynb #918cd7a9
@@ -17,6 +17,7 @@ from exoplanet_core import driver
 from scipy.special import ndtr
 
 from ..core.instrument import wavelengths
+from ..core.star_table import kepler_axis
 from ..core.versions import version_facts
 from ..detector.raw import STAR_COLUMNS
 from spectramind_nb.simulator.atmosphere import (
@@ -50,11 +51,6 @@ class System:
         """The system as a row of a star table."""
         return {name: float(value) for name, value in asdict(self).items() if name in STAR_COLUMNS}
 
-# %% ../../nbs/simulator/population.ipynb #cab9d9a6
-def kepler_sma(Ms: float, Rs: float, P: float) -> float:  # a/Rs
-    """Semi-major axis in stellar radii by Kepler's third law, from Ms (Msun), Rs (Rsun), P (days)."""
-    return 4.2076 * (Ms * P**2) ** (1 / 3) / Rs
-
 # %% ../../nbs/simulator/population.ipynb #a7ce2157
 MOST_IMPACT = 1.12  # stellar radii
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
@@ -80,7 +76,7 @@ def draw_system(rng: np.random.Generator) -> System:
         normal = np.concatenate([np.linalg.cholesky(RANK_CORRELATION) @ rng.normal(size=3), rng.normal(size=4)])
         ranks = zip(POPULATION, 100 * ndtr(normal), strict=True)
         Rs, Ms, Ts, Mp, P, i, ratio = (float(np.exp(np.interp(rank, PERCENTILES, logs[name]))) for name, rank in ranks)
-        sma = float(np.clip(kepler_sma(Ms, Rs, P) * ratio, 4.23, 20.95))
+        sma = float(np.clip(kepler_axis(Ms, Rs, P) * ratio, 4.23, 20.95))
         impact = sma * np.cos(np.radians(i))
         if impact < 0.6 or (impact < MOST_IMPACT and rng.random() < 0.7):  # grazing transits are rare in the table
             break

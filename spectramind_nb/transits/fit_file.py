@@ -59,7 +59,7 @@ def fit_to_file(
     `who` is the split and the planet's id; `stars` are the star tables by split.
     """
     blocks = read_blocks(run_dir, who[1])
-    row = pd.Series(stars[who[0]].loc[who[1]], dtype=float)
+    row = pd.Series(stars[who[0]].loc[who[1]], dtype=float).dropna()
     star = dict(zip(map(str, row.index), row.tolist(), strict=True))
     with threadpool_limits(1):  # matrices are small: more threads would only slow each other down
         fit = fit_planet(blocks, star, options)
