@@ -67,6 +67,8 @@ _KELVINS: dict[str, Callable[[float, float], float]] = {
     "the logarithm of kelvins": lambda x, _: 10**x,
     **by_factors({"thousands of kelvins": 1e-3, "solar temperatures": 1 / 5772}),
 }
+
+# %% ../../nbs/core/star_table.ipynb #7a43d478
 STAR_VALUES = {
     "Rs": StarValue("solar radii", 0.08, 5.0, 1.23, {**_RADII, "the logarithm": lambda x, _: 10**x}),
     "Ms": StarValue("solar masses", 0.07, 5.0, 1.1, {**by_factors(_MASSES), "the logarithm": lambda x, _: 10**x}),
@@ -122,7 +124,7 @@ class StarFault:
         unit = STAR_VALUES[self.name].unit or "a fraction"
         return f"give {self.name} in {unit}" + (f", such as {self.converted:.4g}" if self.looks_like else "")
 
-
+# %% ../../nbs/core/star_table.ipynb #466ee69a
 def plain_fault(star: Mapping[str, float]) -> StarFault | None:
     """Find the first value outside its bounds, else an orbit that misses the star or breaks Kepler's third law."""
     for name in (name for name in STAR_VALUES if name in star):
@@ -156,7 +158,7 @@ def conversions(star: Mapping[str, float], names: Sequence[str]) -> Iterator[tup
             far += 0.01 * rank + (0.0 if name in ("sma", "P") else 0.1)  # the likelier ones first
             yield far + 10 * (plain_fault(trial) is not None), name, unit, value
 
-
+# %% ../../nbs/core/star_table.ipynb #a285fb40
 def star_fault(star: Mapping[Any, float]) -> StarFault | None:
     """Find the value of a row of a star table that can't be right, with the unit that it looks like; None if none.
 
@@ -197,7 +199,7 @@ def undivided_axis(table: pd.DataFrame) -> StarFault | None:
         return StarFault("sma", problem, "solar radii", float(sma[0] / Rs[0]))
     return None
 
-
+# %% ../../nbs/core/star_table.ipynb #b03033a0
 def table_fault(table: pd.DataFrame) -> StarFault | None:
     """Find a column of a star table that is in another unit as a whole; None if none, or with few rows."""
     rows = [{str(name): float(value) for name, value in row.items()} for row in table.to_dict("records")]

@@ -38,7 +38,7 @@ def _check_stars(path: Path, table: pd.DataFrame) -> None:
             if problem := error_fault(name, row[name], row[name.removesuffix("_err")]):
                 raise ContractError(path, name, f"planet {planet}: {problem}", "give a standard deviation, or none")
 
-
+# %% ../../nbs/detector/raw.ipynb #48c77b79
 @dataclass(frozen=True)
 class RawFolder:
     """A folder in the layout of the Ariel Data Challenge: any planets, visits and number of frames.
@@ -57,8 +57,7 @@ class RawFolder:
 
     def star_info(self, split: str, planets: Sequence[int] | None = None) -> pd.DataFrame:
         """Stars, planets and orbits: Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg), by
-        planet_id; of `planets`, each of which needs a row, or of all. Columns such as P_err are kept where they are
-        there, NaN where they are empty. Raises `ContractError` for a row that can't be right.
+        planet_id; of `planets`, each of which needs a row, or of all; with `ERROR_COLUMNS`. Raises `ContractError`.
         """
         path = self.root / f"{split}_star_info.csv"
         table = read_table(path, STAR_COLUMNS, planets=planets, extra=ERROR_COLUMNS)
@@ -129,7 +128,7 @@ def check_columns(raw: RawFolder, split: str) -> None:
     if fault := table_fault(table):
         raise ContractError(path, fault.name, f"the whole column: {fault.words}", fault.fix)
 
-
+# %% ../../nbs/detector/raw.ipynb #76f09143
 def check_tables(raw: RawFolder, split: str, planets: Sequence[int]) -> None:
     """Look at the rows of `planets` in the tables of stars and labels. Raises `ContractError`."""
     raw.star_info(split, planets)
@@ -144,7 +143,7 @@ class Adc:
     gain: float  # ADU per electron
     offset: float  # electrons
 
-
+# %% ../../nbs/detector/raw.ipynb #eee4e5c1
 def read_adc(raw: RawFolder, channel: Channel, planet: int) -> Adc:
     """Gain and offset of a channel: one row for all planets (2025 layout) or one row a planet (2024 layout)."""
     path = raw.root / "adc_info.csv"
@@ -180,7 +179,7 @@ def _read_parquet(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
 
-
+# %% ../../nbs/detector/raw.ipynb #3ad9e833
 def read_pair_times(raw: RawFolder, channel: Channel, pairs: int) -> np.ndarray:  # hours, (pairs,)
     """Time of each CDS pair: the mean of its two reads' entries in axis_info.parquet."""
     path, name = raw.root / "axis_info.parquet", f"{channel.name}-axis0-h"
@@ -212,7 +211,7 @@ class CalibrationSet:
 
 CALIBRATION_DTYPES = {"dark": "float64", "dead": "bool", "flat": "float64", "linear_corr": "float64", "read": "float64"}
 
-
+# %% ../../nbs/detector/raw.ipynb #b83d3cd2
 def read_calibration(folder: Path, channel: Channel) -> CalibrationSet:
     """Read and check the five files of a calibration folder. Raises `ContractError`."""
     shape = (channel.rows, channel.columns)
@@ -266,7 +265,7 @@ class SignalFile:
     file: pq.ParquetFile
     pairs: int  # of reads
 
-
+# %% ../../nbs/detector/raw.ipynb #e2809468
 def open_signal(path: Path, channel: Channel) -> SignalFile:
     """Open a signal file and check it by its footer alone. Raises `ContractError`."""
     if not path.is_file():
@@ -313,7 +312,7 @@ def pixel_histories(signal: SignalFile) -> Iterator[tuple[int, np.ndarray]]:  # 
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(signal.path, error) from error
 
-
+# %% ../../nbs/detector/raw.ipynb #2f515e15
 def _first_pairs(signal: SignalFile, pairs: int) -> np.ndarray:  # ADU, uint16, (pairs, 2, rows, columns)
     channel, names = signal.channel, signal.file.schema_arrow.names
     rows, batches = 2 * pairs * channel.pixels // len(names), list[pa.RecordBatch]()
@@ -328,7 +327,7 @@ def _first_pairs(signal: SignalFile, pairs: int) -> np.ndarray:  # ADU, uint16, 
     reads = [_whole(signal, name, column) for name, column in zip(names, columns, strict=True)]
     return np.stack(reads, axis=1).reshape(pairs, 2, channel.rows, channel.columns)
 
-
+# %% ../../nbs/detector/raw.ipynb #c67ac9e7
 def read_signal(
     path: Path, channel: Channel, most: int | None = None
 ) -> np.ndarray:  # ADU, uint16, (pairs, 2, rows, columns)

@@ -50,7 +50,7 @@ def star_number(path: Path, name: str, value: Any) -> float:
         raise ContractError(path, f"star {name}", problem, f"mend {star_option(name)}; unit: {bounds.unit}")
     return number
 
-
+# %% ../../nbs/transits/light_curve_file.ipynb #1bc99da0
 def checked_star(path: Path, star: Mapping[str, Any]) -> dict[str, float]:
     """Convert the star's values to floats in the units of `STAR_VALUES`; other numbers are kept.
 
@@ -137,7 +137,7 @@ def visit_start(hours: np.ndarray) -> float:
     first, last = float(hours.min()), float(hours.max())
     return 0.0 if first >= 0 and last <= VISIT_HOURS else (first + last - VISIT_HOURS) / 2
 
-
+# %% ../../nbs/transits/light_curve_file.ipynb #42437650
 def light_curves_of_channels(
     path: str | Path, channels: Sequence[FileChannel], star: Mapping[str, Any]
 ) -> ObservedLightCurves:
@@ -264,7 +264,7 @@ def write_ecsv(path: str | Path, table: Table) -> Path:
         table.write(temporary, format="ascii.ecsv", overwrite=True)
     return Path(path)
 
-
+# %% ../../nbs/transits/light_curve_file.ipynb #31f3feb6
 def write_light_curves(
     path: str | Path,
     time_h: np.ndarray,
