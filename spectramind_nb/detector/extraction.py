@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.contracts import write_npz
 from ..core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel
+from .airs_motion import remove_motion
 from .calibration_log import calibration_log
 from spectramind_nb.detector.corrections import (
     Options,
@@ -59,7 +60,7 @@ class LightCurves:
     time_h: np.ndarray  # hours, (N,)
     flux: np.ndarray  # e-/pair, (N, columns), or (N,) with NaN for pairs left out
     variance: np.ndarray  # (e-/pair)^2, as flux
-    moves: np.ndarray  # row, column (pixels) and width (relative) of the star, (N, 3); zero for AIRS
+    moves: np.ndarray  # row, column (pixels) and width (relative) of the star, (N, 3); AIRS: no column
     centre: np.ndarray  # pixels (row, column), (2,)
     log: dict[str, Any] = field(default_factory=dict)  # sizes of the corrections
 
@@ -100,8 +101,11 @@ def extract_series(
     course = sky_course(sky, level, summed.light.sum(axis=0))
     flux = summed.light.T - summed.background.T * course.reshape(used, -1)
     variance = summed.variance.T
-    if channel is FGS1:
+    if summed.products is None:
         flux, variance = decorrelate(flux[:, 0], summed.moves), variance[:, 0]
+    else:
+        moves = summed.moves[:, [0, 2]]
+        flux = remove_motion(flux, variance, moves, summed.moves_covariance, summed.products.response)
     log = calibration_log(sample, spread, options) | extraction_log(sample, typical, series, plan, summed, options)
     log |= {
         "pairs": len(time_h),

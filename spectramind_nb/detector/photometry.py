@@ -15,6 +15,7 @@ from numpy.polynomial.legendre import legvander
 from scipy.ndimage import median_filter, uniform_filter1d
 
 from ..core.instrument import AIRS, FGS1, Channel
+from .airs_motion import PictureProducts, column_pictures, measure_motion, picture_products
 from spectramind_nb.detector.corrections import (
     CdsPairs,
     Options,
@@ -200,7 +201,7 @@ class Plan:
     groups: int
     expected: np.ndarray  # e-/pair before the flat, float32
     limit: np.ndarray  # e-, float32; negative where not usable
-    weights: np.ndarray  # before the flat, float32, (pixels, K): light, sky, for FGS1 also the movement's pictures
+    weights: np.ndarray  # before the flat, float32, (pixels, K): light, sky, pictures of the movement
 
 
 def plan_sums(sample: Visit, typical: TypicalPair, profile: LightProfile, options: Options) -> Plan:
@@ -210,6 +211,8 @@ def plan_sums(sample: Visit, typical: TypicalPair, profile: LightProfile, option
     kinds = [profile.weight, sky_pixels(channel)]
     if channel is FGS1:
         kinds += list(movement_pictures(profile.star) / profile.variance)
+    else:
+        kinds += list(np.nan_to_num(column_pictures(profile.star) / profile.variance))
     weights = np.where(usable, kinds / np.where(usable, flat, 1), 0).reshape(len(kinds), -1).T
     group = np.tile(np.arange(channel.columns), channel.rows) if channel is AIRS else np.zeros(channel.pixels, int)
     limit = np.where(usable, cosmic_limit(typical, options), -1).ravel().astype(np.float32)
@@ -233,7 +236,9 @@ class Summed:
     background: np.ndarray  # e-, of the mean sky
     sky: np.ndarray  # e-, sum over the sky pixels
     sky_level: np.ndarray  # e-, what the mean sky has in them
-    moves: np.ndarray  # of the star, (pairs, 3)
+    moves: np.ndarray  # row, column (pixels), width (relative) of the star, (pairs, 3); AIRS: column is 0
+    moves_covariance: np.ndarray  # of the error of row and width in one pair, (2, 2); FGS1: 0
+    products: PictureProducts | None  # of AIRS
     lost: np.ndarray  # number of each pixel's values that were left out, (pixels,)
 
 
@@ -252,6 +257,17 @@ def _moves(plan: Plan, sums: np.ndarray, pixel: np.ndarray, pair: np.ndarray) ->
     return amplitude[:, 1:] / amplitude[:, :1]
 
 
+def _column_moves(plan: Plan, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, PictureProducts]:  # (pairs, 3), (2, 2)
+    """Measure the motion of the AIRS image from its sums (columns, 4, pairs) over what exceeds the mean frame."""
+    profile, usable = plan.profile, plan.usable.reshape(plan.profile.star.shape)
+    products = picture_products(profile.star, profile.variance, usable)
+    light = np.bincount(plan.group, np.where(plan.usable, plan.expected * plan.weights[:, 0], 0), plan.groups)
+    sky = np.where(usable, profile.weight * profile.sky, 0).sum(axis=0)
+    level = np.divide(light - sky, products.star, out=np.zeros(plan.groups), where=products.star > 0)
+    moves, covariance = measure_motion(sums[:, 0], sums[:, 2:], products, level)
+    return np.column_stack([moves[:, 0], np.zeros(len(moves)), moves[:, 1]]), covariance, products
+
+
 def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
     """One pass over the first `pairs` pairs of a visit, and what was left out put right."""
     sums, lost = weighted_sums(
@@ -268,14 +284,20 @@ def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
         return total
 
     usual = np.where(plan.usable, plan.expected, 0) * plan.weights.T.astype(float)
-    sums = sums + np.stack([denominator(image) for image in usual], axis=1)
+    apart, sums = sums, sums + np.stack([denominator(image) for image in usual], axis=1)
     seen = denominator(weight * profile.star.ravel())
+    if plan.groups == 1:
+        moves, covariance, products = _moves(plan, sums[0, 2:].astype(float), pixel, pair), np.zeros((2, 2)), None
+    else:
+        moves, covariance, products = _column_moves(plan, apart)
     return Summed(
         sums[:, 0] / seen,
         denominator(weight**2 * profile.variance.ravel()) / seen**2,
         denominator(weight * profile.sky.ravel()) / seen,
         sums[:, 1],
         denominator(sky),
-        _moves(plan, sums[0, 2:].astype(float), pixel, pair) if plan.groups == 1 else np.zeros((pairs, 3)),
+        moves,
+        covariance,
+        products,
         lost,
     )
