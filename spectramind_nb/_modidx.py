@@ -611,6 +611,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                            'spectramind_nb/detector/airs_motion.py'),
                                                      'spectramind_nb.detector.airs_motion.measure_motion': ( 'detector/airs_motion.html#measure_motion',
                                                                                                              'spectramind_nb/detector/airs_motion.py'),
+                                                     'spectramind_nb.detector.airs_motion.nearest_usual': ( 'detector/airs_motion.html#nearest_usual',
+                                                                                                            'spectramind_nb/detector/airs_motion.py'),
                                                      'spectramind_nb.detector.airs_motion.picture_products': ( 'detector/airs_motion.html#picture_products',
                                                                                                                'spectramind_nb/detector/airs_motion.py'),
                                                      'spectramind_nb.detector.airs_motion.remove_motion': ( 'detector/airs_motion.html#remove_motion',

@@ -17,7 +17,8 @@ from test_variance import calibration_set, expose, generator
 
 from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, Channel
-from spectramind_nb.detector.corrections import Options, Visit, calibrate_pairs, sample_pairs, typical_pair
+from spectramind_nb.detector.airs_motion import column_pictures, picture_products, remove_motion
+from spectramind_nb.detector.corrections import CdsPairs, Options, Visit, calibrate_pairs, sample_pairs, typical_pair
 from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.photometry import (
     PSF,
@@ -94,8 +95,31 @@ def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Sum
     pairs = replace(pairs, frames=pairs.frames.astype(float))
     light, variance, background = (np.atleast_2d(part.T) for part in light_sums(pairs, profile))
     sky, level = (np.atleast_2d(part.T) for part in sky_sums(pairs, profile, visit.channel))
-    moves = star_moves(pairs, profile)
-    return Summed(light, variance, background, sky, level, moves, pairs.mask.sum(axis=0).ravel()), profile, pairs.mask
+    lost = pairs.mask.sum(axis=0).ravel()
+    if visit.channel is AIRS:
+        moves, covariance = dense_motion(pairs, profile, typical.signal / visit.calibration.flat)
+        products = picture_products(profile.star, profile.variance, ~pairs.mask.all(axis=0))
+    else:
+        moves, covariance, products = star_moves(pairs, profile), np.zeros((2, 2)), None
+    summed = Summed(light, variance, background, sky, level, moves, covariance, products, lost)
+    return summed, profile, pairs.mask
+
+
+def dense_motion(pairs: CdsPairs, profile: LightProfile, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the light of all 356 columns, the shift and the width of the image at once, with a dense matrix."""
+    usable = ~pairs.mask.all(axis=0)
+    weight = np.where(usable, 1 / profile.variance, 0)
+    star = np.where(usable, profile.star, 0)
+    light = np.where(usable, weight * star * (expected - profile.sky), 0).sum(axis=0) / (weight * star**2).sum(axis=0)
+    column = np.tile(np.arange(star.shape[1]), len(star))
+    design = np.zeros((star.size, star.shape[1] + 2))
+    design[np.arange(star.size), column] = star.ravel()
+    design[:, -2:] = np.where(usable, light * column_pictures(profile.star), 0).reshape(2, -1).T
+    normal = design.T @ (weight.ravel()[:, None] * design)
+    apart = np.where(pairs.mask, 0, np.nan_to_num(pairs.frames - expected)).reshape(len(pairs.mask), -1)
+    solution = np.linalg.solve(normal, design.T @ (weight.ravel()[:, None] * apart.T))
+    moves = np.column_stack([solution[-2], np.zeros(len(apart)), solution[-1]])
+    return moves, np.linalg.inv(normal)[-2:, -2:]
 
 
 def fast_sums(visit: Visit, options: Options, profile: LightProfile) -> Summed:
@@ -142,8 +166,8 @@ def test_sums_are_those_of_whole_frames(name: str, photometry: Photometry, mask_
     assert fast.sky_level == pytest.approx(plain.sky_level, rel=1e-6)
     share = plain.background.mean() / plain.sky_level.mean()  # of the sky pixels' sum in the light
     assert share * fast.sky == pytest.approx(share * plain.sky, abs=1e-6 * light.min())
-    if name == FGS1.name:
-        assert fast.moves == pytest.approx(plain.moves, abs=1e-6)
+    assert fast.moves == pytest.approx(plain.moves, abs=1e-6)
+    assert fast.moves_covariance == pytest.approx(plain.moves_covariance, rel=1e-6)
     assert np.array_equal(fast.lost, np.where(never.ravel(), 0, plain.lost))
 
 
@@ -160,6 +184,9 @@ def test_light_curves_are_those_of_whole_frames(
     if name == FGS1.name:
         assert curves.moves == pytest.approx(plain.moves, abs=1e-6)
         flux, variance = decorrelate(flux[:, 0], plain.moves)[:, None], variance[:, :1]
+    else:
+        moves, response = plain.moves[:, [0, 2]], plain.products.response
+        flux = remove_motion(flux, variance, moves, plain.moves_covariance, response)
     found = [array.reshape(flux.shape) for array in (curves.flux, curves.variance)]
     columns = AIRS_COLUMNS if name == AIRS.name else slice(None)
     wanted = flux[:, columns] / np.nanmean(flux[:, columns], axis=0)

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['WINDOW', 'RESPONSE_ERROR', 'RESPONSE_ORDER', 'column_pictures', 'PictureProducts', 'picture_products',
-           'measure_motion', 'denoise_motion', 'fit_response', 'usual_pairs', 'remove_motion']
+           'measure_motion', 'denoise_motion', 'nearest_usual', 'fit_response', 'usual_pairs', 'remove_motion']
 
 # %% ../../nbs/detector/airs_motion.ipynb #0300094b
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import median_filter, uniform_filter1d
 
 # %% ../../nbs/detector/airs_motion.ipynb #59d61c50
 def column_pictures(
@@ -91,6 +91,14 @@ RESPONSE_ERROR = 0.3  # of the typical response
 RESPONSE_ORDER = 4  # of the polynomial in the column
 
 
+def nearest_usual(
+    usual: np.ndarray,  # bool, (pairs,)
+) -> np.ndarray:  # (pairs,)
+    """Number of the pair itself where it is usual, else of the usual pair before it (after it at the start)."""
+    numbers = np.flatnonzero(usual)
+    return numbers[np.maximum(np.searchsorted(numbers, np.arange(len(usual)), side="right") - 1, 0)]
+
+
 def fit_response(
     flux: np.ndarray,  # e-/pair, (pairs, columns)
     variance: np.ndarray,  # (e-/pair)^2 of a typical pair, (columns,)
@@ -101,7 +109,8 @@ def fit_response(
     """Correct the expected response by a smooth function of the column, as far as fast changes of the light show it."""
     level = np.median(flux[usual], axis=0)
     good = (level > 0) & np.isfinite(variance) & (variance > 0) & (level**2 > variance)
-    relative = flux[:, good] / uniform_filter1d(flux[:, good], WINDOW, axis=0, mode="nearest") - 1
+    filled = flux[:, good][nearest_usual(usual)]
+    relative = filled / uniform_filter1d(filled, WINDOW, axis=0, mode="nearest") - 1
     fast = moves - uniform_filter1d(moves, WINDOW, axis=0, mode="nearest")
     relative, fast = (relative - fast @ response[:, good])[usual], fast[usual]
     column = np.linspace(-1, 1, len(level))
@@ -119,9 +128,9 @@ def usual_pairs(flux: np.ndarray, moves: np.ndarray) -> np.ndarray:  # bool, (pa
     """Select the pairs whose total light (from `flux`, (pairs, columns)) and motion are no outliers."""
     series = np.column_stack([np.nansum(flux, axis=1), moves])
     known = np.isfinite(series).all(axis=1)
-    fast = series - uniform_filter1d(np.where(known[:, None], series, np.nanmedian(series, axis=0)), WINDOW, axis=0)
-    spread = 1.4826 * np.nanmedian(np.abs(fast - np.nanmedian(fast, axis=0)), axis=0)
-    return np.asarray(known & (np.abs(np.where(known[:, None], fast, 0)) <= 8 * spread + 1e-30).all(axis=1))
+    filled = np.where(known[:, None], series, np.nanmedian(series, axis=0))
+    fast = np.abs(filled - median_filter(filled, (WINDOW, 1), mode="nearest"))
+    return np.asarray(known & (fast <= 8 * 1.4826 * np.median(fast, axis=0) + 1e-30).all(axis=1))
 
 
 def remove_motion(
