@@ -241,7 +241,7 @@ class Summed:
     products: PictureProducts | None  # of AIRS
     lost: np.ndarray  # number of each pixel's values that were left out, (pixels,)
 
-
+# %% ../../nbs/detector/photometry.ipynb #f4af8d95
 def _moves(plan: Plan, sums: np.ndarray, pixel: np.ndarray, pair: np.ndarray) -> np.ndarray:  # (pairs, 3)
     """The movement's least squares from its sums (4, pairs); `pixel` and `pair` name the values they lack."""
     pictures = movement_pictures(plan.profile.star).reshape(4, -1)
@@ -256,7 +256,7 @@ def _moves(plan: Plan, sums: np.ndarray, pixel: np.ndarray, pair: np.ndarray) ->
         amplitude[number] = np.linalg.solve(normal - weighted[:, lost] @ pictures[:, lost].T, mine)
     return amplitude[:, 1:] / amplitude[:, :1]
 
-
+# %% ../../nbs/detector/photometry.ipynb #805aad82
 def _column_moves(plan: Plan, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, PictureProducts]:  # (pairs, 3), (2, 2)
     """Measure the motion of the AIRS image from its sums (columns, 4, pairs) over what exceeds the mean frame."""
     profile, usable = plan.profile, plan.usable.reshape(plan.profile.star.shape)
@@ -267,7 +267,7 @@ def _column_moves(plan: Plan, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     moves, covariance = measure_motion(sums[:, 0], sums[:, 2:], products, level)
     return np.column_stack([moves[:, 0], np.zeros(len(moves)), moves[:, 1]]), covariance, products
 
-
+# %% ../../nbs/detector/photometry.ipynb #d0282f29
 def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
     """One pass over the first `pairs` pairs of a visit, and what was left out put right."""
     sums, lost = weighted_sums(
