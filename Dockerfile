@@ -1,4 +1,4 @@
-# The command line as it runs on Kaggle: Python and the packages of its image, on a CPU.
+# The command line as it runs on Kaggle: Python and the packages of its image, on a CPU. Simulator and dashboard beside it.
 #   docker build -t spectramind .
 #   docker run --rm -v "$PWD:/work" spectramind run --profile example
 # The real image (20 GB; GPU) instead, with what it lacks installed on top:
@@ -15,7 +15,7 @@ RUN pip install --no-cache-dir -c docker/kaggle-constraints.txt ${TORCH_INDEX:+-
 COPY setup.py settings.ini pyproject.toml MANIFEST.in README.md LICENSE ./
 COPY nbs nbs
 COPY spectramind_nb spectramind_nb
-RUN pip install --no-cache-dir -c docker/kaggle-constraints.txt .
+RUN pip install --no-cache-dir -c docker/kaggle-constraints.txt '.[demo,dashboard,explain]'
 
 RUN useradd --create-home ariel && mkdir -p /work && chown ariel /work
 USER ariel

@@ -19,6 +19,9 @@ facts = parser["DEFAULT"]
 
 first_minor, last_minor = (int(facts[key].split(".")[1]) for key in ("min_python", "max_python"))
 notebooks = f"{facts['lib_name']}.notebooks"
+extras = {name: lines(facts[f"{name}_requirements"]) for name in facts["extras"].split()}
+extras["all"] = [line for name, needs in extras.items() if name != "gpu" for line in needs]
+extras["dev"] = extras["all"] + lines(facts["dev_requirements"])
 
 setup(
     name=facts["lib_name"],
@@ -38,7 +41,7 @@ setup(
     ],
     python_requires=f">={facts['min_python']}",
     install_requires=lines(facts["requirements"]),
-    extras_require={name: lines(facts[f"{name}_requirements"]) for name in ("gpu", "dask", "dev")},
+    extras_require=extras,
     entry_points={"console_scripts": lines(facts["console_scripts"])},
     # The chapters are the stages that run, so they travel in the wheel as package data.
     packages=[*find_packages(include=["spectramind_nb*"]), "spectramind_nb.data", notebooks],

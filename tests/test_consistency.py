@@ -200,7 +200,8 @@ def test_the_image_is_built_from_files_that_are_there() -> None:
 def test_kaggles_versions_are_versions_that_we_support() -> None:
     text = (ROOT / "docker/kaggle-constraints.txt").read_text(encoding="utf-8")
     held = {one.name: one for one in map(Requirement, (line for line in text.splitlines() if line[0] != "#"))}
-    ours = {one.name: one for one in map(Requirement, FACTS["DEFAULT"]["requirements"].split("\n")[1:])}
+    lists = [FACTS["DEFAULT"][name] for name in ("requirements", "explain_requirements")]
+    ours = {one.name: one for text in lists for one in map(Requirement, text.strip().splitlines())}
     for name in held.keys() & ours.keys():
         (kept,) = held[name].specifier
         versions = [kept.version.replace("*", str(patch)) for patch in range(10)]

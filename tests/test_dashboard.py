@@ -25,21 +25,12 @@ from typer.testing import CliRunner
 
 from spectramind_nb.cli.app import app as command
 from spectramind_nb.core.metric import reference_of, score
-from spectramind_nb.dashboard.page import (
-    WHOLE,
-    answers,
-    app_of,
-    explained,
-    make_app,
-    quiet,
-    template,
-    worst_and_random,
-    write_page,
-)
+from spectramind_nb.dashboard.page import WHOLE, answers, explained, quiet, template, worst_and_random, write_page
 from spectramind_nb.dashboard.panels import scores
 from spectramind_nb.dashboard.planet_panels import frames, planet_of
 from spectramind_nb.dashboard.run_reader import Run, known, numbers, panel, planet_rows
 from spectramind_nb.dashboard.schema import Panel, PlanetRow
+from spectramind_nb.dashboard.server import app_of, make_app
 
 ROOT = Path(__file__).parents[1]
 NO_LOCK = shutil.ignore_patterns(".lock")  # one file by two names would be one lock

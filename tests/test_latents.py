@@ -1,6 +1,7 @@
 """What the network sees: maps that repeat, distances that mean what they say, attributions that add up, files."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -195,6 +196,20 @@ def test_a_run_is_looked_at(home: Path, tmp_path: Path, monkeypatch: pytest.Monk
     without = read_latents(tmp_path)
     assert without.latent.shape == (16, 0) and np.isnan(without.latent_distance).all()
     assert np.array_equal(without.residual_distance, positions.residual_distance)
+
+
+@pytest.mark.slow
+def test_without_umap_and_shap_everything_else_is_made(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("umap", "shap"):
+        monkeypatch.setitem(sys.modules, name, None)
+    told = look_closely(home / "run", tmp_path, True, 1)
+    assert told["files"] == [*LATENT_FILES[:2]]
+    found = read_latents(tmp_path)
+    assert found.umap.shape == (0, 2) and found.tsne.shape == (16, 2)
+    hints = [note.rpartition("Fix: ")[2] for note in told["notes"]]
+    assert hints == ["pip install 'spectramind_nb[explain]'"] * 2
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from spectramind_nb.chapters.transit import fit_run
 from spectramind_nb.cli import app as cli
 from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, read_submission, read_table, write_npz
 from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.extras import EXTRAS
 from spectramind_nb.core.files import run_folder
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE, reference_of
@@ -325,7 +326,7 @@ class Block:
         if any(name == each or name.startswith(each + ".") for each in BLOCKED) or name.startswith(
             "spectramind_nb.simulator.data_sets"
         ):
-            raise ImportError(f"{{name}} is not there")
+            raise ModuleNotFoundError(f"{{name}} is not there", name=name)
 sys.meta_path.insert(0, Block())
 for name in BLOCKED:
     try:
@@ -337,16 +338,17 @@ from pathlib import Path
 from spectramind_nb.pipeline.predict import predict
 predict(*map(Path, {paths!r}))
 """
-SIMULATION = ("spectramind_nb.simulator.data_sets", "taurex", "acepython", "batman")
-DISPLAY = ("papermill", "nbclient", "jupyterlab", "dvc", "fastapi", "seaborn", "nbdev", "fastcore")
+EXTRA = tuple(module for modules in EXTRAS.values() for module in modules)
+SIMULATION = ("spectramind_nb.simulator.data_sets", "batman")
+DISPLAY = ("papermill", "nbclient", "jupyterlab", "dvc", "seaborn", "nbdev", "fastcore")
 
 
 @pytest.mark.slow
-def test_predict_without_what_only_simulation_and_display_need(
+def test_predict_without_any_extra_and_what_only_simulation_and_display_need(
     run: Path, unlabelled: RawFolder, tmp_path: Path
 ) -> None:
     out = tmp_path / "new folder" / "out.csv"
-    code = BARE.format(blocked=SIMULATION + DISPLAY, paths=[str(unlabelled.root), str(run), str(out)])
+    code = BARE.format(blocked=EXTRA + SIMULATION + DISPLAY, paths=[str(unlabelled.root), str(run), str(out)])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     ours, chains = read_submission(out), read_submission(run_folder(run, "outputs") / "submission.csv")

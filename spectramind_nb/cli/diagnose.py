@@ -100,9 +100,11 @@ def serve(
 ) -> None:
     """Serve a run's dashboard with all planets in detail until Ctrl-C; writes nothing."""
     with recorded("diagnose", what="serve", run=run, host=host, port=port) as call:
-        import uvicorn
+        from spectramind_nb.core.extras import needs_extra
 
-        from spectramind_nb.dashboard.page import LOOPBACK, make_app
+        with needs_extra("dashboard", "spectramind diagnose serve"):
+            import uvicorn
+        from spectramind_nb.dashboard.server import LOOPBACK, make_app
 
         remember(call, run)
         app = make_app(run, LOOPBACK if host in LOOPBACK else (*LOOPBACK, host))

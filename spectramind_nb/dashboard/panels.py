@@ -37,8 +37,10 @@ from spectramind_nb.dashboard.schema import (
 from ..pipeline.provenance import CHALLENGE_PLANETS
 
 # %% ../../nbs/dashboard/panels.ipynb #d69152ff
+from ..core.extras import install_command
 from ..core.instrument import wavelengths
 from ..core.metric import DEFAULT_REFERENCE, part_costs, reference_of, summary
+from .planet_panels import shap_arrays
 from spectramind_nb.dashboard.run_reader import (
     DIAGNOSE,
     PREDICT,
@@ -152,18 +154,19 @@ def overview(run: Run) -> Overview:
 
 # %% ../../nbs/dashboard/panels.ipynb #31a475c7
 def embedding(run: Run) -> Embedding:
-    """Maps of the latents. Raises `Absent`."""
+    """Maps of the latents; a heading says what is lacking where there is none by UMAP. Raises `Absent`."""
     arrays = run.npz(DIAGNOSE, "latents.npz", "latents")
     maps = {title: arrays[name] for title, name in (("UMAP", "umap"), ("t-SNE", "tsne")) if len(arrays[name])}
     if not maps:
         raise Absent("maps of the latents were skipped (diag.skip_heavy_diag)", run.prepare)
     points = {title: [numbers(point, 5) for point in found] for title, found in maps.items()}
-    return Embedding(of="network latents", planet=arrays["planet"].tolist(), maps=points)
+    lacking = "" if "UMAP" in maps else f"; UMAP needs umap-learn: {install_command('explain')}, then {run.prepare}"
+    return Embedding(of=f"network latents{lacking}", planet=arrays["planet"].tolist(), maps=points)
 
 
 def overlays(run: Run) -> Overlays:
     """SHAP and the rules' influence, mean over planets. Raises `Absent`."""
-    arrays = run.npz(DIAGNOSE, "attributions.npz", "attributions")
+    arrays = shap_arrays(run)
     pushes = run.npz(DIAGNOSE, "influence.npz", "influence")
     names, every = json.loads(str(pushes["rules"])), np.abs(pushes["influence"]).mean(axis=1)
     most = every.max() or 1.0

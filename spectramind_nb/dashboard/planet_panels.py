@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHOWN_STAR_UNITS', 'MOST_DRAWN_STEPS', 'MOST_EDGES', 'PPM', 'ppm', 'spectrum', 'transit_fit', 'in_groups',
            'light_curve_panel', 'pointing_panel', 'frames', 'violation_panel', 'influence_panel', 'row_in',
-           'periodograms', 'attention', 'attribution', 'star', 'planet_of']
+           'periodograms', 'attention', 'shap_arrays', 'attribution', 'star', 'planet_of']
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #d71f95ad
 import json
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.extras import install_command, missing_packages
 from ..core.instrument import CHANNELS, trace_meta
 from ..core.metric import BIN_WEIGHTS
 from spectramind_nb.dashboard.run_reader import (
@@ -222,10 +223,18 @@ def attention(run: Run, planet: int) -> Attention:
         received=numbers(received, 4),
     )
 
+# %% ../../nbs/dashboard/planet_panels.ipynb #1b393e0a
+def shap_arrays(run: Run) -> dict[str, np.ndarray]:
+    """Read the SHAP values of a run. Raises `Absent`, which names what to install if shap is missing."""
+    if not (run.folder / DIAGNOSE / "artifacts/attributions.npz").is_file() and missing_packages("explain"):
+        what = "SHAP values need shap, which is not installed"
+        raise Absent(what, f"{install_command('explain')}, then {run.prepare}")
+    return run.npz(DIAGNOSE, "attributions.npz", "attributions")
+
 
 def attribution(run: Run, planet: int) -> Attribution:
     """SHAP values of a planet. Raises `Absent`."""
-    arrays = run.npz(DIAGNOSE, "attributions.npz", "attributions")
+    arrays = shap_arrays(run)
     if planet not in arrays["planet"]:
         what = f"SHAP values were computed for {len(arrays['planet'])} planets, not for this one"
         raise Absent(what, f"{run.prepare} --shap {len(known(run).planet)}")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import ContractError, UserError
+from ..core.extras import needs_extra
 from ..core.instrument import N_AIRS_BINS, N_BINS, wavelengths
 from ..core.progress import progress
 from .model import Inputs, SpectralNetwork
@@ -100,11 +101,13 @@ def explain_planet(
     network: SpectralNetwork, own: Inputs, others: Inputs, pieces: int = 12, draws: int = 1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """SHAP values in ppm of one planet's inputs against those of B other planets: of nodes (O, 283, N), of the planet
-    (O, F), its outputs (O,), and the mean of the outputs that the others' inputs would give (O,).
+    (O, F), its outputs (O,), and the mean of the outputs that the others' inputs would give (O,). Raises `UserError`
+    without shap.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what its plots will use
-        import shap
+        with needs_extra("explain", "The attribution by SHAP values"):
+            import shap
 
     sign = torch.where(torch.arange(pieces) % 2 == 1, -1.0, 1.0).repeat(len(others.planet))
     model = Corrections(network, own, sign / len(others.planet)).eval()

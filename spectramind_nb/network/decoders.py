@@ -9,12 +9,13 @@ __all__ = ['FUSIONS', 'STRETCHES', 'HEADS', 'UNIT', 'NORMAL_10', 'zero_linear', 
 # %% ../../nbs/network/decoders.ipynb #aad30ab4
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
-from zuko.transforms import MonotonicRQSTransform
 
+from ..core.extras import needs_extra
 from ..core.instrument import N_AIRS_BINS, N_BINS
 
 # %% ../../nbs/network/decoders.ipynb #7fe7298e
@@ -131,6 +132,12 @@ class SigmaHead(nn.Module):
         return raw.clamp(-3, 3).exp() if self.log_sigma else functional.softplus(raw + UNIT) + 1e-3
 
 # %% ../../nbs/network/decoders.ipynb #e0d1e6b1
+def _monotonic_spline() -> Any:
+    with needs_extra("network", "model.head_sigma.type=flow"):
+        from zuko.transforms import MonotonicRQSTransform
+    return MonotonicRQSTransform
+
+
 class ResidualFlow(nn.Module):
     """Distribution of pulls (truth - mu) / sigma of a planet, by its fused latent (B, hidden): a standard normal, bent
     by a monotonic rational-quadratic spline. Source: Durkan et al. 2019, arXiv:1906.04032, by `zuko`.
@@ -140,14 +147,15 @@ class ResidualFlow(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
+        _monotonic_spline()  # refuse now, not in the middle of a training
         self.knots = zero_linear(hidden, 3 * self.bins - 1)
         self.normal: Tensor
         self.register_buffer("normal", torch.special.ndtri((torch.arange(64) + 0.5) / 64), persistent=False)
 
-    def bend(self, fused: Tensor) -> MonotonicRQSTransform:
+    def bend(self, fused: Tensor) -> Any:
         """From a standard normal to the planet's pulls."""
         widths, heights, slopes = self.knots(fused)[:, None].split([self.bins, self.bins, self.bins - 1], dim=-1)
-        return MonotonicRQSTransform(widths, heights, slopes, bound=self.reach)
+        return _monotonic_spline()(widths, heights, slopes, bound=self.reach)
 
     def log_density(self, fused: Tensor, pulls: Tensor) -> Tensor:
         """Of pulls (B, 283)."""

@@ -12,14 +12,11 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-with warnings.catch_warnings():  # of progress bars that a notebook might show
-    warnings.simplefilter("ignore")
-    from torch_geometric.nn import GATv2Conv
-
+from ..core.extras import missing_packages
 from .selective_scan import may_compile, relative_differences, sine_wave
 from ..prior.wavelength_graph import Topology, topology_of
 
@@ -156,14 +153,30 @@ def attend_compiled(
     return result
 
 # %% ../../nbs/network/graph_attention.ipynb #6480e229
-class SharedGATv2(GATv2Conv):
+class SharedGATv2(nn.Module):
     """GATv2 over one topology: nodes (batch, N, features) to the same with heads * width features, and the attention of
-    the edges, (batch, E, heads). Parameters and numbers are those of its parent.
+    the edges, (batch, E, heads). Parameters and numbers are those of torch-geometric's `GATv2Conv`.
     """
 
+    negative_slope = 0.2  # of the leaky rectifier
+
     def __init__(self, features: int, width: int, heads: int, edge_features: int, engine: str = "auto") -> None:
-        super().__init__(features, width, heads, edge_dim=edge_features, add_self_loops=False)
-        self.engine = engine
+        super().__init__()
+        self.heads, self.out_channels, self.engine = heads, width, engine
+        self.att = nn.Parameter(torch.empty(1, heads, width))
+        self.bias = nn.Parameter(torch.empty(heads * width))
+        self.lin_l, self.lin_r = nn.Linear(features, heads * width), nn.Linear(features, heads * width)
+        self.lin_edge = nn.Linear(edge_features, heads * width, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw initial values by the scheme of Glorot & Bengio 2010, in the library's order."""
+        for layer in (self.lin_l, self.lin_r, self.lin_edge):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.uniform_(layer.bias, -(layer.in_features**-0.5), layer.in_features**-0.5)
+        nn.init.xavier_uniform_(self.att.data[0])
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
         """Attend along `edges` (E, edge_features); nodes (B, N, channels), in the topology's order."""
@@ -182,15 +195,26 @@ def _uneven_topology(nodes: int = 30) -> Topology:
     source, target = np.unique(np.concatenate(edges, axis=1), axis=1)
     return topology_of(source, target, nodes)[0]
 
+# %% ../../nbs/network/graph_attention.ipynb #3879b7b0
+def _by_library(layer: SharedGATv2, x: Tensor, edges: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
+    with warnings.catch_warnings():  # of progress bars that a notebook might show
+        warnings.simplefilter("ignore")
+        from torch_geometric.nn import GATv2Conv
 
-def _by_library(layer: GATv2Conv, x: Tensor, edges: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
+    (heads, width), features = layer.att.shape[1:], layer.lin_l.in_features
+    stock = GATv2Conv(features, width, heads, edge_dim=layer.lin_edge.in_features, add_self_loops=False)
+    for name, parameter in layer.named_parameters():  # the same ones, so that gradients reach them
+        module, _, own = name.rpartition(".")
+        setattr(stock.get_submodule(module), own, parameter)
     index = torch.as_tensor(np.stack([topology.source, topology.target]))
-    planets = [GATv2Conv.forward(layer, one, index, edges, return_attention_weights=True) for one in x]
+    planets = [stock(one, index, edges, return_attention_weights=True) for one in x]
     return torch.stack([y for y, _ in planets]), torch.stack([share for _, (_, share) in planets])
 
 # %% ../../nbs/network/graph_attention.ipynb #81ff6a0c
 def attention_engine_differences() -> dict[str, dict[str, float]]:
     """Compare both forms of graph attention on this machine's CPU with the library's, in value and gradient.
+
+    Without torch-geometric the plain form is the reference, and only the compiled form is compared.
 
     Returns
     -------
@@ -211,9 +235,14 @@ def attention_engine_differences() -> dict[str, dict[str, float]]:
         gradients = torch.autograd.grad(total, [x, *parameters.values()])
         return {"y": y, "share": share, **dict(zip(("x", *parameters), gradients, strict=True))}
 
-    expected = value_and_gradients(*_by_library(layer, x, edges, topology))
+    engines = ["plain", "compiled"]
+    if "torch-geometric" in missing_packages("network"):
+        layer.engine = engines.pop(0)
+        expected = value_and_gradients(*layer(x, edges, topology))
+    else:
+        expected = value_and_gradients(*_by_library(layer, x, edges, topology))
     differences = {}
-    for engine in ("plain", "compiled"):
+    for engine in engines:
         layer.engine = engine
         differences[engine] = relative_differences(value_and_gradients(*layer(x, edges, topology)), expected)
     return differences

@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.extras import needs_extra
 from .selective_scan import keep_compiled
 
 # %% ../../nbs/network/maps.ipynb #fe92dfbe
@@ -42,11 +43,12 @@ def leading(points: np.ndarray, count: int = 2) -> np.ndarray:  # (P, count)
 def umap_map(
     latent: np.ndarray, seed: int = 0, neighbours: int = 15, min_dist: float = 0.1
 ) -> np.ndarray:  # float32, (P, 2)
-    """UMAP of latents (P, K). Raises `UserError` for fewer than 5 planets."""
+    """UMAP of latents (P, K). Raises `UserError` for fewer than 5 planets, or without umap-learn."""
     points = comparable(latent)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # packages it could use as well, and threads that a seed forbids
-        from umap import layouts, umap_, utils
+        with needs_extra("explain", "The map by UMAP"):
+            from umap import layouts, umap_, utils
 
         keep_compiled(layouts, umap_, utils)  # or it compiles for a quarter of a minute in every process
         near = int(np.clip(len(points) // 3, 3, neighbours))

@@ -8,7 +8,6 @@ __all__ = ['TILE', 'KEEP', 'ENGINES', 'HAS_KERNEL', 'scan_loop', 'scan_doubling'
            'scan_engine_differences']
 
 # %% ../../nbs/network/selective_scan.ipynb #7dfa398e
-import importlib.util
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +20,8 @@ import torch
 from numba.core.dispatcher import Dispatcher
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from ..core.extras import missing_packages, needs_extra
 
 # %% ../../nbs/network/selective_scan.ipynb #5e7ef2d2
 def scan_loop(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:  # (batch, T, D)
@@ -191,14 +192,15 @@ ENGINES = ("auto", "mamba_ssm", "compiled", "doubling", "loop")
 
 
 def _scan_kernel(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+    with needs_extra("gpu", "The selective scan's engine mamba_ssm"):
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     alike = [x.transpose(1, 2).to(u.dtype) for x in (u, delta, b, c)]  # under autocast they differ, and it won't do
     y: Tensor = selective_scan_fn(*alike[:2], a, *alike[2:])
     return y.transpose(1, 2)
 
 
-HAS_KERNEL = importlib.util.find_spec("mamba_ssm") is not None
+HAS_KERNEL = not missing_packages("gpu")
 
 
 def exporting() -> bool:

@@ -27,18 +27,18 @@ from ..core.files import write_json
 from ..pipeline.provenance import PACKAGE, sha256
 
 # %% ../../nbs/operations/kaggle_pack.ipynb #0beca280
-LACKING = ("hydra-core", "torch-geometric", "zuko", "exoplanet-core")
-BENEATH = ("antlr4-python3-runtime==4.9.*", "xxhash")  # that these import, as far as the image may lack it
+LACKING = ("hydra-core", "zuko", "exoplanet-core")
+BENEATH = ("antlr4-python3-runtime==4.9.*",)  # that these import, as far as the image may lack it
 PYTHONS = ("3.12", "3.13")  # the image's, and the one that was announced
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 
 def wheel_requirements(wheel: Path) -> list[str]:
-    """Names and versions of the packages that a wheel of ours wants, of those that Kaggle lacks."""
+    """Names and versions of the packages that a wheel of ours wants, extras included, of those that Kaggle lacks."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         wanted = HeaderParser().parsestr(archive.read(name).decode()).get_all("Requires-Dist") or []
-    found = {one.name: one for one in map(Requirement, wanted) if one.marker is None}
+    found = {one.name: one for one in map(Requirement, wanted)}
     return [f"{name}{found[name].specifier}" for name in LACKING] + [*BENEATH]
 
 # %% ../../nbs/operations/kaggle_pack.ipynb #c42540e6
@@ -90,7 +90,7 @@ def other_wheels(requirements: Sequence[str], pythons: Sequence[str], out: Path)
     """Wheels of packages for some Pythons, into `out`. Raises `UserError` where one can't be had."""
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     for requirement in requirements:
-        if requirement in BENEATH[:1]:
+        if requirement in BENEATH:
             _pip(requirement, "wheel", "--no-deps", "--wheel-dir", str(out), requirement)
             continue
         for python in pythons:

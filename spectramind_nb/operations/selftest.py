@@ -32,6 +32,7 @@ from spectramind_nb.core.contracts import (
     write_submission,
 )
 from ..core.errors import UserError
+from ..core.extras import MissingExtra
 from ..core.instrument import N_BINS
 from ..pipeline.config import compose, profiles
 from ..pipeline.provenance import NO_SHA, PACKAGE, git_sha, sha256
@@ -73,6 +74,8 @@ def run_checks(checks: Mapping[str, Callable[[], Check]], tell: Callable[[Check]
     for name, check in checks.items():
         try:
             seen = check()
+        except MissingExtra as error:  # nothing is wrong: this installation does without
+            seen = Check(name, "warn", str(error).partition(". Fix: ")[0], error.fix)
         except Exception as error:  # what it is, is the answer
             problem, _, fix = str(error).partition(". Fix: ")
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "

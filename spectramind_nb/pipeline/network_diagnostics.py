@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import torch
 
 from ..core.contracts import load_arrays
 from ..core.errors import ContractError, UserError
+from ..core.extras import MissingExtra
 from ..core.files import atomic_path, run_folder
 from ..core.progress import progress
 from spectramind_nb.network.attributions import (
@@ -46,7 +46,7 @@ from ..network.maps import tsne_map, umap_map
 from ..network.weights import Weights, read_network
 from .learned import LEARNED, read_learned
 from .predictors import read_fits
-from .provenance import code_hash, digest
+from .provenance import code_hash, digest, library_versions
 from .selection import read_plan
 from ..uncertainty.out_of_distribution import latent_distance, residual_distance
 
@@ -87,7 +87,7 @@ MAP_LIBRARIES = ("numpy", "torch", "scikit-learn", "umap-learn", "shap")
 
 @lru_cache
 def _made_by() -> str:
-    return digest([code_hash("import spectramind_nb.network.latents"), *(version(name) for name in MAP_LIBRARIES)])
+    return digest([code_hash("import spectramind_nb.network.latents"), *library_versions(MAP_LIBRARIES).values()])
 
 
 def key_of(*parts: Any) -> str:
@@ -154,7 +154,11 @@ def _maps(
             clock = time.perf_counter()
             key = key_of(name, latent, vars(options), seed)
             if (old := keep.get(key)) is None:
-                keep.put(key, old := {"map": form(latent, seed)})
+                try:
+                    keep.put(key, old := {"map": form(latent, seed)})
+                except MissingExtra as error:  # the other map needs none
+                    note(str(error))
+                    continue
             maps[name] = old["map"]
             seconds[name] = round(time.perf_counter() - clock, 2)
     except UserError as error:

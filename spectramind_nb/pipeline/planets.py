@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
+from ..core.extras import needs_extra
 from ..core.files import write_json
 from ..core.progress import progress
 from .config import CHOICES, ConfigError, nearest
@@ -55,11 +56,8 @@ def open_executor(workers: Workers) -> Iterator[Executor]:
 
 @contextmanager
 def _dask_executor(scheduler: str) -> Iterator[Executor]:
-    try:
+    with needs_extra("dask", "chain.executor=dask"):
         from distributed import Client
-    except ImportError as error:
-        fix = 'pip install "spectramind_nb[dask]"'
-        raise ConfigError("chain.executor", "dask is not installed here", fix) from error
     try:
         client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -126,10 +126,10 @@ def code_hash(source: str) -> str:
 LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "numba", "torch")
 
 
-def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that do the arithmetic."""
+def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Return installed versions of libraries, by default of those that do the arithmetic."""
     found = {}
-    for name in LIBRARIES:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

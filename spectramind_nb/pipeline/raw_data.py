@@ -84,6 +84,8 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False)
     if begun and {**(known or {}), "files": ""} != {**wanted, "files": ""}:
         fix = "repeat the --profile and the settings that this run was made with, or leave out --from"
         raise UserError(f"{raw}: was simulated with other settings. Fix: {fix}")
+    import spectramind_nb.simulator.data_sets  # noqa: F401, refuses before a file is written, if packages are missing
+
     if known != wanted and raw.exists():  # else it was cut: the simulator goes on where it was
         raw.replace(run_dir / _EARLIER[0])
         marker.replace(run_dir / _EARLIER[1])

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
 from ..core.errors import ContractError
+from ..core.extras import missing_packages
 from ..core.files import network_file
 from ..core.versions import VERSIONS, check_versions
 from spectramind_nb.pipeline.config import (
@@ -166,7 +167,10 @@ def why_run(stage: Stage, work: Mapping[str, Any]) -> str:
 
 
 def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of what a stage may read: earlier stages' artifacts, raw data, an earlier run's weights, a network."""
+    """Hashes of what a stage may read: earlier stages' artifacts, raw data, an earlier run's weights, a network.
+
+    Diagnostics that are left out because packages are not installed count too: they are made once these are.
+    """
     inputs = {stage.name: digest((read_manifest(stage) or {}).get("artifacts")) for stage in earlier}
     if parameters.get("raw_dir"):
         inputs["raw"] = raw_fingerprint(Path(parameters["raw_dir"]), parameters.get("planets", ()))
@@ -175,6 +179,8 @@ def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dic
         inputs["weights"] = digest({name: manifest["artifacts"] for name, manifest in weights.items()})
     if parameters.get("network"):
         inputs["network"] = sha256(network_file(parameters["network"]))
+    if parameters.get("skip_heavy_diag") is False and (lacking := missing_packages("explain")):
+        inputs["packages not installed"] = ", ".join(lacking)
     return inputs
 
 

@@ -22,7 +22,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvision
 # %% ../../nbs/pipeline/warm_kernels.ipynb #adeed4b8
 PRELOADED = (
     *("matplotlib.figure", "numba", "pandas", "pyarrow.parquet", "scipy.signal", "scipy.stats", "sklearn.mixture"),
-    *("torch_geometric.nn", "ipykernel.kernelapp"),
+    *("torch", "ipykernel.kernelapp"),
 )
 
 

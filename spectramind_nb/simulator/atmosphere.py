@@ -16,31 +16,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import taurex.log
-from taurex.cache import GlobalCache
-from taurex.cache.ciaacache import CIACache
-from taurex.cache.ktablecache import KTableCache
-from taurex.chemistry import ArrayGas, TaurexChemistry
-from taurex.cia import CIA
-from taurex.constants import RJUP, RSOL
-from taurex.contributions import (
-    AbsorptionContribution,
-    CIAContribution,
-    LeeMieContribution,
-    RayleighContribution,
-    SimpleCloudsContribution,
-)
-from taurex.data.profiles.temperature.temparray import TemperatureArray
-from taurex.model import TransmissionModel
-from taurex.opacity import Opacity
-from taurex.opacity.ktables import KTable
-from taurex.parameter.classfactory import ClassFactory
-from taurex.planet import Planet
-from taurex.stellar import BlackbodyStar
 
 from ..core.errors import UserError
+from ..core.extras import needs_extra
 from ..core.instrument import bin_edges, wavelengths
 from ..core.opacity import opacity_table
+
+# %% ../../nbs/simulator/atmosphere.ipynb #8e52e61c
+with needs_extra("demo", "The simulator"):
+    import taurex.log
+    from taurex.cache import GlobalCache
+    from taurex.cache.ciaacache import CIACache
+    from taurex.cache.ktablecache import KTableCache
+    from taurex.chemistry import ArrayGas, TaurexChemistry
+    from taurex.cia import CIA
+    from taurex.constants import RJUP, RSOL
+    from taurex.contributions import (
+        AbsorptionContribution,
+        CIAContribution,
+        LeeMieContribution,
+        RayleighContribution,
+        SimpleCloudsContribution,
+    )
+    from taurex.data.profiles.temperature.temparray import TemperatureArray
+    from taurex.model import TransmissionModel
+    from taurex.opacity import Opacity
+    from taurex.opacity.ktables import KTable
+    from taurex.parameter.classfactory import ClassFactory
+    from taurex.planet import Planet
+    from taurex.stellar import BlackbodyStar
 
 # %% ../../nbs/simulator/atmosphere.ipynb #227d7fbd
 BOLTZMANN, ATOMIC_MASS = 1.380649e-23, 1.66053907e-27  # J/K, kg
@@ -120,8 +124,10 @@ def equilibrium(temperature_K: np.ndarray, metallicity: float, carbon_oxygen: fl
 
     Source: ACE (Agundez et al. 2012) through acepython; oxygen follows the metallicity, carbon the ratio.
     """
-    from acepython import run_ace
     from astropy import units
+
+    with needs_extra("demo", "The equilibrium chemistry"):
+        from acepython import run_ace
 
     some = np.linspace(0, ATMOSPHERE_LAYERS - 1, 15).round().astype(int)
     oxygen = 8.73 + metallicity
