@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 
 def lines(text: str) -> list[str]:
-    """The non-empty lines of a multi-line settings.ini value."""
+    """Return the non-empty lines of a multi-line settings.ini value."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -25,10 +25,11 @@ from typer.testing import CliRunner
 
 from spectramind_nb.cli.app import app as command
 from spectramind_nb.core.metric import reference_of, score
-from spectramind_nb.dashboard.page import WHOLE, answers, explained, quiet, template, worst_and_random, write_page
+from spectramind_nb.dashboard.page import WHOLE, api_responses, explained, quiet, template, worst_and_random, write_page
 from spectramind_nb.dashboard.panels import scores
 from spectramind_nb.dashboard.planet_panels import frames, planet_of
-from spectramind_nb.dashboard.run_reader import Run, known, numbers, panel, planet_rows
+from spectramind_nb.dashboard.planet_table import planet_rows, planet_set
+from spectramind_nb.dashboard.run_reader import Run, numbers, panel
 from spectramind_nb.dashboard.schema import Panel, PlanetRow
 from spectramind_nb.dashboard.server import app_of, make_app
 
@@ -86,7 +87,7 @@ def test_planets_own_scores_add_up_to_the_reports(finished: Run) -> None:
     every = {(each.predictor, each.planets): each for each in scores(finished)}
     assert all(each.fgs1_cost is not None and each.airs_shape_cost is not None for each in every.values())
     found = every[told["predictor"], "test"]
-    plain = known(finished)
+    plain = planet_set(finished)
     truth, mu, sigma = (array[plain.test] for array in (plain.truth, plain.mu[plain.chosen], plain.sigma[plain.chosen]))
     better = np.hstack([truth[:, :1], mu[:, 1:]])
     reference = reference_of(plain.truth[~plain.test])
@@ -244,7 +245,7 @@ def test_the_worst_and_some_others_are_shown_closely() -> None:
 def test_planets_with_shap_values_are_shown_closely(finished: Run) -> None:
     few = explained(finished)
     for detailed in (len(few), len(few) + 1):
-        rows = {path: answer for path, answer in answers(finished, detailed, quiet) if path == "planets"}
+        rows = {path: answer for path, answer in api_responses(finished, detailed, quiet) if path == "planets"}
         close = {row.id for row in rows["planets"].data if row.detailed}  # type: ignore[attr-defined]
         assert len(close) == detailed and {*few} <= close
 

@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Wavelengths, and the bins that molecules mark */
+        /** Wavelengths, and the bins in which molecules absorb */
         get: operations["get_bands_api_bands_get"];
         put?: never;
         post?: never;
@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All that is known of a planet but its frames */
+        /** All panels of a planet, except its frames */
         get: operations["get_planet_api_planets__planet__get"];
         put?: never;
         post?: never;
@@ -62,7 +62,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The run at a glance */
+        /** Overview of the run */
         get: operations["get_overview_api_overview_get"];
         put?: never;
         post?: never;
@@ -79,7 +79,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Every planet in one line */
+        /** A row of figures for each planet */
         get: operations["get_planets_api_planets_get"];
         put?: never;
         post?: never;
@@ -147,7 +147,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** How true the error bars are */
+        /** Calibration of the error bars */
         get: operations["get_calibration_api_calibration_get"];
         put?: never;
         post?: never;
@@ -181,7 +181,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Commands that were called */
+        /** Log of commands */
         get: operations["get_log_api_log_get"];
         put?: never;
         post?: never;
@@ -197,7 +197,7 @@ export interface components {
     schemas: {
         /**
          * Attention
-         * @description The edges that the graph attends to most, mean over heads, last layer.
+         * @description Edges with the largest attention weights, mean over heads, last layer.
          */
         Attention: {
             /** Source */
@@ -227,7 +227,7 @@ export interface components {
         };
         /**
          * Bands
-         * @description What holds for every run: wavelengths, and which bins molecules mark.
+         * @description Wavelengths, and the bins in which molecules absorb; equal for every run.
          */
         Bands: {
             /** Wavelength Um */
@@ -239,7 +239,7 @@ export interface components {
         };
         /**
          * Calibrated
-         * @description How true the error bars are.
+         * @description Coverage and conformal intervals: how well error bars are calibrated.
          */
         Calibrated: {
             /** Alpha */
@@ -265,7 +265,7 @@ export interface components {
         };
         /**
          * Coverage
-         * @description Share of truths inside, with 95% binomial bounds: before calibration, by sigma, by the conformal interval.
+         * @description Fraction of true values inside, with 95% bounds: before calibration, by sigma, by the conformal interval.
          */
         Coverage: {
             /** Group */
@@ -309,7 +309,7 @@ export interface components {
         };
         /**
          * Event
-         * @description A line of the commands' log.
+         * @description Entry in the log of commands.
          */
         Event: {
             /** Ts */
@@ -333,7 +333,7 @@ export interface components {
         };
         /**
          * Frame
-         * @description The light of one exposure, its last read less its first, row by row.
+         * @description Counts of one exposure, its last read minus its first, row by row.
          */
         Frame: {
             /**
@@ -359,7 +359,7 @@ export interface components {
         };
         /**
          * Histogram
-         * @description Counts of pulls z, or of their probability integral transform.
+         * @description Counts of standardised residuals z, or of their probability integral transform.
          */
         Histogram: {
             /**
@@ -386,7 +386,7 @@ export interface components {
         };
         /**
          * JitterLine
-         * @description A frequency that stands out of the pointing, or that the configuration names.
+         * @description Frequency of a peak in the pointing's spectrum, or one that the configuration names.
          */
         JitterLine: {
             /** Name */
@@ -419,7 +419,7 @@ export interface components {
         };
         /**
          * Missing
-         * @description Why a panel is empty, and the command that fills it.
+         * @description Reason why a panel is empty, and the command that fills it.
          */
         Missing: {
             /** What */
@@ -429,7 +429,7 @@ export interface components {
         };
         /**
          * Overlays
-         * @description Where the network looks and where the rules push, mean over planets, 283 bins.
+         * @description Mean over planets of the network's attributions and of the rules' influence, 283 bins.
          */
         Overlays: {
             /** Shap */
@@ -449,7 +449,7 @@ export interface components {
         };
         /**
          * Overview
-         * @description A run at a glance.
+         * @description Overview of a run.
          */
         Overview: {
             /** Run */
@@ -617,7 +617,7 @@ export interface components {
         };
         /**
          * Planet
-         * @description All that is known of a planet but its raw frames.
+         * @description Panels of one planet, except its raw frames.
          */
         Planet: {
             row: components["schemas"]["PlanetRow"];
@@ -636,7 +636,7 @@ export interface components {
         };
         /**
          * PlanetRow
-         * @description A planet in one line; errors are of the predictor that is submitted.
+         * @description Figures of one planet; errors are those of the submitted predictor.
          */
         PlanetRow: {
             /** Id */
@@ -697,7 +697,7 @@ export interface components {
         };
         /**
          * Pointing
-         * @description Where the star stood on FGS1.
+         * @description Position of the star on FGS1.
          */
         Pointing: {
             /** Visit */
@@ -715,7 +715,7 @@ export interface components {
         };
         /**
          * Problem
-         * @description Why there is no answer.
+         * @description Error response: why there are no data.
          */
         Problem: {
             /** Detail */
@@ -756,7 +756,7 @@ export interface components {
         };
         /**
          * Residuals
-         * @description What the fits leave, by frequency.
+         * @description Power spectra of fit residuals by frequency.
          */
         Residuals: {
             /** Channels */
@@ -786,7 +786,7 @@ export interface components {
         };
         /**
          * Score
-         * @description One predictor on one set of planets; errors are RMS or median over planets, z is that of error / sigma.
+         * @description Figures of one predictor on one set of planets; errors are RMS or median over planets, z is error / sigma.
          */
         Score: {
             /** Predictor */
@@ -848,7 +848,7 @@ export interface components {
         };
         /**
          * StageTime
-         * @description How long a stage took.
+         * @description Duration of a stage.
          */
         StageTime: {
             /** Stage */
@@ -875,7 +875,7 @@ export interface components {
         };
         /**
          * Violation
-         * @description What the auditor says of one rule.
+         * @description Audit of one rule.
          */
         Violation: {
             /** Rule */

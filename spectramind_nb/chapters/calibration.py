@@ -46,7 +46,7 @@ class Keep:
     steps: int = 60  # largest number of time steps of a visit
     interpolate: bool = False  # fill masked pixels
 
-
+# %% ../../nbs/00_calibration.ipynb #25de82c3
 def kept_visit(visit: Visit, options: Options, keep: Keep, number: int) -> dict[str, np.ndarray]:
     """Calibrate the frames of one channel of visit `number`; return arrays with the variance of each source."""
     pairs, time_h = calibrate_visit(visit, keep.steps, options)
@@ -66,7 +66,7 @@ def kept_visit(visit: Visit, options: Options, keep: Keep, number: int) -> dict[
         "visit": np.full(len(time_h), number, np.int8),
     }
 
-
+# %% ../../nbs/00_calibration.ipynb #cab75352
 def keep_calibrated(who: tuple[str, int], run_dir: Path, raw: RawFolder, options: Options, keep: Keep) -> None:
     """Write a planet's calibrated frames, all visits one after the other in time."""
     for channel, kind in ((FGS1, "fgs1"), (AIRS, "airs")):
@@ -109,7 +109,7 @@ def calibrated_planets(run_dir: str | Path) -> list[int]:
         int(path.stem.rsplit("_", 1)[1]) for path in run_folder(run_dir, "data/calibrated").glob("airs_*.npz")
     )
 
-
+# %% ../../nbs/00_calibration.ipynb #099f886d
 def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
     """Plot calibrated frames of a planet of a finished run: median image and summed flux in time, both channels.
 

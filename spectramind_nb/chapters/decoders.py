@@ -38,11 +38,22 @@ def decode_run(run_dir: str | Path, network: str, batch: int = 64) -> int:
 
     Parameters
     ----------
-    run_dir : folder of a run that has come to stage 03
-    network : name of shipped weights, a file of weights, or "" for none
-    batch : planets that the network takes at once
+    run_dir : str or Path
+        Folder of a run that has completed stage 03.
+    network : str
+        Name of shipped weights, a file of weights, or "" for none.
+    batch : int
+        Number of planets per batch.
 
-    Raises `ContractError` where a file is missing or damaged.
+    Returns
+    -------
+    int
+        Number of decoded planets.
+
+    Raises
+    ------
+    ContractError
+        A file is missing or damaged.
     """
     folder, planets = Path(run_dir) / STAGE / "artifacts", planets_of_run(run_dir, STAGE)
     if network:

@@ -28,11 +28,22 @@ def encode_run(run_dir: str | Path, network: str, batch: int = 64) -> dict[str, 
 
     Parameters
     ----------
-    run_dir : folder of a run that has come to stage 02
-    network : name of shipped weights, a file of weights, or "" for none
-    batch : planets that the network takes at once
+    run_dir : str or Path
+        Folder of a run that has completed stage 02.
+    network : str
+        Name of shipped weights, a file of weights, or "" for none.
+    batch : int
+        Number of planets per batch.
 
-    Returns the content of `encoders.json`. Raises `ContractError` where a file is missing or damaged.
+    Returns
+    -------
+    dict
+        Content of `encoders.json`.
+
+    Raises
+    ------
+    ContractError
+        A file is missing or damaged.
     """
     folder, planets = Path(run_dir) / STAGE / "artifacts", planets_of_run(run_dir, STAGE)
     about: dict[str, Any] = {"network": Path(network).stem or "none", "planets": len(planets)}

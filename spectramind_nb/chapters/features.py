@@ -119,7 +119,7 @@ class Estimate:
         size = f"{self.planets} planet{'s' * (self.planets != 1)}, {self.raw_bytes / 1e9:.2g} GB of raw frames"
         return [f"{size}: about {minutes:.1f} minutes and {self.memory_bytes / 1e9:.1f} GB of memory"]
 
-
+# %% ../../nbs/01_features.ipynb #daa89615
 def estimate_work(raw_dir: str | Path, planets: Sequence[int], workers: int) -> Estimate:
     """Estimate the time and memory that `extract_run` needs. Raises `UserError` if there is no planet."""
     raw = RawFolder(Path(raw_dir))

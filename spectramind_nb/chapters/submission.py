@@ -39,7 +39,7 @@ from ..transits.fit_file import read_fit
 
 # %% ../../nbs/09_submission.ipynb #a27ff2c5
 def report_rows(run_dir: str | Path, prediction: Prediction, truth: np.ndarray | None) -> list[dict[str, Any]]:
-    """A row for each predictor and set of planets: `metric.summary`'s figures; None where the truth is not known."""
+    """Compute `metric.summary` for each predictor and set of planets; None where the truth is not known."""
     found, reference = read_out_of_fold(run_dir), population(run_dir)
     rows: list[dict[str, Any]] = []
     if found is not None:
@@ -58,7 +58,7 @@ def _unknown(count: int) -> dict[str, Any]:
 
 
 def seconds_per_planet(run_dir: str | Path) -> float:
-    """Seconds a planet took from raw frames to its fit, all workers together, as the stages measured it."""
+    """Compute the seconds per planet from raw frames to fit, all workers together, from the stages' times."""
     files = [Path(run_dir) / stage / "artifacts" / "timing.json" for stage in ("01_features", "02_transit")]
     return float(sum(json.loads(path.read_text())["seconds_per_planet"] for path in files if path.is_file()))
 
@@ -69,11 +69,12 @@ def _stars_of(run: Path | None) -> Path | None:
         return path if path and path.is_file() else None
     return None
 
-
+# %% ../../nbs/09_submission.ipynb #b3f616d2
 def write_bundle(submission: str | Path, out_zip: str | Path, stars: Path | None = None) -> Path:
-    """A zip of a submission that was checked, of its audit made now, of report and times where these lie beside it, and
-    of a manifest that names the run behind it. `stars`, by default the run's star table, tells temperatures.
-    Raises `ContractError` for a stale one.
+    """Write the zip of a checked submission, its audit, report and times, and a manifest.
+
+    The manifest names the run behind it. `stars`, by default the run's star table, give temperatures. Raises
+    `ContractError` for a stale submission.
     """
     source = Path(submission)
     found, why = read_submission(source), why_stale(source)
@@ -98,7 +99,7 @@ STAGE = "09_submission"
 
 
 def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_predict: int = 64) -> dict[str, Any]:
-    """The stage: predict the run's test planets, write and check the submission; the report that it also writes."""
+    """Predict the run's test planets, write and check the submission; return the written report."""
     raw, start = RawFolder(Path(raw_dir)), time.perf_counter()
     planets = read_plan(run_dir)[0]["test"]
     if not planets:
@@ -132,7 +133,7 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_pr
 
 # %% ../../nbs/09_submission.ipynb #d51523b4
 def explore(planet: int | None, run_dir: str | Path, raw_dir: str | Path | None = None) -> Picture | str:
-    """Submitted spectrum of any test planet of a run, from its artifacts; with its truth where `raw_dir` holds one."""
+    """Plot the submitted spectrum of any test planet of a run; with its truth where `raw_dir` holds one."""
     path = run_folder(run_dir, "outputs") / "submission.csv"
     if not path.is_file():
         return f"{run_dir} has no submission yet: run the chapter to its end"

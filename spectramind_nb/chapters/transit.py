@@ -32,18 +32,24 @@ def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, worke
 
     Parameters
     ----------
-    run_dir : folder of the run, with the features of 01_features
-    raw_dir : folder of the raw data, for the star tables
-    options : choices of the fit
-    workers : how many planets are fitted at once, and where
+    run_dir : str or Path
+        Folder of the run, with the features of 01_features.
+    raw_dir : str or Path
+        Folder of the raw data, for the star tables.
+    options : FitOptions
+        Choices of the fit.
+    workers : Workers
+        How many planets are fitted at once, and where.
 
     Returns
     -------
-    Quality figures of each planet that was fitted.
+    list of dict
+        Quality figures of each fitted planet.
 
     Raises
     ------
-    UserError : no planet could be fitted
+    UserError
+        No planet could be fitted.
     """
     run_dir, raw, start = Path(run_dir), RawFolder(Path(raw_dir)), time.perf_counter()
     chosen, _ = read_plan(run_dir, STAGE)

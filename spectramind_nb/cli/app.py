@@ -141,7 +141,7 @@ def _profile_of(folder: Path) -> str:
     saved = folder / "config.yaml"
     return str(read_settings(saved).profile) if saved.is_file() else "demo"
 
-
+# %% ../../nbs/cli/app.ipynb #2e42bc36
 def _configuration(
     call: Call, overrides: list[str] | None, profile: str, files: list[str] | None, options: dict[str, Any]
 ) -> Any:
@@ -157,7 +157,7 @@ def _configuration(
     call.facts |= {"cfg_hash": cfg_hash(cfg), "seed": int(cfg.seed)}
     return cfg
 
-
+# %% ../../nbs/cli/app.ipynb #682dd5a2
 def _run(call: Call, folder: Path, cfg: Any, first: str, last: str, force: bool) -> None:
     from spectramind_nb.core.progress import make_show
     from spectramind_nb.pipeline.chain import run_chain
@@ -307,7 +307,7 @@ def score_submission(
 
         print(json.dumps(score_files(submission, truth, train), indent=1))
 
-
+# %% ../../nbs/cli/app.ipynb #f76f92d1
 @app.command(epilog="Example: spectramind validate submission.csv --raw data/mine")
 def validate(
     file: Annotated[Path, typer.Argument(help="Submission to check.")],

@@ -128,7 +128,7 @@ def remember(call: Call, run: Path) -> None:
     call.runs = run.resolve().parent
     call.facts |= {name: value for name, value in run_identity(run).items() if name != "git_sha"}
 
-
+# %% ../../nbs/cli/calls.ipynb #37263420
 @contextmanager
 def shown(call: Call, what: str) -> Iterator["Show"]:
     """Show the progress of a command that runs no stages; `what` names its work."""

@@ -116,7 +116,7 @@ def serve(
             with suppress(KeyboardInterrupt):
                 uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 
-
+# %% ../../nbs/cli/diagnose.ipynb #ffae6495
 def _listen(host: str, port: int) -> socket.socket:
     from spectramind_nb.pipeline.config import ConfigError
 

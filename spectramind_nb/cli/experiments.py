@@ -104,7 +104,7 @@ def _link(source: str, target: str) -> str:
         shutil.copy2(source, target)
     return target
 
-
+# %% ../../nbs/cli/experiments.ipynb #ee045c95
 def begin_variant(base: Path, folder: Path) -> None:
     """Make a run folder with the finished stages of `base` up to `LAST`, unless the folder exists."""
     from spectramind_nb.pipeline.stages import find_manifests
@@ -118,7 +118,7 @@ def begin_variant(base: Path, folder: Path) -> None:
         shutil.copytree(base / stage, scratch / stage, copy_function=_link)
     scratch.rename(folder)
 
-
+# %% ../../nbs/cli/experiments.ipynb #631c9cc2
 @dataclass(frozen=True)
 class Variant:
     """A variant of a run: its overrides as typed, its configuration and its folder."""
@@ -157,7 +157,7 @@ def run_variant(variant: Variant, base: Path) -> "Judged":
         show.close()
     return judge_run(variant.folder)
 
-
+# %% ../../nbs/cli/experiments.ipynb #89149bb2
 def row_of(variant: Variant, judged: "Judged", base: Variant, reference: "Judged") -> dict[str, Any]:
     """Return a row of the table; its seconds are those of the stages that the variant does not share."""
     from spectramind_nb.operations.expected_score import difference
@@ -176,7 +176,7 @@ def row_of(variant: Variant, judged: "Judged", base: Variant, reference: "Judged
         "seconds": round(sum(seconds), 1),
     }
 
-
+# %% ../../nbs/cli/experiments.ipynb #64896cce
 def run_variants(planned: Sequence[Variant], run: Path, call: Call) -> Iterator[dict[str, Any]]:
     """Yield a row for each variant as it ends; a failed one has its problem, also in `call.failed`."""
     base, failed = planned[0], dict[int | str, str]()

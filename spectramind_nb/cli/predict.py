@@ -115,7 +115,7 @@ def _usual_submission(run: Path) -> Path | None:
         DEFAULT_SUBMISSION if known and Path(read_prediction(DEFAULT_SUBMISSION)[1]["run"]) == run.resolve() else None
     )
 
-
+# %% ../../nbs/cli/predict.ipynb #a1604af0
 def _calibrate(call: Call, run: Path | None, submission: Path | None, settings: dict[str, Any]) -> None:
     from spectramind_nb.core.progress import make_show
     from spectramind_nb.pipeline.chain import run_chain
@@ -138,7 +138,7 @@ def _calibrate(call: Call, run: Path | None, submission: Path | None, settings: 
     again = [f"submission        {short(submission)} (written again)"] if submission else []
     print(*calibration_lines(folder), *again, sep="\n")
 
-
+# %% ../../nbs/cli/predict.ipynb #caddc30b
 @predictions.command(epilog="Example: spectramind calibrate-temp --run runs/demo")
 def calibrate_temp(run: RunOption = None, submission: SubmissionOption = None) -> None:
     """Fit one factor for all error bars to a run's out-of-fold predictions; writes its submission again."""

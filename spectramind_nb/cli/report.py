@@ -27,7 +27,7 @@ _COLUMNS = {
     "coverage90": "in 90%",
 }
 
-
+# %% ../../nbs/cli/report.ipynb #a03fcc9c
 def aligned(table: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Format a table of text with a rule under its head; the first `left` columns are left-aligned."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

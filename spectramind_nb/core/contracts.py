@@ -23,7 +23,7 @@ from .instrument import N_BINS
 # %% ../../nbs/core/contracts.ipynb #7d7cff4f
 @dataclass(frozen=True)
 class Array:
-    """One array of an npz file: dtype, shape in letters or numbers, unit."""
+    """Contract of one array in an npz file: dtype, shape in letters or numbers, unit."""
 
     dtype: str
     shape: str  # such as "T H W" or "T 283"
@@ -185,7 +185,7 @@ def check_arrays(file: str | Path, schema: str, arrays: dict[str, np.ndarray]) -
                 "write it again with this version",
             )
 
-
+# %% ../../nbs/core/contracts.ipynb #dc505103
 def check_invariants(file: str | Path, data: np.ndarray, variance: np.ndarray, mask: np.ndarray) -> None:
     """Raise `ContractError` unless variance is never negative and NaN in data or variance <=> masked."""
     if (variance < 0).any():
@@ -210,9 +210,12 @@ def write_npz(path: str | Path, schema: str, **arrays: np.ndarray) -> Path:
         np.savez(stream, **checked)  # type: ignore[arg-type]
     return Path(path)
 
-
+# %% ../../nbs/core/contracts.ipynb #fb90e66d
 def load_arrays(path: str | Path, fix: str) -> dict[str, np.ndarray]:
-    """All arrays of an npz file, unchecked; never unpickles. Raises `ContractError` with that `fix`."""
+    """Return all arrays of an npz file, unchecked; pickled objects are refused.
+
+    Raises `ContractError`, which names `fix`, where the file can't be read.
+    """
     try:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -235,7 +238,7 @@ COPY_AGAIN = "copy the file again from its source"
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """A CSV file as it stands. Raises `ContractError` where it is missing or no table."""
+    """Read a CSV file without further checks. Raises `ContractError` where it is missing or not a table."""
     if not Path(path).is_file():
         raise ContractError(path, "file", "is missing", COPY_AGAIN)
     try:
@@ -243,7 +246,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         raise ContractError(path, "file", f"can't be read ({str(error).splitlines()[0]})", COPY_AGAIN) from error
 
-
+# %% ../../nbs/core/contracts.ipynb #993722b1
 def read_table(
     path: str | Path,
     columns: Sequence[str],
@@ -251,7 +254,7 @@ def read_table(
     planets: Sequence[int] | None = None,
     extra: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Read a CSV table indexed by planet_id (int), holding `columns` as finite floats; each planet once.
+    """Read a CSV table indexed by planet_id (int), with `columns` as finite floats and each planet once.
 
     Columns named in `positive` must be above zero; those in `extra` are kept where they are there, NaN where they are
     empty. With `planets`, only their rows are looked at and returned. Raises `ContractError`.
@@ -314,7 +317,7 @@ class Submission:
     mu: np.ndarray  # (Rp/Rs)^2, (P, 283)
     sigma: np.ndarray  # (Rp/Rs)^2, (P, 283)
 
-
+# %% ../../nbs/core/contracts.ipynb #063dc68f
 def read_submission(path: str | Path) -> Submission:
     """Read a submission in either spelling: exact columns, numbers only, sigma positive. Raises `ContractError`."""
     if not Path(path).is_file():

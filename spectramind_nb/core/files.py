@@ -30,9 +30,9 @@ RUN_FOLDERS = {
     "outputs": "09_submission/artifacts",
 }
 
-
+# %% ../../nbs/core/files.ipynb #4026e646
 def run_folder(run_dir: str | Path, name: str) -> Path:
-    """The folder of a run that plays the part of the specification's folder `name`."""
+    """Return the folder of a run that serves as the specification's folder `name`."""
     return Path(run_dir) / RUN_FOLDERS[name]
 
 
@@ -40,8 +40,9 @@ SHIPPED = ("laptop",)
 
 
 def network_file(name: str | Path) -> Path:
-    """The file of weights that a user calls `laptop` (they come with the package), or by its path. Raises
-    `ContractError`.
+    """Find the weights file called `laptop` (part of the package) or given by its path.
+
+    Raises `ContractError` where there is no such file.
     """
     path = Path(str(files("spectramind_nb"))) / "data" / f"{name}.safetensors" if name in SHIPPED else Path(name)
     if not path.is_file():
@@ -51,7 +52,7 @@ def network_file(name: str | Path) -> Path:
 # %% ../../nbs/core/files.ipynb #22c224c8
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`; moved onto it when the block ends well, removed when it does not.
+    """Yield a temporary name beside `path`; move it onto `path` if the block succeeds, else remove it.
 
     Raises `ContractError` when the disk is full or the folder can't be written.
     """
@@ -71,7 +72,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 # %% ../../nbs/core/files.ipynb #df57a641
 def short(path: str | Path) -> str:
-    """A path as a reader would type it: relative to the folder we are in, where it is below it."""
+    """Return a path as a reader would type it: relative to the working directory where it lies below it."""
     with suppress(ValueError):
         return str(Path(path).resolve().relative_to(Path.cwd()))
     return str(path)

@@ -15,7 +15,7 @@ import numpy as np
 # %% ../../nbs/core/instrument.ipynb #87313430
 @dataclass(frozen=True)
 class Channel:
-    """One detector of Ariel as the challenge's raw files hold it.
+    """Properties of one Ariel detector as the challenge's raw files hold them.
 
     Source: Ariel Data Challenge 2025 public data.
     """
@@ -57,23 +57,23 @@ FGS1_BAND_UM = (0.6, 0.8)
 
 
 def airs_column_wavelengths() -> np.ndarray:  # micrometres, (356,), falling
-    """Wavelength at the centre of each AIRS-CH0 detector column.
+    """Return the wavelength at the centre of each AIRS-CH0 detector column.
 
     Source: the `AIRS-CH0-axis2-um` column of the challenge's axis_info.parquet.
     """
     column = np.arange(AIRS.columns)
     return 4.07846314089887 - 0.00443363406592966 * column - 6.91347214480174e-6 * column**2
 
-
+# %% ../../nbs/core/instrument.ipynb #db847d5c
 def wavelengths() -> np.ndarray:  # micrometres, (283,), rising
-    """The challenge's wavelength grid: FGS1, then the 282 AIRS bins."""
+    """Return the challenge's wavelength grid: FGS1, then the 282 AIRS bins."""
     k = np.arange(N_AIRS_BINS)
     airs = 1.95176069217368 + 0.00885825623860279 * k - 6.91347214480177e-6 * k**2
     return np.concatenate([[FGS1_WAVELENGTH_UM], airs])
 
 
 def bin_edges() -> np.ndarray:  # micrometres, (283, 2)
-    """Lower and upper end of each bin: FGS1's passband, then half-way between detector columns."""
+    """Return the lower and upper edge of each bin: FGS1's passband, then half-way between detector columns."""
     airs = wavelengths()[1:]
     middle = (airs[1:] + airs[:-1]) / 2
     inner = np.concatenate([[2 * airs[0] - middle[0]], middle, [2 * airs[-1] - middle[-1]]])
@@ -81,8 +81,9 @@ def bin_edges() -> np.ndarray:  # micrometres, (283, 2)
 
 # %% ../../nbs/core/instrument.ipynb #ab067570
 def trace_meta() -> dict[str, object]:
-    """Where the spectrum lies on AIRS: rows of the slit, the seam between bins 0 and 1, wavelength as a polynomial of
-    the column.
+    """Return the place of the spectrum on the AIRS detector, as the entry `trace_meta` of `airs` files.
+
+    It holds the rows of the slit, the seam between bins 0 and 1, and wavelength as a polynomial of the column.
     """
     wavelength = np.polynomial.Polynomial.fit(np.arange(AIRS.columns), airs_column_wavelengths(), 2).convert()
     return {

@@ -34,7 +34,7 @@ SIGMA_FLOOR = 1e-15  # (Rp/Rs)^2
 
 
 def log_likelihood(truth: np.ndarray, mu: np.ndarray | float, sigma: np.ndarray | float) -> np.ndarray:
-    """Gaussian log density of `truth`, element by element."""
+    """Compute the Gaussian log density of `truth`, element by element."""
     sigma = np.maximum(sigma, SIGMA_FLOOR)
     return -0.5 * (np.log(2 * np.pi * sigma**2) + ((truth - mu) / sigma) ** 2)
 
@@ -45,27 +45,33 @@ def bin_scores(
     sigma: np.ndarray,  # (Rp/Rs)^2, (P, 283)
     reference: Reference = DEFAULT_REFERENCE,
 ) -> np.ndarray:  # (P, 283), 1 = as good as the truth known to SIGMA_TRUE, 0 = no better than the training mean
-    """r of each planet and bin. Source: Ariel Data Challenge 2025 metric."""
+    """Compute the score r of each planet and bin. Source: Ariel Data Challenge 2025 metric."""
     floor = log_likelihood(truth, reference.mean, reference.std)
     ideal = log_likelihood(truth, truth, SIGMA_TRUE)
     return (log_likelihood(truth, mu, sigma) - floor) / (ideal - floor)
 
 
 def score(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE) -> float:
-    """The challenge's score, clipped to [0, 1] once at the end."""
+    """Compute the challenge's score, clipped to [0, 1] once at the end."""
     r = bin_scores(truth, mu, sigma, reference)
     return float(np.clip(np.average(r.mean(axis=0), weights=BIN_WEIGHTS), 0, 1))
 
 # %% ../../nbs/core/metric.ipynb #8f08b3b3
 def error_parts(truth: np.ndarray, mu: np.ndarray) -> dict[str, np.ndarray]:  # ppm of stellar flux, each (P,)
-    """Error of each planet's spectrum in parts: FGS1, AIRS mean, AIRS shape (rms over bins about the mean error)."""
+    """Compute the error of each planet's spectrum in parts: FGS1, AIRS mean and AIRS shape.
+
+    The shape error is the rms over bins about the mean error.
+    """
     error = (mu - truth) * 1e6
     airs = error[:, 1:]
     return {"fgs1": error[:, 0], "airs_mean": airs.mean(axis=1), "airs_shape": airs.std(axis=1)}
 
-
+# %% ../../nbs/core/metric.ipynb #9a9c4f88
 def coverage(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, level: float) -> float:
-    """Share of values inside the central interval of probability `level` (FGS1 and AIRS weighed as in the score)."""
+    """Compute the fraction of true values inside the central interval of probability `level`.
+
+    FGS1 and AIRS are weighted as in the score.
+    """
     inside = np.abs(truth - mu) <= ndtri(0.5 + level / 2) * sigma
     return float(np.average(inside.mean(axis=0), weights=BIN_WEIGHTS))
 
@@ -73,7 +79,10 @@ def coverage(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, level: float)
 def part_costs(
     truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE
 ) -> dict[str, float]:
-    """How much score each part of the error costs, before the score is clipped; arrays are (P, 283) in (Rp/Rs)^2."""
+    """Compute the score that each part of the error costs, before the score is clipped.
+
+    Arrays are (P, 283) in (Rp/Rs)^2.
+    """
     mean = (mu - truth)[:, 1:].mean(axis=1, keepdims=True)
     without = {
         "fgs1": np.hstack([truth[:, :1], mu[:, 1:]]),
@@ -90,7 +99,7 @@ def part_costs(
 def summary(
     truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE
 ) -> dict[str, float]:
-    """Score, the three error parts (RMS over planets and median of the absolute value, ppm), coverage, spread of z.
+    """Summarise a prediction: score, error parts (RMS and median absolute value, ppm), coverage and spread of z.
 
     Arrays are (P, 283) in (Rp/Rs)^2.
     """
@@ -104,7 +113,7 @@ def summary(
 
 # %% ../../nbs/core/metric.ipynb #ba11983a
 def reference_of(labels: np.ndarray) -> Reference:
-    """The score's zero point from training labels, (N, 283)."""
+    """Compute the score's zero point, mean and standard deviation, from training labels (N, 283)."""
     return Reference(float(labels.mean()), float(labels.std()))
 
 

@@ -24,9 +24,9 @@ Tell = Callable[[str, int, int], None]  # called with what is done, how many, of
 
 Item = TypeVar("Item")
 
-
+# %% ../../nbs/core/progress.ipynb #2063a756
 def status_line() -> Callable[[str], None]:
-    """A function that shows a line in place of the one before, in Jupyter or on a terminal; elsewhere nothing."""
+    """Return a function that shows a line in place of the last one, in Jupyter or on a terminal; elsewhere nothing."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None and hasattr(shell, "kernel"):
         from IPython.display import DisplayHandle
@@ -57,7 +57,7 @@ def _write_progress(path: Path, label: str, done: int, total: int) -> None:
 
 
 def read_progress(path: Path) -> tuple[str, int, int] | None:
-    """Label, done and total of the stage that writes `path`; None while it says nothing."""
+    """Read label, done and total of the stage that writes `path`; None while there is no valid file."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return str(found["label"]), int(found["done"]), int(found["total"])
@@ -66,8 +66,9 @@ def read_progress(path: Path) -> tuple[str, int, int] | None:
 
 # %% ../../nbs/core/progress.ipynb #229544c9
 def teller() -> Callable[[str, int, int], None]:
-    """A function that tells a label, how many are done, and of how many: the chain that watches this kernel, or else
-    whoever looks on, in one line.
+    """Return a function that reports a label, how many items are done, and of how many.
+
+    It writes the file of the chain that runs this kernel, or else shows one line of text.
     """
     if file := os.environ.get(PROGRESS_FILE):
         return partial(_write_progress, Path(file))
@@ -80,7 +81,7 @@ def teller() -> Callable[[str, int, int], None]:
 
     return tell
 
-
+# %% ../../nbs/core/progress.ipynb #5fc1cbda
 def progress(items: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
     """Yield `items` and tell how many of `total` are done (at most five times a second)."""
     count = total if total is not None else len(items) if isinstance(items, Sized) else 0
@@ -94,7 +95,7 @@ def progress(items: Iterable[Item], total: int | None = None, label: str = "") -
 
 # %% ../../nbs/core/progress.ipynb #95153f98
 def children(pid: int) -> list[int]:
-    """Direct child processes of a process (Linux; none elsewhere)."""
+    """List the direct child processes of a process (Linux; elsewhere none)."""
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
@@ -103,7 +104,7 @@ def children(pid: int) -> list[int]:
 
 
 def tree_memory(pid: int) -> int:
-    """Proportional resident memory of a process and all its descendants, bytes; 0 where it can't be known."""
+    """Measure the proportional memory of a process and all its descendants, bytes; 0 where it is not known."""
     total = sum(map(tree_memory, children(pid)))
     with contextlib.suppress(OSError, IndexError, ValueError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -136,33 +137,33 @@ class Watch:
 
 # %% ../../nbs/core/progress.ipynb #e53549e5
 class Show:
-    """Listens to a chain and shows nothing; keeps its watches, for the memory they saw."""
+    """Silent display of a chain's progress; keeps its memory watches."""
 
     def __init__(self) -> None:
         self.watches: list[Watch] = []
 
     def watch(self, look: Callable[[], None] = lambda: None) -> Watch:
-        """A watch for a piece of the work."""
+        """Make a memory watch for a piece of the work."""
         self.watches.append(Watch(look))
         return self.watches[-1]
 
     def peak(self) -> int:
-        """The highest memory of all watches, bytes; 0 where none is known."""
+        """Return the highest memory of all watches, bytes; 0 where none is known."""
         return max((watch.peak for watch in self.watches), default=0)
 
     def stage(self, number: int, count: int, name: str, action: str, why: str) -> None:
-        """Stage `number` of `count` is taken up: `action` is "run" or "skip"."""
+        """Report that stage `number` of `count` begins; `action` is "run" or "skip"."""
 
     def inner(self, label: str, done: int, total: int) -> None:
-        """Within the stage, `done` of `total` are done."""
+        """Report that `done` of `total` items within the stage are done."""
 
     def done(self, name: str, seconds: float) -> None:
-        """The stage ended well."""
+        """Report that the stage ended well."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the display at the end of the chain."""
 
-
+# %% ../../nbs/core/progress.ipynb #1f1f6d9d
 class Lines(Show):
     """Plain lines on stdout: one when a stage starts, one when it ends, and one a minute in between."""
 
@@ -180,7 +181,7 @@ class Lines(Show):
 
 # %% ../../nbs/core/progress.ipynb #026ca1f0
 class OneLine(Show):
-    """One line of text that changes, and is empty at the end."""
+    """Display on a single line that changes, and is empty at the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,7 +199,7 @@ class OneLine(Show):
 
 # %% ../../nbs/core/progress.ipynb #15c0592e
 def make_show() -> Show:
-    """Bars on a terminal, plain lines elsewhere."""
+    """Make the display for this output: bars on a terminal, plain lines elsewhere."""
     if not sys.stdout.isatty():
         return Lines()
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -27,7 +27,7 @@ class StarValue:
     typical: float
     others: Mapping[str, Callable[[float, float], float]] = field(default_factory=dict)  # of the number and Rs
 
-
+# %% ../../nbs/core/star_table.ipynb #16811977
 def by_factors(factors: Mapping[str, float], per_star: bool = False) -> dict[str, Callable[[float, float], float]]:
     """Make converters of units that are smaller by a factor, such as hours by 24.
 
@@ -164,7 +164,8 @@ def star_fault(star: Mapping[Any, float]) -> StarFault | None:
 
     Parameters
     ----------
-    star : Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg), as far as they are known
+    star : mapping
+        Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg), as far as they are known.
     """
     known = {name: float(star[name]) for name in STAR_VALUES if name in star and isfinite(float(star[name]))}
     fault = plain_fault(known)

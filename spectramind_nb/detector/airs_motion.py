@@ -94,11 +94,11 @@ RESPONSE_ORDER = 4  # of the polynomial in the column
 def nearest_usual(
     usual: np.ndarray,  # bool, (pairs,)
 ) -> np.ndarray:  # (pairs,)
-    """Number of the pair itself where it is usual, else of the usual pair before it (after it at the start)."""
+    """Find the last usual pair up to each pair, or the first usual one for pairs at the start."""
     numbers = np.flatnonzero(usual)
     return numbers[np.maximum(np.searchsorted(numbers, np.arange(len(usual)), side="right") - 1, 0)]
 
-
+# %% ../../nbs/detector/airs_motion.ipynb #136adc82
 def fit_response(
     flux: np.ndarray,  # e-/pair, (pairs, columns)
     variance: np.ndarray,  # (e-/pair)^2 of a typical pair, (columns,)
@@ -132,7 +132,7 @@ def usual_pairs(flux: np.ndarray, moves: np.ndarray) -> np.ndarray:  # bool, (pa
     fast = np.abs(filled - median_filter(filled, (WINDOW, 1), mode="nearest"))
     return np.asarray(known & (fast <= 8 * 1.4826 * np.median(fast, axis=0) + 1e-30).all(axis=1))
 
-
+# %% ../../nbs/detector/airs_motion.ipynb #94a67a8e
 def remove_motion(
     flux: np.ndarray,  # e-/pair, background subtracted, (pairs, columns)
     variance: np.ndarray,  # (e-/pair)^2, (pairs, columns)

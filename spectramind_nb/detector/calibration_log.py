@@ -36,7 +36,7 @@ def cross_hatch(flat: np.ndarray, live: np.ndarray) -> float:
     power[[0, 1, 2, -1, -2], :3] = 0
     return float(power.max() / power.mean())
 
-
+# %% ../../nbs/detector/calibration_log.ipynb #1e74428d
 def correction_log(visit: Visit, options: Options) -> dict[str, float | bool]:
     """Measure the corrections that precede the flat, from pairs spread over a visit."""
     raw = visit.signal[sample_pairs(len(visit.signal), 16)]
@@ -69,7 +69,7 @@ def detector_statistics(calibration: CalibrationSet) -> dict[str, float | bool]:
         **{f"{name}_fraction": float((flags & FLAGS[name] > 0).mean()) for name in ("dead", "hot", "cold")},
     }
 
-
+# %% ../../nbs/detector/calibration_log.ipynb #43529339
 def calibration_log(visit: Visit, pairs: CdsPairs, options: Options) -> dict[str, float | bool]:
     """Collect the size of each correction and the fraction of pixels with each flag.
 

@@ -80,7 +80,7 @@ def hot_pixels(calibration: CalibrationSet, sigma: float = 5.0, rounds: int = 5)
         kept &= np.nan_to_num(dark, nan=np.inf) <= limit
     return ~kept & ~calibration.dead
 
-
+# %% ../../nbs/detector/corrections.ipynb #7fd665e5
 def cold_pixels(calibration: CalibrationSet) -> np.ndarray:  # bool, (rows, columns)
     """Find live pixels whose flat is below half of the median of the live pixels."""
     return ~calibration.dead & (calibration.flat < 0.5 * np.median(calibration.flat[~calibration.dead]))
@@ -158,7 +158,7 @@ class TypicalPair:
     poisson: np.ndarray  # (e-/pair)^2, of the charge collected between the reads, dark current included
     read: np.ndarray  # (e-/pair)^2, read noise and rounding of both reads
 
-
+# %% ../../nbs/detector/corrections.ipynb #61d99d7a
 def sample_pairs(pairs: int, most: int = 64) -> slice:
     """Select about `most` pairs (at most twice as many) spread evenly over a visit; all of a shorter one."""
     return slice(0, None, max(1, pairs // most))
@@ -180,7 +180,7 @@ def cosmic_limit(typical: TypicalPair, options: Options) -> np.ndarray:  # e-, (
     dips = 0.03 * typical.signal
     return options.cosmic_sigma * np.sqrt(typical.read + typical.poisson + dips**2 + moves**2)
 
-
+# %% ../../nbs/detector/corrections.ipynb #e7220ba6
 def frame_flags(
     visit: Visit, chosen: slice, signal: np.ndarray, typical: TypicalPair, options: Options
 ) -> np.ndarray:  # uint8, (pairs, rows, columns)
@@ -217,7 +217,7 @@ class CdsPairs:
         """Return the variance of the random errors, which differ from pair to pair."""
         return self.poisson + self.read
 
-
+# %% ../../nbs/detector/corrections.ipynb #8a0b4bdc
 def unusable(flags: np.ndarray, options: Options) -> np.ndarray:  # bool
     """Return where flags exclude a pixel: any flag does, but `hot` only with `mask_hot`."""
     return (flags & ~np.uint8(0 if options.mask_hot else FLAGS["hot"])) > 0
@@ -245,7 +245,7 @@ class CalibrationErrors:
     flat: float = 0.0005  # absolute, the flat being about 1
     linearity: float = 0.001  # relative, of each coefficient of the second power and above
 
-
+# %% ../../nbs/detector/corrections.ipynb #b2657e3a
 def systematic_variance(
     visit: Visit, typical: TypicalPair, options: Options, errors: CalibrationErrors = CalibrationErrors()
 ) -> dict[str, np.ndarray]:  # (e-/pair)^2, (rows, columns)

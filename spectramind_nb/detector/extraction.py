@@ -149,7 +149,7 @@ def extract_visit(visit: Visit, length: int, options: Options, photometry: Photo
     sample = replace(visit, signal=series.sample, time_h=visit.time_h[chosen])
     return extract_series(series, sample, visit.time_h, length, options, photometry)
 
-
+# %% ../../nbs/detector/extraction.ipynb #13485fd9
 def extract_files(
     who: tuple[str, int],
     raw: RawFolder,
@@ -192,7 +192,7 @@ def without_gaps(curves: LightCurves, length: int) -> tuple[np.ndarray, np.ndarr
     steps, some = np.arange(len(used)), used > 0
     return np.interp(steps, steps[some], flux[some]), np.where(some, variance, length * np.nanmax(variance))
 
-
+# %% ../../nbs/detector/extraction.ipynb #2ac9284c
 def white_features(curves: LightCurves, length: int, visit: int) -> dict[str, np.ndarray]:
     """Make the arrays of the schema `fgs1_white`: the FGS1 light curve of a visit in steps of `length` pairs."""
     position = curves.centre + curves.moves[:, :2]

@@ -30,7 +30,7 @@ from .streaming import PixelSeries, lost_values, weighted_sums
 
 # %% ../../nbs/detector/photometry.ipynb #5498eff0
 def sky_pixels(channel: Channel) -> np.ndarray:  # bool, (rows, columns)
-    """Pixels far from the star: the edge rows of AIRS, the corners of FGS1 outside a circle of 15 pixels."""
+    """Select the pixels far from the star: AIRS's edge rows, FGS1's corners outside a circle of 15 pixels."""
     row, column = np.mgrid[: channel.rows, : channel.columns]
     if channel is AIRS:
         return (row < 4) | (row >= 28)
@@ -39,7 +39,7 @@ def sky_pixels(channel: Channel) -> np.ndarray:  # bool, (rows, columns)
 # %% ../../nbs/detector/photometry.ipynb #67f8807b
 @dataclass(frozen=True)
 class Photometry:
-    """How the light of FGS1 is summed; AIRS is always extracted optimally."""
+    """Choice of how the light of FGS1 is summed; AIRS is always extracted optimally."""
 
     kind: str = "psf"  # psf: weights of the star's image; aperture: a plain sum within a circle
     radius_px: float = 6.0  # of the aperture
@@ -50,7 +50,7 @@ PSF = Photometry()
 
 @dataclass(frozen=True)
 class LightProfile:
-    """What a visit's extraction needs, from pairs spread over the visit; all (rows, columns)."""
+    """Quantities that a visit's extraction needs, from pairs spread over the visit; all (rows, columns)."""
 
     star: np.ndarray  # share of the light in each pixel; sums to 1 over a column (AIRS) or the image (FGS1)
     variance: np.ndarray  # (e-/pair)^2, expected of a single pair
@@ -58,10 +58,11 @@ class LightProfile:
     axis: tuple[int, ...]  # axes over which light is summed: rows (AIRS) or the image (FGS1)
     weight: np.ndarray  # of each pixel in the sums; star / variance is optimal
 
-
+# %% ../../nbs/detector/photometry.ipynb #432e3541
 def sky_level(image: np.ndarray, channel: Channel) -> np.ndarray:  # e-/pair, (rows, columns)
-    """Background of a mean frame: the sky pixels' median a column, smooth along the dispersion (AIRS), or one level
-    (FGS1).
+    """Estimate the background of a mean frame from its background pixels.
+
+    For AIRS, a median per column that is smooth along the dispersion; for FGS1, one level.
     """
     sky = np.where(sky_pixels(channel), image, np.nan)
     if channel is AIRS:
@@ -70,7 +71,7 @@ def sky_level(image: np.ndarray, channel: Channel) -> np.ndarray:  # e-/pair, (r
 
 
 def usual_image(array: np.ndarray) -> np.ndarray:  # (rows, columns)
-    """Median over pairs of each pixel, without NaN; NaN where there is nothing else."""
+    """Compute the median over pairs of each pixel, without NaN; NaN where no value is left."""
     if not np.isnan(array).any():
         return np.median(array, axis=0)
     some = np.isnan(array).any(axis=0)
@@ -80,12 +81,12 @@ def usual_image(array: np.ndarray) -> np.ndarray:  # (rows, columns)
 
 # %% ../../nbs/detector/photometry.ipynb #8cf70556
 def star_centre(star: np.ndarray) -> np.ndarray:  # pixels (row, column), (2,)
-    """First moments of the star's image."""
+    """Compute the first moments of the star's image."""
     return (np.indices(star.shape) * star).sum(axis=(1, 2)) / star.sum()
 
 
 def make_profile(pairs: CdsPairs, channel: Channel, photometry: Photometry = PSF) -> LightProfile:
-    """LightProfile of a visit from calibrated pairs spread over it."""
+    """Make the light profile of a visit from calibrated pairs spread over it."""
     image, variance = fill_masked(usual_image(pairs.frames)), fill_masked(usual_image(pairs.variance))
     sky = sky_level(image, channel)
     axis = (0,) if channel is AIRS else (0, 1)
@@ -114,8 +115,9 @@ def sky_sums(
 def sky_course(
     sky: np.ndarray, level: np.ndarray, star: np.ndarray
 ) -> np.ndarray:  # mean about 1, (pairs, columns) for AIRS, (pairs,) for FGS1
-    """The background in time relative to its mean: the star's light `star` (pairs,), times a parabola of a
-    visit; for AIRS of `SKY_COLUMNS` columns together.
+    """Estimate the time variation of the background relative to its mean.
+
+    It is the star's light `star` (pairs,) times a parabola over the visit, for AIRS in groups of `SKY_COLUMNS` columns.
     """
     near = uniform_filter1d(star / star.mean(), 1 + len(star) // 440, mode="nearest")
     basis = np.linalg.qr(legvander(np.linspace(-1, 1, len(star)), SKY_ORDER))[0]
@@ -129,7 +131,7 @@ def sky_course(
 
 
 def light_sums(pairs: CdsPairs, profile: LightProfile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Light of each pair before the background (e-), its variance (e-^2), and the mean background in it (e-).
+    """Sum the light of each pair before background subtraction (e-), its variance (e-^2) and its background (e-).
 
     Shapes (pairs, columns) for AIRS, (pairs,) for FGS1. Source of the optimal weights: Horne 1986, PASP 98, 609.
     """
@@ -144,14 +146,14 @@ def light_sums(pairs: CdsPairs, profile: LightProfile) -> tuple[np.ndarray, np.n
 def light_variance(
     profile: LightProfile, variance: np.ndarray, usable: np.ndarray
 ) -> np.ndarray:  # e-^2, (columns,) for AIRS, () for FGS1
-    """What a part of the pixels' variance, (rows, columns), contributes to the variance of the light."""
+    """Compute the contribution of one part of the pixels' variance (rows, columns) to the variance of the light."""
     weight = profile.weight * usable
     seen = (weight * profile.star).sum(axis=profile.axis)
     return (weight**2 * np.where(usable, variance, 0)).sum(axis=profile.axis) / seen**2
 
 # %% ../../nbs/detector/photometry.ipynb #59ded62c
 def movement_pictures(star: np.ndarray) -> np.ndarray:  # (4, rows, columns)
-    """The star's image and its change when it moves by a row or a column (pixel), or grows wider (relative)."""
+    """Return the star's image and its change per row, per column (pixel) and per width (relative)."""
     by_row, by_column = np.gradient(star)
     row, column = np.indices(star.shape) - star_centre(star)[:, None, None]
     return np.stack([star, -by_row, -by_column, -(2 * star + row * by_row + column * by_column)])
@@ -160,7 +162,7 @@ def movement_pictures(star: np.ndarray) -> np.ndarray:  # (4, rows, columns)
 def star_moves(
     pairs: CdsPairs, profile: LightProfile
 ) -> np.ndarray:  # row, column (pixels), width (relative), (pairs, 3)
-    """Movement of the star in each pair against the profile, by a linear least-squares fit of the usable pixels."""
+    """Fit the star's movement in each pair against the profile, by linear least squares on usable pixels."""
     pictures = movement_pictures(profile.star).reshape(4, -1)
     weighted, usable = pictures / profile.variance.ravel(), ~pairs.mask.reshape(len(pairs.mask), -1)
     data = np.nan_to_num(pairs.frames.reshape(usable.shape) - profile.sky.ravel())
@@ -170,13 +172,14 @@ def star_moves(
 
 # %% ../../nbs/detector/photometry.ipynb #406b4b53
 def robust_std(values: np.ndarray) -> float:
-    """Standard deviation of the bulk of values, from the median absolute deviation."""
+    """Estimate the standard deviation of the bulk of values from the median absolute deviation."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def decorrelate(flux: np.ndarray, moves: np.ndarray, window: int = 31) -> np.ndarray:  # e-, (pairs,)
-    """Take out of a light curve what follows the star's movement (pairs, 3): shifts to second order, width to first;
-    judged by what is faster than `window` pairs.
+    """Remove from a light curve the part that follows the star's movement (pairs, 3).
+
+    Shifts enter to second order and width to first. The fit uses variations faster than `window` pairs.
 
     Pairs that a cosmic ray lifts by more than 6 sigma above or below their neighbours come back as NaN.
     """
@@ -193,7 +196,7 @@ def decorrelate(flux: np.ndarray, moves: np.ndarray, window: int = 31) -> np.nda
 # %% ../../nbs/detector/photometry.ipynb #06675cef
 @dataclass(frozen=True)
 class Plan:
-    """All that the sums over pixels need; arrays (pixels,) unless said otherwise."""
+    """Quantities that the sums over pixels need; arrays (pixels,) unless noted otherwise."""
 
     profile: LightProfile
     usable: np.ndarray  # bool
@@ -205,7 +208,7 @@ class Plan:
 
 
 def plan_sums(sample: Visit, typical: TypicalPair, profile: LightProfile, options: Options) -> Plan:
-    """What each pixel contributes, from a visit's sampled pairs."""
+    """Compute the contribution of each pixel to the sums, from a visit's sampled pairs."""
     channel, flat = sample.channel, sample.calibration.flat
     usable = ~unusable(pixel_flags(sample.calibration), options) & np.isfinite(typical.signal / flat)
     kinds = [profile.weight, sky_pixels(channel)]
@@ -243,7 +246,7 @@ class Summed:
 
 # %% ../../nbs/detector/photometry.ipynb #f4af8d95
 def _moves(plan: Plan, sums: np.ndarray, pixel: np.ndarray, pair: np.ndarray) -> np.ndarray:  # (pairs, 3)
-    """The movement's least squares from its sums (4, pairs); `pixel` and `pair` name the values they lack."""
+    """Solve the movement's least squares from its sums (4, pairs); `pixel` and `pair` locate missing values."""
     pictures = movement_pictures(plan.profile.star).reshape(4, -1)
     weighted = np.where(plan.usable, pictures / plan.profile.variance.ravel(), 0)
     sky = plan.profile.sky.ravel()
@@ -269,7 +272,7 @@ def _column_moves(plan: Plan, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 # %% ../../nbs/detector/photometry.ipynb #d0282f29
 def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
-    """One pass over the first `pairs` pairs of a visit, and what was left out put right."""
+    """Sum the first `pairs` pairs of a visit in one pass over the pixels, and correct for lost values."""
     sums, lost = weighted_sums(
         series.charge[:, :pairs], plan.expected, plan.limit, plan.weights, plan.group, plan.groups
     )

@@ -41,7 +41,7 @@ def _pairs_of(
         charge[n] = np.float32(np.nan) if full else high - low - dark
     return saturated
 
-
+# %% ../../nbs/detector/streaming.ipynb #641b3dda
 @njit(nogil=True, cache=True)
 def _mark_persistence(charge: np.ndarray, reach: int) -> int:
     """Make NaN of `reach` pairs after each NaN; how many became so."""
@@ -57,7 +57,7 @@ def _mark_persistence(charge: np.ndarray, reach: int) -> int:
 # %% ../../nbs/detector/streaming.ipynb #9700899b
 @dataclass(frozen=True)
 class PixelSeries:
-    """One channel of one visit, pixel by pixel."""
+    """Time series of all pixels of one channel of one visit."""
 
     charge: np.ndarray  # e-/pair before the flat, float32, (pixels, pairs); NaN where saturated or persistent
     saturated: np.ndarray  # number of pairs, (pixels,)
@@ -67,9 +67,12 @@ class PixelSeries:
 
 _memory = threading.local()
 
-
+# %% ../../nbs/detector/streaming.ipynb #3eb295f4
 def _scratch(pixels: int, pairs: int) -> np.ndarray:
-    """Float32 memory of this thread, used again by its next visit: touching fresh memory costs more than computing."""
+    """Return float32 memory of this thread, which its next visit uses again.
+
+    Allocating fresh memory costs more than computing.
+    """
     if getattr(_memory, "array", np.empty(0)).size < pixels * pairs:
         _memory.array = np.empty(pixels * pairs, np.float32)
     return _memory.array[: pixels * pairs].reshape(pixels, pairs)
@@ -85,7 +88,10 @@ def read_series(
     linearity: bool = True,
     persistence_pairs: int = 1,
 ) -> PixelSeries:
-    """Calibrated pairs of all pixels, up to the flat. The next call on the same thread overwrites `charge`."""
+    """Read calibrated pairs of all pixels, up to the flat.
+
+    The next call on the same thread overwrites `charge`.
+    """
     charge = _scratch(channel.pixels, pairs)
     straight = np.array([0, 1, 0, 0, 0, 0], np.float32)
     corr = np.ascontiguousarray(calibration.linear_corr.reshape(6, -1).T, dtype=np.float32)
@@ -116,8 +122,9 @@ def weighted_sums(
     group: np.ndarray,  # (pixels,), 0 to groups - 1
     groups: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted sums over each group's pixels of what they hold beyond `expected`, float32 (groups, K, pairs), and the
-    number of values lost a pixel.
+    """Sum the pixels' excess over `expected` in each group with weights, float32 (groups, K, pairs).
+
+    Also counts the values lost per pixel.
     """
     pixels, pairs = charge.shape
     kinds = weights.shape[1]
@@ -145,11 +152,11 @@ def weighted_sums(
                         total[n] += weight * kept[n]
     return sums, lost
 
-
+# %% ../../nbs/detector/streaming.ipynb #aa4e20fd
 def lost_values(
     series: PixelSeries, expected: np.ndarray, limit: np.ndarray, lost: np.ndarray, pairs: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel and pair of each value that `weighted_sums` left out, of the first `pairs` pairs."""
+    """Find pixel and pair of each value that `weighted_sums` left out, of the first `pairs` pairs."""
     pixels = np.flatnonzero(lost)
     found = [np.flatnonzero(~(np.abs(series.charge[p, :pairs] - expected[p]) <= limit[p])) for p in pixels]
     return np.repeat(pixels, [len(n) for n in found]), np.concatenate([*found, np.empty(0, np.int64)]).astype(np.int64)

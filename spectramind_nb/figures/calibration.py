@@ -16,8 +16,9 @@ from ..uncertainty.calibration import coverage_curve
 
 # %% ../../nbs/figures/calibration.ipynb #42fa6ccd
 def plot_calibration(figure: FigureBase, before: np.ndarray, after: np.ndarray) -> list[Axes]:
-    """Pulls of AIRS and FGS1 after calibration, coverage before and after, and coverage over wavelength; pulls
-    (P, 283). Returns the three axes.
+    """Plot histograms of standardised residuals (P, 283) and coverage before and after calibration.
+
+    The third axes show coverage over wavelength. Returns the three axes.
     """
     histogram, curve, bins = figure.subplots(1, 3)
     grid, levels = np.linspace(-4, 4, 33), np.linspace(0.05, 0.99, 30)

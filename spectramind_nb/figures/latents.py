@@ -29,8 +29,9 @@ def plot_map(ax: Axes, points: np.ndarray, colour: np.ndarray, label: str, ringe
 
 # %% ../../nbs/figures/latents.ipynb #5581415d
 def plot_distance(ax: Axes, distances: Mapping[str, np.ndarray], training: int) -> Axes:
-    """Draw distances (P,) by their names, sorted, against those of planets drawn like the `training` training planets;
-    at each place, the band holds 95% of these, for as many planets as the largest set has.
+    """Plot sorted distances (P,) by their names against those of planets drawn like the training planets.
+
+    The band holds 95% of such draws at each place, for as many planets as the largest set has.
     """
     most = max(map(len, distances.values()))
     rank = np.arange(1, most + 1)
@@ -45,14 +46,15 @@ def plot_distance(ax: Axes, distances: Mapping[str, np.ndarray], training: int) 
 
 # %% ../../nbs/figures/latents.ipynb #5119537b
 def strongest_edges(edges: Edges, share: np.ndarray, most: int = 150) -> np.ndarray:
-    """Numbers of the edges between different bins with the largest share (E,), the largest last."""
+    """Select the edges between different bins with the largest share (E,), the largest last."""
     other = np.flatnonzero(edges.pairs[:, 0] != edges.pairs[:, 1])
     return np.asarray(other[np.argsort(share[other], kind="stable")][-most:])
 
-
+# %% ../../nbs/figures/latents.ipynb #9d7213fc
 def plot_attention(ax: Axes, um: np.ndarray, edges: Edges, share: np.ndarray, most: int = 150) -> Axes:
-    """Draw the `most` strongest edges by their share (E,) as arcs over wavelengths (283,), coloured by kind; an arc's
-    weight is its share. Below, what each bin is listened to by others, in attention received.
+    """Plot the `most` strongest edges by their share (E,) as arcs over wavelengths (283,), coloured by type.
+
+    The line width of an arc is its share. The lower axes show how much attention each bin receives from others.
     """
     chosen, half = strongest_edges(edges, share, most), np.linspace(0, np.pi, 30)
     kinds = [kind for kind in dict.fromkeys(edges.kind.tolist()) if kind in set(edges.kind[chosen])]

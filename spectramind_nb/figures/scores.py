@@ -23,7 +23,7 @@ def plot_spectrum_bands(
     molecules: Mapping[str, Sequence[Sequence[int]]],  # first and last bin of each stretch, by name
     broken: Mapping[str, Sequence[int]] | None = None,  # bins that break a rule, by its name
 ) -> Axes:
-    """Over a spectrum's axes: a row of bars for each molecule, above; bins that break rules, below."""
+    """Mark molecules' bands above a spectrum's axes, and bins that break rules below."""
     above = ax.get_xaxis_transform()
     for row, (name, stretches) in enumerate(molecules.items()):
         height = 1.04 + 0.055 * row
@@ -38,9 +38,9 @@ def plot_spectrum_bands(
     ax.set(xlabel="wavelength (µm)")
     return ax
 
-
+# %% ../../nbs/figures/scores.ipynb #4fa9638f
 def plot_shap(ax: Axes, groups: Mapping[str, float]) -> Axes:
-    """Mean |SHAP| in ppm of groups of inputs, the largest first."""
+    """Plot the mean |SHAP| of groups of inputs in ppm, the largest first."""
     ordered = sorted(groups.items(), key=lambda item: item[1])
     ax.barh([name for name, _ in ordered], [value for _, value in ordered], height=0.7)
     ax.set(xlabel="mean |SHAP| (ppm)", ylabel="inputs")
@@ -55,7 +55,7 @@ def plot_light_curve(
     drift: np.ndarray | None = None,  # the model without its transit
     label: str = "",
 ) -> Sequence[Axes]:
-    """A light curve with its fit, relative to the star's light, and the residuals below in ppm; all (T,)."""
+    """Plot a light curve with its fit, relative to the star's light, and residuals in ppm below; all (T,)."""
     light, left = axes
     light.plot(time_h, flux, ".", ms=2, color="0.6")
     light.plot(time_h, model, lw=1.2, label="model")
@@ -68,9 +68,9 @@ def plot_light_curve(
     left.set(xlabel="time (h)", ylabel="rest (ppm)")
     return axes
 
-
+# %% ../../nbs/figures/scores.ipynb #cfd12111
 def plot_frame(ax: Axes, adu: np.ndarray, extraction: Sequence[int] = ()) -> Axes:
-    """A detector's frame (R, C) between its 1st and 99.5th percentiles, with the first and last row of a spectrum."""
+    """Plot a detector's frame (R, C) from its 1st to 99.5th percentile, with a spectrum's first and last row."""
     low, high = np.percentile(adu, [1, 99.5])
     drawn = ax.imshow(adu, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
     for edge, row in zip((-0.5, 0.5), extraction, strict=False):
@@ -81,7 +81,7 @@ def plot_frame(ax: Axes, adu: np.ndarray, extraction: Sequence[int] = ()) -> Axe
 
 
 def plot_pointing(ax: Axes, time_h: np.ndarray, x_px: np.ndarray, y_px: np.ndarray) -> Axes:
-    """Where the star stood, less its mean; all (T,)."""
+    """Plot the star's position less its mean; all (T,)."""
     for name, place in (("x", x_px), ("y", y_px)):
         ax.plot(time_h, place - np.nanmean(place), lw=0.8, label=name)
     ax.set(xlabel="time (h)", ylabel="centroid (px)")
@@ -98,7 +98,7 @@ def plot_coverage(
     target: float = 0.9,
     label: str = "",
 ) -> Axes:
-    """Share of truths inside the intervals of groups, with its own uncertainty, against what was promised."""
+    """Plot the fraction of truths inside the intervals of groups, with its uncertainty, against the target."""
     place = np.arange(len(groups))[::-1]
     drawn = ax.plot(share, place, "o", ms=4, label=label or None)[0]
     ax.hlines(place, low, high, color=drawn.get_color(), lw=1)
@@ -109,7 +109,7 @@ def plot_coverage(
 
 
 def plot_quantiles(ax: Axes, wavelength_um: np.ndarray, q: np.ndarray, by_itself: np.ndarray, alpha: float) -> Axes:
-    """Conformal quantiles over wavelength, (283,) each: pooled over neighbours, and of each bin by itself."""
+    """Plot conformal quantiles over wavelength, (283,) each: pooled over neighbours, and of each bin alone."""
     ax.plot(wavelength_um[1:], by_itself[1:], ".", ms=3, color="0.7", label="each bin by itself")
     ax.plot(wavelength_um[1:], q[1:], lw=1.2, label="pooled")
     ax.axhline(norm.isf(alpha / 2), color="0.4", lw=1, ls="--", label="a Gaussian's")
@@ -119,8 +119,10 @@ def plot_quantiles(ax: Axes, wavelength_um: np.ndarray, q: np.ndarray, by_itself
 
 # %% ../../nbs/figures/scores.ipynb #6e78eb4c
 def plot_pulls(ax: Axes, edges: np.ndarray, before: np.ndarray, after: np.ndarray, quantity: str) -> Axes:
-    """Histogram of pulls (`quantity` z, with the unit Gaussian) or of their probability integral transform (pit, with
-    the uniform law and what 95% of such histograms hold if draws are independent); counts (N,), edges (N + 1,).
+    """Plot histograms of standardised residuals, or of their probability integral transform (pit).
+
+    With `quantity` z, a unit Gaussian is added; with pit, the uniform law and the range of 95% of such histograms for
+    independent draws. Counts (N,), edges (N + 1,).
     """
     width, total = np.diff(edges), max(int(after.sum()), 1)
     for counts, colour, label in ((before, "0.6", "before calibration"), (after, "C0", "after")):
@@ -138,8 +140,9 @@ def plot_pulls(ax: Axes, edges: np.ndarray, before: np.ndarray, after: np.ndarra
 
 # %% ../../nbs/figures/scores.ipynb #f6c1ed4a
 def plot_strangers(ax: Axes, strangeness: np.ndarray, error_ppm: np.ndarray, sigma_ppm: np.ndarray, label: str) -> Axes:
-    """Errors in units of sigma against how strange planets are, (P,) each; where errors rise and sigma doesn't, error
-    bars are too narrow for strangers.
+    """Plot errors in units of sigma against the planets' out-of-distribution scores, (P,) each.
+
+    Where errors rise and sigma does not, error bars of outliers are too small.
     """
     ax.scatter(strangeness, error_ppm / sigma_ppm, s=12)
     ax.axhline(1, color="0.6", lw=1, ls="--")
@@ -148,7 +151,7 @@ def plot_strangers(ax: Axes, strangeness: np.ndarray, error_ppm: np.ndarray, sig
 
 
 def plot_runtime(ax: Axes, stages: Sequence[str], seconds: np.ndarray) -> Axes:
-    """Wall time of stages, s, (S,)."""
+    """Plot the wall time of stages, s, (S,)."""
     ax.barh(np.arange(len(stages))[::-1], seconds, height=0.7)
     ax.set_yticks(np.arange(len(stages))[::-1], stages)
     ax.set(xlabel="wall time (s)")
@@ -156,7 +159,7 @@ def plot_runtime(ax: Axes, stages: Sequence[str], seconds: np.ndarray) -> Axes:
 
 
 def plot_run_scores(ax: Axes, scores: Mapping[str, Mapping[str, float]]) -> Axes:
-    """Scores of runs, by the run's name (such as its configuration's hash) and the score's: a heat map."""
+    """Plot a heat map of scores, by run (such as its configuration's hash) and by score."""
     table = pd.DataFrame(scores).T
     sns.heatmap(table, ax=ax, annot=True, fmt=".3f", cmap="viridis", cbar_kws={"label": "score"}, vmin=0)
     ax.set(xlabel="", ylabel="")
@@ -171,7 +174,7 @@ def plot_residual_spectrum(
     lines_mhz: Mapping[str, float],
     label: str = "",
 ) -> Axes:
-    """Median power over planets and what 90% of them hold, by frequency; lines are marked by name."""
+    """Plot the median power over planets and the range of 90% of them by frequency; mark lines by name."""
     low, middle, high = np.quantile(power, [0.05, 0.5, 0.95], axis=0)
     drawn = ax.plot(frequency_mhz, middle, lw=1.2, label=label or None)[0]
     ax.fill_between(frequency_mhz, low, high, color=drawn.get_color(), alpha=0.2, lw=0)

@@ -21,7 +21,10 @@ def plot_spectrum(
     truth: np.ndarray | None = None,
     label: str = "predicted",
 ) -> list[Axes]:
-    """Fitted depths, predicted spectrum with its 1 sigma band and the truth where known; axes of FGS1, and of AIRS."""
+    """Plot fitted depths, predicted spectrum with its 1-sigma band, and the truth where known.
+
+    Returns the axes of FGS1 and of AIRS.
+    """
     um, ppm = wavelengths(), 1e6
     axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 12])
     for ax, chosen in zip(axes, (slice(0, 1), slice(1, None)), strict=True):

@@ -43,20 +43,20 @@ def _there(path: Path) -> Path:
 
 
 def debug_log(run: Path) -> SeenArtifact:
-    """The log for people: lines of calls."""
+    """Check the log for people: lines of calls."""
     path = _there(run.parent / "v50_debug_log.md")
     calls = re.findall(r"^- \S+Z .+: (?:ok|warn|fail)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return path, f"{len(calls)} calls"
 
-
+# %% ../../nbs/operations/acceptance.ipynb #4062dce3
 def all_events(run: Path) -> list[dict[str, Any]]:
-    """Events beside a run, and those of calls that concern no run, which lie in `runs/`."""
+    """Read the events of a run's folder, and those of calls that concern no run, from `runs/`."""
     logs = {(folder / "events.jsonl").resolve(): None for folder in (run.parent, Path("runs"))}
     return [event for log in logs for event in read_events(log)]
 
 
 def events(run: Path) -> SeenArtifact:
-    """The log for machines: every line to the schema, a self-test that passed among them."""
+    """Check the log for machines: every line fits the schema, and a self-test passed."""
     path = _there(run.parent / "events.jsonl")
     found = read_events(path)
     for number, event in enumerate(found, start=1):
@@ -82,17 +82,17 @@ def _read_all(folder: Path, *schemas: str) -> SeenArtifact:
 
 
 def look_at_calibrated(run: Path) -> SeenArtifact:
-    """Calibrated frames of the planets that are kept."""
+    """Check that the kept planets have calibrated frames."""
     return _read_all(run_folder(run, "data/calibrated"), "fgs1", "airs")
 
 
 def features(run: Path) -> SeenArtifact:
-    """Light curves of every planet."""
+    """Check that every planet has light curves."""
     return _read_all(run_folder(run, "data/features"), "fgs1_white", "airs_bins")
 
 # %% ../../nbs/operations/acceptance.ipynb #37ef9215
 def look_at_violations(run: Path) -> SeenArtifact:
-    """The auditor's record: a planet each, with the specification's rules by their names."""
+    """Check the auditor's record: every planet, with the specification's rules by name."""
     path = _there(run_folder(run, "outputs") / "constraint_violation_log.json")
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
@@ -112,7 +112,7 @@ def look_at_violations(run: Path) -> SeenArtifact:
 
 # %% ../../nbs/operations/acceptance.ipynb #58b11ff8
 def quantiles(run: Path) -> SeenArtifact:
-    """COREL's quantiles: a row for each bin and predictor."""
+    """Check COREL's quantiles: a row for each bin and predictor."""
     path = run_folder(run, "outputs/calibration") / "q_i.csv"
     table = read_csv(_there(path))
     if lost := [name for name in LEARNED_ARTIFACTS if name not in table]:
@@ -124,7 +124,7 @@ def quantiles(run: Path) -> SeenArtifact:
 
 
 def look_at_coverage(run: Path) -> SeenArtifact:
-    """Coverage and z-scores as tables, and their plots in the executed chapter."""
+    """Check coverage and z-scores as tables, and their plots in the executed chapter."""
     for name in ("coverage.csv", "histograms.csv"):
         read_csv(_there(run_folder(run, "outputs/calibration") / name))
     path = _there(run / "07_uncertainty" / "notebook.ipynb")
@@ -136,7 +136,7 @@ def look_at_coverage(run: Path) -> SeenArtifact:
 
 # %% ../../nbs/operations/acceptance.ipynb #1b0b9b93
 def _written(run: Path, cmd: str, *guesses: Path) -> Path:
-    """The newest file that a command wrote for this run, or that lies at one of the `guesses`."""
+    """Find the newest file that a command wrote for this run, or that lies at one of the `guesses`."""
     wanted = {"cmd": cmd, "status": "ok", "run_id": run.name}
     told = [e["artifacts"] for e in read_events(run.parent / "events.jsonl") if wanted.items() <= e.items()]
     paths = [*guesses, *(Path(path) for paths in told for path in paths)]
@@ -148,9 +148,9 @@ def _of_run(path: Path, run: Path, other: str | None) -> None:
     if other != run.name:
         raise ContractError(path, "file", f"is of run {other or '?'}, not of {run.name}", "see the command")
 
-
+# %% ../../nbs/operations/acceptance.ipynb #9f6a2ccd
 def page(run: Path) -> SeenArtifact:
-    """The dashboard as one file, of this run."""
+    """Check the dashboard of this run as one file."""
     cfg = read_settings(_there(run / "config.yaml"))
     path = _written(
         run, "dashboard", Path(OmegaConf.select(cfg, "diag.html.out", default="outputs/diagnostics/v1.html"))
@@ -163,9 +163,9 @@ def page(run: Path) -> SeenArtifact:
     panels = len(re.findall(r'data-path="api/', text))
     return path, f"{panels} answers inside"
 
-
+# %% ../../nbs/operations/acceptance.ipynb #0df1bd1c
 def timing(run: Path) -> SeenArtifact:
-    """Seconds of each stage, and what they project."""
+    """Check the seconds of each stage and the projected total."""
     path = _there(run / TIMING)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -177,7 +177,7 @@ def timing(run: Path) -> SeenArtifact:
 
 # %% ../../nbs/operations/acceptance.ipynb #b37dff6d
 def look_at_bundle(run: Path) -> SeenArtifact:
-    """The zip that is handed in: a valid submission and a manifest that knows its files."""
+    """Check the submission's zip: a valid submission and a manifest with the hashes of its files."""
     path = _written(run, "submit", run_folder(run, "outputs") / "submission.zip")
     try:
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as scratch:
@@ -207,9 +207,9 @@ class Required:
     look: Callable[[Path], SeenArtifact]
     command: str
 
-
+# %% ../../nbs/operations/acceptance.ipynb #53c778e4
 def making(run: Path) -> str:
-    """The command that makes, or mends, what a run's stages write, with the settings the run has."""
+    """Return the command that makes or restores what a run's stages write, with the run's settings."""
     if (run / "09_submission" / "manifest.json").is_file():
         return f"spectramind diagnose prepare --run {short(run)}"
     begun = " and the options that it was begun with" if (run / "config.yaml").is_file() else ""
@@ -239,7 +239,7 @@ REQUIRED: tuple[Required, ...] = (
 # %% ../../nbs/operations/acceptance.ipynb #e45f9965
 @dataclass(frozen=True)
 class Finding:
-    """What became of one of the required artifacts."""
+    """Result of looking for one required artifact."""
 
     required: Required
     path: str  # where it was found; "" where it wasn't
@@ -254,9 +254,12 @@ def look_at(run: Path, required: Required) -> Finding:
     except UserError as error:
         return Finding(required, "", str(error).partition(". Fix: ")[0])
 
-
+# %% ../../nbs/operations/acceptance.ipynb #005f27f0
 def finding_lines(findings: Sequence[Finding], run: Path) -> list[str]:
-    """The table: phase, artifact, found or missing, where; beneath what is missing, the command that makes it."""
+    """Format the table of artifacts: phase, artifact, found or missing, where.
+
+    Below a missing one stands the command that makes it.
+    """
     lines = []
     for one in findings:
         state = "found" if one.path else "MISSING"

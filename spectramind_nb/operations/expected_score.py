@@ -27,7 +27,10 @@ WEIGHTS = {"fgs1": FGS1_WEIGHT / BIN_WEIGHTS.sum(), "airs": 1 - FGS1_WEIGHT / BI
 
 
 def scores_of(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference) -> dict[str, np.ndarray]:
-    """Scores of planets (P,), of spectra (P, 283) in (Rp/Rs)^2: whole, of FGS1, of AIRS. Their mean is the metric's."""
+    """Compute scores of planets (P,) from spectra (P, 283) in (Rp/Rs)^2: total, FGS1, AIRS.
+
+    Their mean is the metric's score.
+    """
     r = bin_scores(truth, mu, sigma, reference)
     parts = {"fgs1": r[:, 0], "airs": r[:, 1:].mean(axis=1)}
     return {"all": sum(WEIGHTS[name] * own for name, own in parts.items()), **parts}
@@ -43,15 +46,18 @@ class Judged:
 
 
 def score_out_of_fold(found: OutOfFold, predictor: str, steps: CalibOptions) -> Judged:
-    """Out-of-fold predictions with the calibration that the other folds ask for."""
+    """Score out-of-fold predictions, each fold calibrated by the other folds."""
     sigma, _ = cross_fitted(found, predictor, steps)
     return Judged(
         predictor, found.planet, scores_of(found.truth, found.mu[predictor], sigma, reference_of(found.truth))
     )
 
-
+# %% ../../nbs/operations/expected_score.ipynb #69d2e4e9
 def judge_run(run_dir: str | Path) -> Judged:
-    """The same of a run that has come to 07_uncertainty. Raises `ContractError` for a run without labels."""
+    """Score the out-of-fold predictions of a run that has completed 07_uncertainty.
+
+    Raises `ContractError` for a run without labels.
+    """
     path, manifest = run_folder(run_dir, "outputs/checkpoints"), find_manifests(Path(run_dir)).get("07_uncertainty")
     if manifest is None:
         raise ContractError(run_dir, "07_uncertainty", "isn't finished", "spectramind run takes it there")
@@ -67,13 +73,13 @@ LEVEL = 0.9
 
 
 def leaderboards(scores: np.ndarray, planets: int, draws: int = 4000, seed: int = 0) -> np.ndarray:  # (draws,)
-    """Leaderboard scores that so many test planets may come to, by planets' scores (P,)."""
+    """Draw leaderboard scores of so many test planets, by bootstrap of planets' scores (P,)."""
     rng, n = np.random.default_rng(seed), len(scores)
     return np.array([scores[rng.integers(n, size=n)][rng.integers(n, size=planets)].mean() for _ in range(draws)])
 
 
 def interval(draws: np.ndarray, planets: int) -> tuple[float, float]:
-    """Central interval of probability `LEVEL` from a bootstrap (draws,) over so many planets."""
+    """Compute the central interval of probability `LEVEL` from a bootstrap (draws,) over so many planets."""
     upper = ndtr(stdtrit(planets - 1, 0.5 + LEVEL / 2) * np.sqrt(planets / (planets - 1)))
     low, high = np.quantile(draws, [1 - upper, upper])
     return float(low), float(high)
@@ -94,9 +100,9 @@ class Expectation:
     worst: list[int]  # the worst twentieth of planets, worst first
     worst_cost: float  # what the score would gain if they were like the median planet
 
-
+# %% ../../nbs/operations/expected_score.ipynb #ddd6992d
 def expectation(judged: Judged, test_planets: int = CHALLENGE_PLANETS, seed: int = 0) -> Expectation:
-    """What to expect of a leaderboard with so many planets."""
+    """Estimate the leaderboard score with so many test planets, with its interval."""
     count, spread = len(judged.planet), float(judged.scores["all"].std(ddof=1))
     edges = {
         name: [
@@ -128,9 +134,9 @@ def _figure(value: float, digits: int = 3) -> str:
 def _range(low: float, high: float) -> str:
     return f"{_figure(low)} to {_figure(high)}"
 
-
+# %% ../../nbs/operations/expected_score.ipynb #c7446b6d
 def expectation_lines(found: Expectation, simulated: bool = False) -> list[str]:
-    """What to expect, for a terminal."""
+    """Format the expected leaderboard score for a terminal."""
     edges = " and ".join(_figure(edge, 2) for edge in found.interval)
     head = f"expected score {_figure(found.score)}, {LEVEL:.0%} of leaderboards between {edges}"
     lines = [f"{head} (from {found.planets} planets out of fold)", ""]
@@ -146,7 +152,7 @@ def expectation_lines(found: Expectation, simulated: bool = False) -> list[str]:
     lines.append(f"{'worst planets':<17} {_figure(found.worst_cost)} is lost to {who}: {named}")
     return [*lines, "", *_unknowable(simulated)]
 
-
+# %% ../../nbs/operations/expected_score.ipynb #d687875a
 def _unknowable(simulated: bool) -> list[str]:
     lines = [
         "It can't know: test planets unlike the training planets (other molecules, stars, noise), planets that fail,",
@@ -164,10 +170,12 @@ class Difference:
     mean: float
     interval: tuple[float, float]
 
-
+# %% ../../nbs/operations/expected_score.ipynb #4ea9a7d9
 def difference(ours: Judged, base: Judged, draws: int = 2000, seed: int = 0) -> Difference:
-    """Difference of two runs' mean scores, with the interval of a bootstrap over planets that both have. Raises
-    `ContractError` where they share fewer than two.
+    """Estimate the difference of two runs' mean scores, with its interval.
+
+    The interval is from a bootstrap over the planets of both runs. Raises `ContractError` where they share fewer than
+    two.
     """
     both, mine, theirs = np.intersect1d(ours.planet, base.planet, return_indices=True)
     if len(both) < 2:

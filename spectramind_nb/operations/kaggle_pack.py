@@ -34,7 +34,7 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux_2_17_x
 
 
 def wheel_requirements(wheel: Path) -> list[str]:
-    """Names and versions of the packages that a wheel of ours wants, extras included, of those that Kaggle lacks."""
+    """List names and versions of the packages, extras included, that a wheel of ours needs and Kaggle lacks."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         wanted = HeaderParser().parsestr(archive.read(name).decode()).get_all("Requires-Dist") or []
@@ -54,7 +54,7 @@ SOURCES = ("setup.py", "settings.ini", "pyproject.toml", "MANIFEST.in", "README.
 
 
 def own_wheel(out: Path) -> Path:
-    """Our wheel, below `out`. Raises `UserError` where it can't be built."""
+    """Build our wheel below `out`. Raises `UserError` where it can't be built."""
     root = PACKAGE.parent
     if not (root / "setup.py").is_file():
         return installed_wheel(out)
@@ -68,7 +68,7 @@ def own_wheel(out: Path) -> Path:
 
 # %% ../../nbs/operations/kaggle_pack.ipynb #0ed77ee9
 def installed_wheel(out: Path) -> Path:
-    """A wheel of the files of the installed package, below `out`."""
+    """Make a wheel of the installed package's files, below `out`."""
     installed = distribution("spectramind_nb")
     path = out / f"spectramind_nb-{installed.version}-py3-none-any.whl"
     made_here = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}  # by the installation, not by the wheel
@@ -87,7 +87,7 @@ def installed_wheel(out: Path) -> Path:
 
 # %% ../../nbs/operations/kaggle_pack.ipynb #c9d23e4a
 def other_wheels(requirements: Sequence[str], pythons: Sequence[str], out: Path) -> None:
-    """Wheels of packages for some Pythons, into `out`. Raises `UserError` where one can't be had."""
+    """Download wheels of packages for some Pythons into `out`. Raises `UserError` where one is not available."""
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     for requirement in requirements:
         if requirement in BENEATH:
@@ -99,7 +99,7 @@ def other_wheels(requirements: Sequence[str], pythons: Sequence[str], out: Path)
 
 # %% ../../nbs/operations/kaggle_pack.ipynb #138e652c
 def dataset_metadata(user: str = "USERNAME") -> dict[str, Any]:
-    """The content of `dataset-metadata.json`."""
+    """Return the content of `dataset-metadata.json`."""
     return {
         "title": "SpectraMind V50 wheels and weights",
         "subtitle": "Ariel detector frames to spectra: an offline installation",
@@ -117,8 +117,9 @@ CHECKSUMS, INSTALLED, METADATA = "checksums.txt", "requirements.txt", "dataset-m
 def pack(
     out: Path, write_run: Callable[[Path], object], pythons: Sequence[str] = PYTHONS, user: str = "USERNAME"
 ) -> list[Path]:
-    """Make the data set's folder `out`; `write_run` writes what a run has learned into a folder. All its files. Raises
-    `UserError`.
+    """Make the data set's folder `out` and return all its files.
+
+    `write_run` writes what a run has learned into a folder. Raises `UserError`.
     """
     if out.exists() and not (out / METADATA).is_file() and (out.is_file() or any(out.iterdir())):
         raise ContractError(out, "folder", "holds something else", "name a new folder, or an empty one")

@@ -42,7 +42,7 @@ from ..pipeline.stages import code_hashes, find_manifests, find_stages, rerun_se
 # %% ../../nbs/operations/reproduce.ipynb #290b737c
 @dataclass(frozen=True)
 class Recorded:
-    """What a run wrote down of itself."""
+    """Records that a run keeps of itself."""
 
     folder: Path
     summary: Mapping[str, Any]
@@ -52,7 +52,7 @@ class Recorded:
 
 
 def read_recorded(folder: str | Path) -> Recorded:
-    """A finished run's own record. Raises `ContractError`."""
+    """Read a finished run's own records. Raises `ContractError`."""
     folder = Path(folder).resolve()
     cfg, last = rerun_settings(folder, {})
     path = folder / SUMMARY
@@ -66,7 +66,7 @@ def read_recorded(folder: str | Path) -> Recorded:
 
 # %% ../../nbs/operations/reproduce.ipynb #48b0c710
 def changes_since(recorded: Recorded) -> list[str]:
-    """How commit, package, Python, libraries, device, settings and raw data differ from those of the run."""
+    """Describe how commit, package, Python, libraries, device, settings and raw data differ from the run's."""
     then = recorded.summary["env"]
     now = {**environment(), **library_versions(), "python": platform.python_version(), "package": __version__}
     names = {name: f"{then[name]}, now {value}" for name, value in now.items() if name in then and then[name] != value}
@@ -79,9 +79,9 @@ def changes_since(recorded: Recorded) -> list[str]:
 def _commit(told: Mapping[str, Any]) -> str:
     return f"{told.get('git_sha')}{', changed' if told.get('dirty') else ''}"
 
-
+# %% ../../nbs/operations/reproduce.ipynb #ef65d8d9
 def work_since(recorded: Recorded) -> list[str]:
-    """Stages whose notebook, code, or given raw data, weights and network are others now. Raises `ContractError`."""
+    """List the stages whose notebook, code, raw data, weights or network have changed. Raises `ContractError`."""
     cfg, lines = recorded.cfg.data, []
     known = {f"{name}_dir": str(Path(cfg[name]).expanduser().resolve()) for name in ("raw", "weights") if cfg[name]}
     known |= {} if cfg.network == "none" else {"network": str(cfg.network)}
@@ -94,9 +94,9 @@ def work_since(recorded: Recorded) -> list[str]:
             lines += [f"{stage.name}: {', '.join(odd)}"] if odd else []
     return lines
 
-
+# %% ../../nbs/operations/reproduce.ipynb #b63b2343
 def with_given(recorded: Recorded, raw: Path | None, weights: Path | None, network: str) -> Recorded:
-    """The same run with raw data, weights and a network from other places than its own. Raises `ContractError`."""
+    """Replace raw data, weights and network of a recorded run by those at other places. Raises `ContractError`."""
     cfg = copy.deepcopy(recorded.cfg)
     given = {"raw": raw and str(raw.expanduser().resolve()), "weights": weights and str(weights.expanduser().resolve())}
     for name, value in {**given, "network": network}.items():
@@ -121,7 +121,7 @@ def _prediction(path: Path) -> str:
     made.pop("run")
     return digest([made, {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}])
 
-
+# %% ../../nbs/operations/reproduce.ipynb #f63b88da
 def _safetensors(path: Path) -> str:
     whole = path.read_bytes()
     start = 8 + int.from_bytes(whole[:8], "little")
@@ -137,7 +137,7 @@ UNLIKE: dict[str, tuple[str, Callable[[Path], str]]] = {
 
 
 def same_but_for(name: str, one: Path, other: Path) -> str:
-    """In what two artifacts of that name may differ, where they differ in nothing else; else ""."""
+    """Describe in what two artifacts of that name may differ, if they differ in nothing else; else ""."""
     for pattern, (reason, content) in UNLIKE.items():
         if fnmatch(Path(name).name, pattern):
             return reason if content(one) == content(other) else ""
@@ -146,7 +146,7 @@ def same_but_for(name: str, one: Path, other: Path) -> str:
 # %% ../../nbs/operations/reproduce.ipynb #66fc1aae
 @dataclass(frozen=True)
 class Compared:
-    """One part of two runs: file names by what became of them."""
+    """Comparison of one part of two runs: file names by result."""
 
     part: str
     identical: list[str]
@@ -157,7 +157,7 @@ class Compared:
 
 
 def compare_files(part: str, then: Mapping[str, str], old: Path, new: Path, found: Mapping[str, str]) -> Compared:
-    """Files of an old and a new folder, by the hashes that were recorded `then` and `found` now."""
+    """Compare an old and a new folder by the hashes that were recorded (`then`) and found now."""
     both = sorted(then.keys() & found.keys())
     changed = [name for name in then if not (old / name).is_file() or sha256(old / name) != then[name]]
     unlike = [name for name in both if then[name] != found[name]]
@@ -166,13 +166,13 @@ def compare_files(part: str, then: Mapping[str, str], old: Path, new: Path, foun
     differing = [name for name in unlike if name not in alike]
     return Compared(part, identical, alike, differing, changed, sorted(then.keys() ^ found.keys()))
 
-
+# %% ../../nbs/operations/reproduce.ipynb #23cd6d81
 def _hashes(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def compare_runs(recorded: Recorded, out: Path) -> list[Compared]:
-    """Simulated raw data, if there are any, and each stage of a recorded run and of the new one in `out`."""
+    """Compare raw data (if simulated) and each stage of a recorded run with the new one in `out`."""
     found = []
     if not recorded.cfg.data.raw and (recorded.folder / "raw").is_dir():
         old, new = recorded.folder / "raw", out / "raw"
@@ -184,7 +184,7 @@ def compare_runs(recorded: Recorded, out: Path) -> list[Compared]:
 
 # %% ../../nbs/operations/reproduce.ipynb #653e9740
 def submission_line(old: Path, new: Path) -> str:
-    """How two submissions differ, in words. Raises `ContractError`."""
+    """Describe how two submissions differ. Raises `ContractError`."""
     if sha256(old) == sha256(new):
         return "identical bytes"
     before, after = read_submission(old), read_submission(new)
@@ -196,9 +196,9 @@ def submission_line(old: Path, new: Path) -> str:
     )
     return f"differs: mu by {mu:.2g} sigma at most, sigma by {sigma:.2g} of itself"
 
-
+# %% ../../nbs/operations/reproduce.ipynb #fc45cf60
 def table_lines(parts: Sequence[Compared]) -> list[str]:
-    """The comparison as a table, and every file that is not identical by its name."""
+    """Format the comparison as a table, and name every file that is not identical."""
     lines = [f"{'':18}{'identical':>10}{'alike':>8}{'differ':>8}{'changed':>9}{'missing':>9}"]
     lines += [
         f"{p.part:<18}{len(p.identical):>10}{len(p.alike):>8}{len(p.differing):>8}{len(p.changed):>9}{len(p.lost):>9}"
@@ -216,7 +216,7 @@ SUBMISSION_IN_RUN = "09_submission/artifacts/submission.csv"
 
 
 def default_out(run: Path) -> Path:
-    """Where a run is reproduced: beside it, with `-again` behind its name."""
+    """Return the folder in which a run is reproduced: beside it, with `-again` appended to its name."""
     return run.resolve().with_name(f"{run.resolve().name}-again")
 
 
@@ -225,7 +225,7 @@ def begin_reproduction(recorded: Recorded, out: Path) -> None:
     if out.resolve() == recorded.folder or (out / SUMMARY).is_file():
         raise ConfigError("--out", f"{out} holds a finished run", "choose another folder, or remove that one")
 
-
+# %% ../../nbs/operations/reproduce.ipynb #a39301d2
 def reproduce(recorded: Recorded, out: Path, show: Show) -> tuple[list[str], bool]:
     """Run the chain again into `out` and compare: lines to print, and whether all came out the same.
 

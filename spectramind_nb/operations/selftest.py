@@ -41,7 +41,7 @@ from ..pipeline.stages import COMMON, declared_parameters, find_stages, stage_pa
 # %% ../../nbs/operations/selftest.ipynb #290b737c
 @dataclass(frozen=True)
 class Check:
-    """What a check saw."""
+    """Result of a check."""
 
     name: str
     state: str  # ok | warn | FAIL
@@ -50,12 +50,12 @@ class Check:
 
 
 def passed(name: str, seen: str) -> Check:
-    """A check that saw what it should."""
+    """Return the result of a check that passed."""
     return Check(name, "ok", seen)
 
-
+# %% ../../nbs/operations/selftest.ipynb #147c83ec
 def judged(name: str, faults: Sequence[str], seen: str, fix: str) -> Check:
-    """A check that fails where there are `faults`; it names the first three."""
+    """Return the result of a check that fails where there are `faults`; it names the first three."""
     if not faults:
         return passed(name, seen)
     more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
@@ -63,13 +63,13 @@ def judged(name: str, faults: Sequence[str], seen: str, fix: str) -> Check:
 
 
 def check_line(check: Check) -> str:
-    """A check as it is printed: one aligned line, and beneath it what to do."""
+    """Format a check's result: one aligned line, and the fix below it."""
     fix = f"\n{'':24}Fix: {check.fix}" if check.fix else ""
     return f"{check.state:<4}  {check.name:<18}{check.seen}{fix}"
 
 # %% ../../nbs/operations/selftest.ipynb #6742f995
 def run_checks(checks: Mapping[str, Callable[[], Check]], tell: Callable[[Check], None]) -> list[Check]:
-    """The records of all `checks`, by name; each is told as soon as it is there."""
+    """Run all `checks` and return their results by name; `tell` receives each result at once."""
     found = []
     for name, check in checks.items():
         try:
@@ -90,7 +90,7 @@ AGAIN = "install the package again: pip install --force-reinstall, with the whee
 
 
 def python_version() -> Check:
-    """The interpreter, against what the package asks for and what it is tested with."""
+    """Check the interpreter against the package's requirement and the tested versions."""
     about, mine = metadata(DISTRIBUTION), ".".join(map(str, sys.version_info[:3]))
     tested = [text.rpartition(" ")[2] for text in about.get_all("Classifier") or [] if "Python :: 3." in text]
     if mine not in SpecifierSet(about["Requires-Python"]):
@@ -102,9 +102,9 @@ def python_version() -> Check:
         return Check("python", "warn", f"{mine} is newer than what was tested", fix)
     return passed("python", f"{mine} (tested: {tested[0]} to {tested[-1]})")
 
-
+# %% ../../nbs/operations/selftest.ipynb #2eba9b35
 def libraries(wanted: Sequence[str] | None = None) -> Check:
-    """Installed versions of all that the package requires, against their ranges."""
+    """Check installed versions of all required packages against their ranges."""
     asked = [Requirement(text) for text in (requires(DISTRIBUTION) or [] if wanted is None else wanted)]
     asked = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
     odd = {}
@@ -120,13 +120,13 @@ def libraries(wanted: Sequence[str] | None = None) -> Check:
 
 # %% ../../nbs/operations/selftest.ipynb #fb81aede
 def read_checksums(data: Path = PACKAGE / "data") -> dict[str, str]:
-    """SHA-256 of the files that come with the package, by name."""
+    """Read the recorded SHA-256 of the files that come with the package, by name."""
     lines = (data / "CHECKSUMS").read_text(encoding="utf-8").splitlines()
     return {name: known for known, name in (line.split() for line in lines)}
 
 
 def data_files(data: Path = PACKAGE / "data") -> Check:
-    """Tables and weights that come with the package, byte by byte; the dashboard's page."""
+    """Check the tables and weights that come with the package byte by byte, and the dashboard's page."""
     known = read_checksums(data)
     faults = [f"{name} is missing" for name in known if not (data / name).is_file()]
     faults += [f"{n} is damaged" for n, told in known.items() if (data / n).is_file() and sha256(data / n) != told]
@@ -137,7 +137,7 @@ def data_files(data: Path = PACKAGE / "data") -> Check:
 
 # %% ../../nbs/operations/selftest.ipynb #682b76d6
 def package_files() -> Check:
-    """Every installed file, against pip's list; in a checkout, its commit."""
+    """Check every installed file against pip's list; in a checkout, report its commit."""
     about = distribution(DISTRIBUTION)
     listed = [file for file in about.files or [] if file.hash and file.parts[0] == PACKAGE.name]
     if not listed or Path(str(listed[0].locate())).resolve().parents[len(listed[0].parts) - 1] != PACKAGE.parent:
@@ -153,14 +153,14 @@ def package_files() -> Check:
 
 
 def _record_hash(path: Path) -> str:
-    """SHA-256 as pip writes it."""
+    """Compute SHA-256 in the form that pip writes."""
     from base64 import urlsafe_b64encode
 
     return urlsafe_b64encode(bytes.fromhex(sha256(path))).rstrip(b"=").decode()
 
 # %% ../../nbs/operations/selftest.ipynb #88100098
 def configuration(notebooks: Path | None = None) -> Check:
-    """Every profile with every stage's notebook."""
+    """Check every profile with every stage's notebook."""
     stages = find_stages(Path("runs"), notebooks)
     if not stages:
         return Check("configuration", "FAIL", "there are no numbered notebooks", AGAIN)
@@ -171,9 +171,9 @@ def configuration(notebooks: Path | None = None) -> Check:
             stage_parameters(stage, cfg, common)
     return passed("configuration", f"{len(stages)} stages take the settings of {', '.join(profiles())}")
 
-
+# %% ../../nbs/operations/selftest.ipynb #0fb2c893
 def schemas() -> Check:
-    """A small submission in each spelling, and a feature file, written and read back."""
+    """Check that small submissions and a feature file are written and read back."""
     mu = np.linspace(0.01, 0.02, 2 * N_BINS).reshape(2, N_BINS)
     arrays: dict[str, np.ndarray] = {
         "flux": np.ones((3, N_BINS), np.float32),
@@ -196,7 +196,7 @@ GB, LEAST_MEMORY, GOOD_MEMORY, LEAST_DISK = 1e9, 2e9, 4e9, 2e9  # bytes
 
 
 def free_memory() -> int:
-    """Memory that may still be taken, bytes: the machine's, or what a container is allowed; 0 where it isn't known."""
+    """Measure the memory that may still be used, bytes, within a container's limit; 0 where it is not known."""
     try:
         told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(told["MemAvailable"].split()[0])
@@ -209,7 +209,7 @@ def free_memory() -> int:
 
 
 def memory() -> Check:
-    """Memory that is free now."""
+    """Check the memory that is free now."""
     free, cores = free_memory(), os.cpu_count() or 1
     seen = f"{free / GB:.1f} GB free, {cores} core{'s' * (cores > 1)}" if free else f"not known here, {cores} cores"
     if not free or free >= GOOD_MEMORY:
@@ -217,15 +217,15 @@ def memory() -> Check:
     fix = "end other programs, or use --workers 1"
     return Check("memory", "warn" if free >= LEAST_MEMORY else "FAIL", f"{seen}; a demo takes 1.3 GB", fix)
 
-
+# %% ../../nbs/operations/selftest.ipynb #c1279665
 def disk_free(folder: Path) -> int:
-    """Room for files in a folder that may not be there yet, bytes."""
+    """Measure the free space in a folder that may not exist yet, bytes."""
     there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.is_dir())
     return shutil.disk_usage(there).free
 
 
 def disk(folder: Path = Path("runs")) -> Check:
-    """Room where runs are written, and for temporary files."""
+    """Check the free space for runs and for temporary files."""
     free = {"runs": disk_free(folder), "temporary files": disk_free(Path(tempfile.gettempdir()))}
     faults = [
         f"{size / GB:.1f} GB free for {name}, less than {LEAST_DISK / GB:.0f}"
@@ -235,9 +235,9 @@ def disk(folder: Path = Path("runs")) -> Check:
     seen = ", ".join(f"{size / GB:.0f} GB free for {name}" for name, size in free.items())
     return judged("disk", faults, seen, "free space, or work in another folder (--run-dir; TMPDIR for temporary files)")
 
-
+# %% ../../nbs/operations/selftest.ipynb #60708c6b
 def run_folder_writable(folder: Path = Path("runs")) -> Check:
-    """Whether a run can be written where runs are, with moves and locks, as a chain needs them."""
+    """Check that a run can be written in its folder, with the moves and locks that a chain needs."""
     from spectramind_nb.core.files import write_json
     from spectramind_nb.pipeline.chain import run_lock
 
@@ -251,7 +251,7 @@ def run_folder_writable(folder: Path = Path("runs")) -> Check:
 
 # %% ../../nbs/operations/selftest.ipynb #0a2d4df8
 def kernel() -> Check:
-    """The kernel that stages run in, and whether it is this interpreter."""
+    """Check that the kernel of stages starts, and whether it is this interpreter."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     fix = "python -m ipykernel install --sys-prefix"
@@ -268,7 +268,7 @@ def kernel() -> Check:
 
 # %% ../../nbs/operations/selftest.ipynb #c11398b1
 def browser() -> Check:
-    """A browser that shows the dashboard."""
+    """Check that a browser for the dashboard is installed."""
     names = ("chromium", "chromium-browser", "google-chrome", "firefox")
     found = next((name for name in names if shutil.which(name)), "")
     fix = "none needed for results; dashboard --open and the page's own tests need one, such as Chromium"

@@ -67,7 +67,7 @@ SAME_ANSWER = 1e-3  # relative
 
 
 def imagined(weights: Weights) -> Inputs:
-    """Inputs of two planets, made of sines."""
+    """Make inputs of two planets from sines."""
     nodes, planets = len(weights.scaling.node_mean), len(weights.scaling.planet_mean)
     std, mean_std = 1e-4 * (1.5 + sine_wave(2, N_BINS)), 1e-4 * (1.5 + sine_wave(2))
     return Inputs(
@@ -79,15 +79,15 @@ def imagined(weights: Weights) -> Inputs:
         sine_wave(2, 90, len(FGS1_CHANNELS)),
     )
 
-
+# %% ../../nbs/operations/selftest_deep.ipynb #9021fa9f
 def says(weights: Weights) -> tuple[float, float]:
-    """Mean size of the network's shift of `imagined` planets, and its mean sigma, ppm."""
+    """Compute the mean size of the network's correction of `imagined` planets, and its mean sigma, ppm."""
     (found,) = run_network(weights.network, imagined(weights))
     return float(found.shift.abs().mean() * 1e6), float(found.sigma.mean() * 1e6)
 
 
 def network_weights(path: Path | None = None) -> Check:
-    """The shipped network's answer now, against the one it gave when it was published."""
+    """Check the shipped network's output now against its recorded output."""
     now = says(read_network(path or network_file("laptop")))
     off = float(np.abs(np.divide(now, SAID) - 1).max())  # NaN, if either is
     seen = f"laptop says {now[0]:.3f} and {now[1]:.2f} ppm"
@@ -98,7 +98,7 @@ def network_weights(path: Path | None = None) -> Check:
 
 # %% ../../nbs/operations/selftest_deep.ipynb #baec224e
 def metric() -> Check:
-    """The challenge's score of three predictions whose score is known."""
+    """Check the challenge's score on three predictions whose score is known."""
     mean, std = DEFAULT_REFERENCE.mean, DEFAULT_REFERENCE.std
     truth = np.full((3, N_BINS), mean)
     fgs1, airs = (np.log(std / 1e-4) / np.log(std / best) for best in (SIGMA_TRUE[0], SIGMA_TRUE[1]))
@@ -149,7 +149,10 @@ TINY = ("simulate.planets=13", "simulate.test_planets=1", "diag.skip_heavy_diag=
 
 
 def tiny_chain() -> Check:
-    """All stages on 13 + 1 tiny planets (a prior takes 10 beside each fold), to a submission that is valid."""
+    """Check that all stages run on 13 + 1 tiny planets, to a valid submission.
+
+    A prior needs 10 planets beside each fold.
+    """
     cfg = compose(TINY, "example")
     with tempfile.TemporaryDirectory(prefix="spectramind-selftest-") as scratch:
         outcomes = run_chain(cfg, Path(scratch) / "run", show=OneLine())
@@ -168,7 +171,7 @@ FEATURE_BYTES, RAW_BYTES = 1.3e6, 2.25e8  # a planet: features and fit; raw fram
 
 
 def whole_challenge(planets: int = 1100, workers: int = 2) -> Check:
-    """Whether disk and memory suffice for a run on all the challenge's planets; a warning where they don't."""
+    """Check that disk and memory suffice for all the challenge's planets; warn where they don't."""
     largest = max(4 * channel.full_pairs * channel.pixels for channel in DETECTORS.values()) + 1.2e8
     need_memory, need_disk = PROCESS_BYTES + workers * largest, planets * FEATURE_BYTES
     have_memory, have_disk = free_memory(), disk_free(Path("runs"))

@@ -74,7 +74,7 @@ class StageError(Exception):
 def _user_errors(kind: type = UserError) -> set[str]:
     return {kind.__name__}.union(*map(_user_errors, kind.__subclasses__()))
 
-
+# %% ../../nbs/pipeline/chain.ipynb #fdb50f19
 def _cell_name(cell: Mapping[str, Any]) -> str:
     lines = [line for line in "".join(cell["source"]).splitlines() if line.strip() and not line.startswith("#")]
     return f"cell [{cell.get('execution_count') or '?'}] `{lines[0] if lines else ''}`"
@@ -91,7 +91,7 @@ def check_complete(stage: Stage) -> None:
 
 # %% ../../nbs/pipeline/chain.ipynb #712d4ded
 def _last_cell(stage: Stage) -> str:
-    """The last cell that was started in the executed notebook."""
+    """Return the last cell that was started in the executed notebook."""
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
         cells = json.loads((stage.folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
         return _cell_name(
@@ -112,7 +112,7 @@ def _tidy_notebook(path: Path) -> None:
 # %% ../../nbs/pipeline/chain.ipynb #6e180fc2
 @contextlib.contextmanager
 def _variables(**wanted: str) -> Iterator[None]:
-    """Environment variables that the stage's kernel inherits, put back afterwards."""
+    """Set the environment variables that the stage's kernel inherits, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -121,7 +121,7 @@ def _variables(**wanted: str) -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
-
+# %% ../../nbs/pipeline/chain.ipynb #e15a24dd
 def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> None:
     import papermill
 
@@ -189,8 +189,9 @@ def _prepare_folder(stage: Stage, work: Mapping[str, Any], keep: bool) -> None:
 def run_stage(
     stage: Stage, cfg: DictConfig, parameters: Mapping[str, Any], work: Mapping[str, Any], show: Show, keep: bool = True
 ) -> dict[str, Any]:
-    """Run a stage and write its manifest. Raises `StageError` or `ContractError`, and then brings an earlier result
-    back.
+    """Run a stage and write its manifest; restore an earlier result if it fails.
+
+    Raises `StageError` or `ContractError`.
     """
     try:
         return _run_stage(stage, cfg, parameters, work, show, keep)
@@ -200,7 +201,7 @@ def run_stage(
             error.notebook, error.kept = stage.folder / UNFINISHED / "notebook.ipynb", True
         raise
 
-
+# %% ../../nbs/pipeline/chain.ipynb #80735432
 def _run_stage(
     stage: Stage, cfg: DictConfig, parameters: Mapping[str, Any], work: Mapping[str, Any], show: Show, keep: bool
 ) -> dict[str, Any]:
@@ -268,7 +269,7 @@ def run_lock(run_dir: Path, wait: bool = False) -> Iterator[None]:
 # %% ../../nbs/pipeline/chain.ipynb #95607f58
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage: the reason why it ran ("" if it was skipped) and its manifest."""
+    """Result of a stage: the reason why it ran ("" if it was skipped) and its manifest."""
 
     stage: Stage
     why: str
@@ -379,7 +380,7 @@ def settle(run_dir: Path) -> None:
 
 
 def ensure_upstream(stage: str, run_dir: str | Path = "runs/example", notebooks: Path | None = None) -> Path:
-    """The run folder, with raw data and all stages before `stage` in it; made with profile `example` where it isn't.
+    """Return the run folder with raw data and all stages before `stage`; run profile `example` where missing.
 
     Raises `UserError` where an unfinished run of another profile is there, `StageError` where a chapter before fails.
     """

@@ -41,7 +41,7 @@ class ConfigError(UserError):
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint that names the most similar of `names`, or lists them."""
+    """Return a hint that names the most similar of `names`, or lists them."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(names)}"
 
@@ -56,7 +56,7 @@ LAYERS = ("overrides", "experiment")  # folders of files that change several sec
 
 
 def profiles() -> list[str]:
-    """Names of the profiles there are."""
+    """List the names of the profiles."""
     return sorted(path.stem for path in (CONFIGS / "profile").glob("*.yaml"))
 
 
@@ -69,7 +69,7 @@ def _hydra(profile: str, words: Sequence[str] = ()) -> DictConfig:
 # %% ../../nbs/pipeline/config.ipynb #37945346
 @dataclass(frozen=True)
 class Override:
-    """One override, taken apart: sign ("", "+" or "~"), dotted key, value (None with "~")."""
+    """Parts of one override: sign ("", "+" or "~"), dotted key, value (None with "~")."""
 
     sign: str
     key: str
@@ -77,12 +77,12 @@ class Override:
 
 
 def own_key(text: str) -> str:
-    """A key as it stands in the configuration: `loss.λ_sm` for `loss.lambda_sm`."""
+    """Return a key as the configuration spells it: `loss.λ_sm` for `loss.lambda_sm`."""
     return re.sub(r"(^|\.)lambda_", r"\1λ_", text)
 
-
+# %% ../../nbs/pipeline/config.ipynb #054c172a
 def split_override(override: str) -> tuple[str, str, str]:
-    """Sign, key and text of the value ("" with "~"). Raises `ConfigError` where it has no such form."""
+    """Split an override into sign, key and text of the value ("" with "~"). Raises `ConfigError`."""
     found = re.fullmatch(r"(\+{0,2}|~)([^\s=+~@:]+)(?:=(.*))?", override, flags=re.DOTALL)
     if not found or (found[3] is None) != (found[1] == "~"):
         raise ConfigError(override, "is no override", "write key=value, +key=value or ~key")
@@ -96,7 +96,7 @@ def parse_override(override: str) -> Override:
 
 # %% ../../nbs/pipeline/config.ipynb #0367a95c
 def parse_value(key: str, text: str) -> Any:
-    """The value that Hydra's grammar reads in `text`. Raises `ConfigError`."""
+    """Parse `text` by Hydra's grammar. Raises `ConfigError`."""
     try:
         parsed = OverridesParser.create().parse_override(f"key={text}")
         if not parsed.is_sweep_override():
@@ -108,13 +108,13 @@ def parse_value(key: str, text: str) -> Any:
 
 # %% ../../nbs/pipeline/config.ipynb #c01c4fae
 def kind_of(value: Any) -> str:
-    """The name of a value's type; a list's with the types of what it holds."""
+    """Return the name of a value's type; for a list, with the types of its items."""
     inside = sorted({kind_of(each) for each in value}) if isinstance(value, list) else []
     return type(value).__name__ + (f" of {', '.join(inside)}" if inside else "")
 
-
+# %% ../../nbs/pipeline/config.ipynb #609da0f6
 def same_kind(old: Any, new: Any) -> bool:
-    """Whether `new` may stand where `old` stood; in a list, whether each of its values may."""
+    """Check that `new` has a type that may replace `old`; for a list, each of its items."""
     if isinstance(old, list) and isinstance(new, list):
         return not old or all(any(same_kind(one, each) for one in old) for each in new)
     if old is None or type(old) is type(new):
@@ -141,7 +141,7 @@ CHOICES = {
 
 # %% ../../nbs/pipeline/config.ipynb #020c0411
 def flatten(cfg: DictConfig) -> dict[str, Any]:
-    """Every dotted key of a configuration, sections too, with its plain value."""
+    """Return every dotted key of a configuration, sections too, with its plain value."""
     found: dict[str, Any] = {}
 
     def walk(node: dict[str, Any], prefix: str) -> None:
@@ -160,18 +160,18 @@ def _choice(key: str, value: Any, choices: Sequence[str]) -> str:
         raise ConfigError(key, f"'{value}' is unknown", nearest(plain, choices))
     return plain
 
-
+# %% ../../nbs/pipeline/config.ipynb #f2a3b170
 def nearest_key(key: str, known: Sequence[str]) -> str:
-    """A hint that names the most similar key, or lists those of its section."""
+    """Return a hint that names the most similar key, or lists those of its section."""
     if close := difflib.get_close_matches(key, known, n=1, cutoff=0.5):
         return f"did you mean '{close[0]}'?"
     section = key.split(".")[0]
     beside = [name for name in known if name.startswith(f"{section}.")] or [name for name in known if "." not in name]
     return f"known are {', '.join(beside)}" + ("" if section in known else f" (+{key}=... adds one of your own)")
 
-
+# %% ../../nbs/pipeline/config.ipynb #3e27abf5
 def checked(override: Override, known: Mapping[str, Any]) -> list[Override]:
-    """An override of the settings `known`, key by key. Raises `ConfigError` where it fits nowhere."""
+    """Check an override against the settings `known`, key by key. Raises `ConfigError` where no key fits."""
     sign, key, value = override.sign, override.key, override.value
     if key not in known:
         if sign != "+" or key.split(".")[0] in known:
@@ -198,7 +198,7 @@ def _leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[Override]:
 
 
 def read_layer(name: str) -> list[Override]:
-    """What a file that is named after `-c` says: one of your own, or one of `LAYERS`. Raises `ConfigError`."""
+    """Read the settings file named after `-c`: a path, or one of `LAYERS`. Raises `ConfigError`."""
     path, inside = Path(name).expanduser(), Path(name).with_suffix("")
     if path.is_file():
         try:
@@ -228,16 +228,19 @@ REPEATED = ("training.model", "training.train")  # what chapter 06 is told of th
 
 
 def _file_word(item: Override) -> str:
-    """A choice of a file, as Hydra is told of it; "" for a single setting."""
+    """Return a choice of a settings file in Hydra's syntax; "" for a single setting."""
     if item.key in LAYERS:
         return f"+{item.key}={_choice(item.key, item.value, [p.stem for p in (CONFIGS / item.key).glob('*.yaml')])}"
     if item.key in GROUPS and isinstance(item.value, str):
         return f"{item.key}={_choice(item.key, item.value, GROUPS[item.key])}"
     return ""
 
-
+# %% ../../nbs/pipeline/config.ipynb #b17071ba
 def compose(overrides: Sequence[str] = (), profile: str = "demo", files: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run: `config_v50.yaml`, the profile, `files`, then overrides. Raises `ConfigError`."""
+    """Compose the configuration of a run: `config_v50.yaml`, profile, `files`, then overrides.
+
+    Raises `ConfigError`.
+    """
     items = [item for name in files for item in read_layer(name)] + [parse_override(text) for text in overrides]
     profile = next((str(item.value) for item in reversed(items) if item.key == "profile"), profile)
     items = [item for item in items if item.key != "profile"]
@@ -265,9 +268,12 @@ SECTIONS = {
     "09_submission": "submission",
 }
 
-
+# %% ../../nbs/pipeline/config.ipynb #2073da27
 def layer_settings(files: Sequence[str], section: str) -> dict[str, Any]:
-    """What files named after `-c` say of a section, by dotted key inside it. Raises `ConfigError`."""
+    """Read a section's settings from the files named after `-c`, by dotted key inside it.
+
+    Raises `ConfigError`.
+    """
     plain, cfg, start = flatten(compose()), flatten(compose(files=files)), f"{section}."
     said = {item.key for name in files for item in read_layer(name)}
     return {
@@ -276,20 +282,20 @@ def layer_settings(files: Sequence[str], section: str) -> dict[str, Any]:
         if key.startswith(start) and (key in said or value != plain.get(key))
     }
 
-
+# %% ../../nbs/pipeline/config.ipynb #480c2545
 def section_name(stage: str) -> str:
-    """The dotted name of a stage's section; by default its name without the digits."""
+    """Return the dotted name of a stage's section; by default its name without the digits."""
     return SECTIONS.get(stage, stage.split("_", 1)[-1])
 
 
 def section(cfg: DictConfig, stage: str) -> dict[str, Any]:
-    """The settings of one stage, as plain values; empty where the configuration has none."""
+    """Return the settings of one stage as plain values; empty where the configuration has none."""
     found = flatten(cfg).get(section_name(stage))
     return found if isinstance(found, dict) else {}
 
 # %% ../../nbs/pipeline/config.ipynb #b3a9c7d2
 def read_settings(path: Path) -> DictConfig:
-    """The configuration that a run has kept. Raises `ContractError`."""
+    """Read the configuration that a run keeps. Raises `ContractError`."""
     try:
         found, problem = OmegaConf.load(path), "holds no settings of a run"
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
@@ -301,7 +307,7 @@ def read_settings(path: Path) -> DictConfig:
 
 # %% ../../nbs/pipeline/config.ipynb #2d95e7ea
 def cfg_hash(cfg: DictConfig) -> str:
-    """Eight hexadecimal digits that name a configuration, whatever its folders, worker count and time-outs."""
+    """Hash a configuration, except its folders, worker count and time-outs, to eight hexadecimal digits."""
     settings = {key: value for key, value in flatten(cfg).items() if not isinstance(value, dict)}
     telling = {
         k: v for k, v in settings.items() if not k.startswith("chain.") and k not in ("data.raw", "data.weights")

@@ -33,7 +33,7 @@ def set_aside(folder: Path) -> None:
         _move(_ATTEMPT, folder / UNFINISHED, folder)
         shutil.rmtree(folder / UNFINISHED)
 
-
+# %% ../../nbs/pipeline/earlier_results.ipynb #db0e86d3
 def drop_earlier(folder: Path) -> None:
     """Remove the earlier result of a stage, after a new one is complete."""
     for name in (EARLIER, UNFINISHED):

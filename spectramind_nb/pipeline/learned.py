@@ -34,13 +34,13 @@ LEARNED = ("spectral_prior.npz", "predictors.json", "network.safetensors")
 
 @dataclass(frozen=True)
 class Learned:
-    """Hold the predictor that a run submits, and each predictor's factors of sigma."""
+    """Predictor that a run submits, and each predictor's factors of sigma."""
 
     chosen: str
     factors: dict[str, SigmaFactors]
     weights: str = ""  # where the network comes from
 
-
+# %% ../../nbs/pipeline/learned.ipynb #b1574de1
 def read_learned(run_dir: str | Path) -> Learned:
     """Read what a run has learned. Raises `ContractError`."""
     path = run_folder(run_dir, "outputs/checkpoints") / LEARNED[1]
@@ -63,17 +63,17 @@ def factors_of(record: Mapping[str, Any]) -> SigmaFactors:
 
 # %% ../../nbs/pipeline/learned.ipynb #dbd288e8
 def predict_each(run_dir: str | Path, fits: Fits, batch: int = 64) -> dict[str, Predicted]:
-    """Predictions by every predictor that a run has learned. Raises `ContractError`."""
+    """Predict by every predictor that a run has learned. Raises `ContractError`."""
     folder = run_folder(run_dir, "outputs/checkpoints")
-    found = {"gaussian": predict_gaussian(read_prior(folder / LEARNED[0]), fits)}
+    predicted = {"gaussian": predict_gaussian(read_prior(folder / LEARNED[0]), fits)}
     if "neural" in read_learned(run_dir).factors:
-        found["neural"] = predict_neural(read_network(folder / LEARNED[2]), fits, batch)
-    return found
+        predicted["neural"] = predict_neural(read_network(folder / LEARNED[2]), fits, batch)
+    return predicted
 
 # %% ../../nbs/pipeline/learned.ipynb #f86f2c8a
 @dataclass(frozen=True)
 class OutOfFold:
-    """Labelled planets, each predicted by what was learned from others."""
+    """Out-of-fold predictions of labelled planets: each planet is predicted by models learned from the others."""
 
     planet: np.ndarray  # int64, (P,)
     fold: np.ndarray  # int8, (P,)
@@ -83,21 +83,21 @@ class OutOfFold:
     unknown: dict[str, np.ndarray]  # probability that no training spectrum is of a planet's kind, (P,)
 
     def figures(self, reference: Reference) -> pd.DataFrame:
-        """The metric's figures, a row each predictor."""
-        found = {name: summary(self.truth, self.mu[name], self.sigma[name], reference) for name in self.mu}
-        return pd.DataFrame(found).T
+        """Compute the metric's figures, a row per predictor."""
+        figures = {name: summary(self.truth, self.mu[name], self.sigma[name], reference) for name in self.mu}
+        return pd.DataFrame(figures).T
 
-
-def write_out_of_fold(run_dir: str | Path, found: OutOfFold) -> Path:
+# %% ../../nbs/pipeline/learned.ipynb #aed47a09
+def write_out_of_fold(run_dir: str | Path, predictions: OutOfFold) -> Path:
     """Write out-of-fold predictions as the schema `out_of_fold` has it."""
-    arrays = {name: np.array([*getattr(found, name).values()]) for name in ("mu", "sigma", "unknown")}
-    arrays |= {name: getattr(found, name) for name in ("planet", "fold", "truth")}
+    arrays = {name: np.array([*getattr(predictions, name).values()]) for name in ("mu", "sigma", "unknown")}
+    arrays |= {name: getattr(predictions, name) for name in ("planet", "fold", "truth")}
     path = run_folder(run_dir, "outputs/checkpoints") / "out_of_fold.npz"
-    return write_npz(path, "out_of_fold", predictors=np.array(json.dumps([*found.mu])), **arrays)
+    return write_npz(path, "out_of_fold", predictors=np.array(json.dumps([*predictions.mu])), **arrays)
 
 
 def read_out_of_fold(run_dir: str | Path) -> OutOfFold | None:
-    """Out-of-fold predictions of a run; None where the run had no labels."""
+    """Read the out-of-fold predictions of a run; None where the run had no labels."""
     path = run_folder(run_dir, "outputs/checkpoints") / "out_of_fold.npz"
     if not path.is_file():
         return None
@@ -114,7 +114,7 @@ def copy_whole(source: Path, target: Path) -> None:
 
 
 def take_over(run_dir: Path, weights_dir: str, network: str) -> None:
-    """Take what an earlier run learned, or what came with a network's weights. Raises `ContractError`."""
+    """Copy the files that an earlier run learned, or those of a network's weights. Raises `ContractError`."""
     target = run_folder(run_dir, "outputs/checkpoints")
     if weights_dir:
         source = run_folder(weights_dir, "outputs/checkpoints")

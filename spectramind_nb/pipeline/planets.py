@@ -27,16 +27,19 @@ from .config import CHOICES, ConfigError, nearest
 # %% ../../nbs/pipeline/planets.ipynb #a98975cd
 @dataclass(frozen=True)
 class Workers:
-    """Where planets are worked on."""
+    """Choice of where planets are processed."""
 
     count: int = 2  # ignored by dask: its cluster has the workers that it has
     executor: str = "threads"
     scheduler: str = ""  # dask's address, such as tcp://10.0.0.7:8786
 
-
+# %% ../../nbs/pipeline/planets.ipynb #1e02b202
 @contextmanager
 def open_executor(workers: Workers) -> Iterator[Executor]:
-    """The executor that `workers` names; what waits is cancelled when the block ends early. Raises `ConfigError`."""
+    """Open the executor that `workers` names; waiting work is cancelled when the block ends early.
+
+    Raises `ConfigError`.
+    """
     if workers.executor not in (known := CHOICES["chain.executor"]):
         raise ConfigError("chain.executor", f"'{workers.executor}' is unknown", nearest(workers.executor, known))
     if workers.executor == "dask":
@@ -53,7 +56,7 @@ def open_executor(workers: Workers) -> Iterator[Executor]:
     finally:
         pool.shutdown(cancel_futures=True)
 
-
+# %% ../../nbs/pipeline/planets.ipynb #68f8e5a8
 @contextmanager
 def _dask_executor(scheduler: str) -> Iterator[Executor]:
     with needs_extra("dask", "chain.executor=dask"):
@@ -77,7 +80,7 @@ class Failure:
     by_user: bool = True  # something that whoever owns the data can mend
     trace: str = ""
 
-
+# %% ../../nbs/pipeline/planets.ipynb #a145107c
 @dataclass(frozen=True)
 class Outcomes:
     """Results of the planets that went well, in order, and the failures of the others."""
@@ -103,14 +106,17 @@ def require_any(results: Sequence[Any], failures: Sequence[Failure]) -> None:
         said = f"every planet failed, the first by {first.problem}\n{first.trace}".rstrip()
         raise UserError(first.problem) if first.by_user else RuntimeError(said)
 
-
+# %% ../../nbs/pipeline/planets.ipynb #83b1fcb8
 def map_planets(
     function: Callable[[tuple[str, int]], Any],
     planets: Iterable[tuple[str, int]],  # split and planet
     workers: Workers,
     label: str,
 ) -> Outcomes:
-    """`function((split, planet))` for every planet. Raises only where every planet failed, or the executor itself."""
+    """Call `function((split, planet))` for every planet.
+
+    Raises only where every planet failed, or the executor itself.
+    """
     with open_executor(workers) as pool:
         futures = [pool.submit(partial(_attempt, function), planet) for planet in planets]
         ended = [future.result() for future in progress(futures, label=label)]
@@ -130,7 +136,7 @@ def write_failures(artifacts: Path, failures: Sequence[Failure]) -> None:
 
 
 def read_failures(run_dir: str | Path, before: str = "99") -> Mapping[int, str]:
-    """Problem of each planet that failed in a run's stages, of those before stage `before`, by planet."""
+    """Read the problem of each planet that failed in a run's stages before stage `before`, by planet."""
     found: dict[int, str] = {}
     for path in sorted(Path(run_dir).glob(f"[0-9][0-9]_*/artifacts/{FAILED_FILE}")):
         if path.parent.parent.name < before:

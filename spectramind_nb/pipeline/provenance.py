@@ -35,12 +35,12 @@ from ..core.files import atomic_path, write_json
 
 # %% ../../nbs/pipeline/provenance.ipynb #3eeb9a20
 def digest(value: Any) -> str:
-    """SHA-256 of a plain value (numbers, text, lists, dictionaries in any order)."""
+    """Compute the SHA-256 of a plain value (numbers, text, lists, dictionaries in any order)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, read a megabyte at a time."""
+    """Compute the SHA-256 of a file's bytes, read a megabyte at a time."""
     found = hashlib.sha256()
     with Path(path).open("rb") as stream:
         while chunk := stream.read(1 << 20):
@@ -49,7 +49,7 @@ def sha256(path: str | Path) -> str:
 
 # %% ../../nbs/pipeline/provenance.ipynb #eb2e6504
 def hash_artifacts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size (bytes) and SHA-256 of every file below `folder/artifacts`, by path relative to `folder`."""
+    """Return size (bytes) and SHA-256 of every file below `folder/artifacts`, by path relative to `folder`."""
     found = sorted(path for path in (folder / "artifacts").rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in found
@@ -57,7 +57,7 @@ def hash_artifacts(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def damaged_artifact(folder: Path, artifacts: Mapping[str, Mapping[str, Any]], content: bool = True) -> str:
-    """The first artifact that is missing or changed; "" if all are as recorded. Without `content` sizes are enough."""
+    """Find the first artifact that is missing or changed; "" if none is. Without `content` compare sizes only."""
     for name, known in artifacts.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != known["bytes"] or (content and sha256(path) != known["sha256"]):
@@ -66,7 +66,7 @@ def damaged_artifact(folder: Path, artifacts: Mapping[str, Mapping[str, Any]], c
 
 # %% ../../nbs/pipeline/provenance.ipynb #c6409927
 def raw_fingerprint(raw: Path, planets: Sequence[int] = ()) -> str:
-    """A hash of name, size and modification time of the tables and of the chosen planets' (or all) files."""
+    """Hash name, size and modification time of the tables and of the chosen planets' (or all) files."""
     folders = (
         [raw / split / str(planet) for split in ("train", "test") for planet in planets]
         if planets
@@ -85,7 +85,7 @@ _ON_TOP |= {"spectramind_nb.cli.app", "spectramind_nb.core.progress"}
 
 
 def imported_modules(source: str, package: str = "spectramind_nb") -> set[str]:
-    """Dotted names in this package that a source text imports; `package` is what one dot stands for there."""
+    """List the modules of this package that a source text imports; `package` resolves relative imports."""
     code = re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE)
     names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
@@ -96,7 +96,7 @@ def imported_modules(source: str, package: str = "spectramind_nb") -> set[str]:
             names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return {name for name in names if name.startswith("spectramind_nb.")} - _ON_TOP
 
-
+# %% ../../nbs/pipeline/provenance.ipynb #3d6a34e1
 def statements(source: str) -> list[str]:
     """Return what a source text does: its statements but for imports, docstrings, comments and layout."""
     tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE))
@@ -136,10 +136,10 @@ def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
             found[name] = "none"
     return found
 
-
+# %% ../../nbs/pipeline/provenance.ipynb #ca9c4151
 @lru_cache
 def environment() -> dict[str, str]:
-    """CUDA, driver and torch versions and the device, as the event schema has them; "none" and "cpu" without a GPU."""
+    """Return CUDA, driver and torch versions and the device for the event log; "none" and "cpu" without a GPU."""
     torch, driver, device = library_versions()["torch"], "none", "cpu"
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader,nounits"]
@@ -162,22 +162,21 @@ def _git(*words: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
 
-
+# %% ../../nbs/pipeline/provenance.ipynb #cfd6f5e2
 @lru_cache
 def git_sha() -> str:
-    """The commit of this package's checkout, 12 hexadecimal digits; `0000000` outside one."""
-
+    """Return the commit of this package's checkout, 12 hexadecimal digits; `0000000` outside a checkout."""
     return (_git("ls-files", "--error-unmatch", "__init__.py") and _git("rev-parse", "--short=12", "HEAD")) or NO_SHA
 
 
 def commit() -> dict[str, str | bool]:
-    """`git_sha`, and where there is one, whether tracked files are `dirty`: not as they were committed."""
+    """Return `git_sha` and, in a checkout, whether tracked files have uncommitted changes (`dirty`)."""
     sha = git_sha()
     return {"git_sha": sha} | ({} if sha == NO_SHA else {"dirty": bool(_git("status", "--porcelain", "-uno"))})
 
 
 def utc_now() -> str:
-    """The time now, ISO 8601 in UTC, to the second."""
+    """Return the present time, ISO 8601 in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 # %% ../../nbs/pipeline/provenance.ipynb #c0fe7fe6
@@ -209,9 +208,9 @@ EVENT_FIELDS: dict[str, Any] = {
     "status": "ok|warn|fail",
 }
 
-
+# %% ../../nbs/pipeline/provenance.ipynb #69a4d8d3
 def event_faults(event: Mapping[str, Any]) -> list[str]:
-    """The fields of an event that break the schema; none in a good event."""
+    """List the fields of an event that break the schema; none for a valid event."""
 
     def fits(value: Any, rule: Any) -> bool:
         return (
@@ -227,7 +226,7 @@ def event_faults(event: Mapping[str, Any]) -> list[str]:
 
 # %% ../../nbs/pipeline/provenance.ipynb #cbb42db9
 def event_schema() -> dict[str, Any]:
-    """The JSON Schema of one line of `events.jsonl`."""
+    """Return the JSON Schema of one line of `events.jsonl`."""
     kinds = {dict: "object", int: "integer", list: "array"}
     properties: dict[str, Any] = {
         name: {"type": "string", "pattern": f"^(?:{rule})$"} if isinstance(rule, str) else {"type": kinds[rule]}
@@ -252,7 +251,7 @@ def make_event(
     seed: int = 0,
     artifacts: Iterable[str | Path] = (),
 ) -> dict[str, Any]:
-    """An event of a call that began at `started` (s, `time.time()`) and ends now. Raises `ValueError`."""
+    """Make the event of a call that began at `started` (s, `time.time()`) and ends now. Raises `ValueError`."""
     event = {
         "ts": utc_now(),
         "run_id": run_id,
@@ -282,7 +281,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """All events of a log, oldest first; a line torn by a full disk, or that is no event, is passed over."""
+    """Read all events of a log, oldest first; incomplete or invalid lines are skipped."""
     events = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -296,7 +295,7 @@ LOG_FILE = "log.json"  # a stage's artifact of this name is copied into its mani
 
 
 def medians(rows: Sequence[Mapping[str, Any]], by: str = "channel") -> dict[str, dict[str, float]]:
-    """Median of each number (a yes counts 1) in a log's rows, for each value of the column `by`."""
+    """Compute the median of each number (true counts as 1) in a log's rows, for each value of the column `by`."""
     groups: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         group = groups.setdefault(str(row[by]), {})
@@ -308,7 +307,7 @@ def medians(rows: Sequence[Mapping[str, Any]], by: str = "channel") -> dict[str,
 
 SUMMARY = "run_hash_summary_v50.json"
 
-
+# %% ../../nbs/pipeline/provenance.ipynb #14bc7374
 def write_summary(run_dir: Path, cfg_hash: str, seed: int, manifests: Sequence[Mapping[str, Any]]) -> Path:
     """Write `run_hash_summary_v50.json`: commit, configuration, seeds, environment, each stage's artifact hashes."""
     return write_json(
@@ -332,9 +331,9 @@ def write_summary(run_dir: Path, cfg_hash: str, seed: int, manifests: Sequence[M
         },
     )
 
-
+# %% ../../nbs/pipeline/provenance.ipynb #7a719d61
 def run_identity(run_dir: Path) -> dict[str, Any]:
-    """`run_id`, the folder's name, and `cfg_hash`, `seed` and `git_sha` of a run's summary, where it has one."""
+    """Return `run_id` (the folder's name), and `cfg_hash`, `seed` and `git_sha` of a run's summary if any."""
     found: dict[str, Any] = {"run_id": run_dir.resolve().name}
     with suppress(OSError, ValueError, KeyError, TypeError):
         summary = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8"))

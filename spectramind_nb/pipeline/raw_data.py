@@ -30,7 +30,7 @@ def _marked(marker: Path) -> dict[str, Any] | None:
 
 
 def _bring_raw_back(run_dir: Path) -> bool:
-    """Move the raw data that a new simulation was to replace back; tell whether there were any."""
+    """Restore the raw data that an interrupted simulation replaced; return False where there are none."""
     if not (run_dir / _EARLIER[0]).is_dir():
         return False
     shutil.rmtree(run_dir / "raw", ignore_errors=True)
@@ -62,8 +62,9 @@ def _raw_before(saved: Path, marker: Path) -> str:
 
 # %% ../../nbs/pipeline/raw_data.ipynb #b4abd6e2
 def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False) -> Path:
-    """The raw folder of a run, simulated where none is given; never anew where stages have `begun` to stand on it.
-    Raises `ContractError` or `UserError`.
+    """Return the raw folder of a run; simulate the data where none is given.
+
+    Nothing is simulated again once stages have `begun` to use it. Raises `ContractError` or `UserError`.
     """
     if cfg.data.raw:
         return _given_raw(Path(cfg.data.raw).expanduser().resolve(), list(cfg.data.planets))
@@ -86,7 +87,7 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False)
         raise UserError(f"{raw}: was simulated with other settings. Fix: {fix}")
     import spectramind_nb.simulator.data_sets  # noqa: F401, refuses before a file is written, if packages are missing
 
-    if known != wanted and raw.exists():  # else it was cut: the simulator goes on where it was
+    if known != wanted and raw.exists():  # else the simulation was interrupted and is continued
         raw.replace(run_dir / _EARLIER[0])
         marker.replace(run_dir / _EARLIER[1])
     write_json(marker, wanted)

@@ -47,7 +47,7 @@ def select_planets(raw: RawFolder, planets: Sequence[int]) -> dict[str, list[int
         )
     return chosen
 
-
+# %% ../../nbs/pipeline/selection.ipynb #299178b3
 def check_planet(who: tuple[str, int], raw: RawFolder) -> list[dict]:
     """Check the files of planet `who` (split, planet id) by their footers and calibration sets.
 

@@ -46,20 +46,20 @@ class Stage:
 
 
 def notebooks_folder() -> Path:
-    """Where this package's numbered notebooks are."""
+    """Find the folder of this package's numbered notebooks."""
     package = Path(str(files("spectramind_nb"))).resolve()
     inside = package / "notebooks"
     return inside if inside.is_dir() else package.parent / "nbs"
 
 
 def find_stages(run_dir: Path, notebooks: Path | None = None) -> list[Stage]:
-    """The stages of a run, in order."""
+    """List the stages of a run, in order."""
     found = sorted((notebooks or notebooks_folder()).glob("[0-9][0-9]_*.ipynb"))
     return [Stage(path.stem, path.resolve(), run_dir / path.stem) for path in found]
 
 
 def stage_index(stages: Sequence[Stage], name: str) -> int:
-    """The position of a stage that the user calls `01_features`, `01` or `features`. Raises `ConfigError`."""
+    """Find the position of a stage that the user calls `01_features`, `01` or `features`. Raises `ConfigError`."""
     for index, stage in enumerate(stages):
         if name in (stage.name, stage.name[:2], stage.name[3:]):
             return index
@@ -79,7 +79,10 @@ _NO_WORK = (
 
 
 def declared_parameters(notebook: Path) -> dict[str, Any]:
-    """Names and defaults in the cell tagged `parameters`. Raises `ConfigError` unless all are plain assignments."""
+    """Read names and defaults from the cell tagged `parameters`.
+
+    Raises `ConfigError` unless all are plain assignments.
+    """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     found: dict[str, Any] = {}
@@ -96,7 +99,10 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
 
 # %% ../../nbs/pipeline/stages.ipynb #a48ae4b5
 def stage_parameters(stage: Stage, cfg: DictConfig, common: Mapping[str, Any]) -> dict[str, Any]:
-    """What a notebook is given: the common names it declares and its section. Raises `ConfigError` on a mismatch."""
+    """Collect a notebook's parameters: the common names that it declares and its section.
+
+    Raises `ConfigError` on a mismatch.
+    """
     book, name = stage.notebook.name, section_name(stage.name)
     declared, given = declared_parameters(stage.notebook), section(cfg, stage.name)
     for key in given:
@@ -117,7 +123,7 @@ def stage_parameters(stage: Stage, cfg: DictConfig, common: Mapping[str, Any]) -
 
 # %% ../../nbs/pipeline/stages.ipynb #d9fd51fc
 def read_manifest(stage: Stage) -> dict[str, Any] | None:
-    """The manifest of a stage that ended well; None for any other."""
+    """Read the manifest of a stage that ended well; None for any other."""
     with contextlib.suppress(OSError, ValueError):
         found = json.loads((stage.folder / "manifest.json").read_text(encoding="utf-8"))
         return found if found.get("status") == "ok" else None
@@ -125,7 +131,7 @@ def read_manifest(stage: Stage) -> dict[str, Any] | None:
 
 
 def notebook_code(notebook: Path) -> str:
-    """The source of a notebook's code cells; prose and outputs change no result."""
+    """Return the source of a notebook's code cells; prose and outputs change no result."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
@@ -137,7 +143,7 @@ def code_hashes(stage: Stage) -> dict[str, str]:
 
 
 def stage_work(stage: Stage, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that may change a stage's result, as hashes and plain values."""
+    """Return everything that may change a stage's result, as hashes and plain values."""
     telling = {key: value for key, value in parameters.items() if key not in _NO_WORK}
     return {
         "parameters": telling,
@@ -149,7 +155,7 @@ def stage_work(stage: Stage, parameters: Mapping[str, Any], inputs: Mapping[str,
 
 # %% ../../nbs/pipeline/stages.ipynb #f583ed36
 def why_run(stage: Stage, work: Mapping[str, Any]) -> str:
-    """Why a stage has to run; "" if its manifest names this very work and every artifact verifies."""
+    """Explain why a stage has to run; "" if its manifest names this very work and every artifact verifies."""
     manifest = read_manifest(stage)
     if manifest is None:
         return "not finished yet"
@@ -167,9 +173,9 @@ def why_run(stage: Stage, work: Mapping[str, Any]) -> str:
 
 
 def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of what a stage may read: earlier stages' artifacts, raw data, an earlier run's weights, a network.
+    """Hash a stage's inputs: earlier stages' artifacts, raw data, an earlier run's weights, a network.
 
-    Diagnostics that are left out because packages are not installed count too: they are made once these are.
+    Diagnostics that are left out for lack of packages count, too, so that they are made once these are installed.
     """
     inputs = {stage.name: digest((read_manifest(stage) or {}).get("artifacts")) for stage in earlier}
     if parameters.get("raw_dir"):
@@ -183,9 +189,9 @@ def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dic
         inputs["packages not installed"] = ", ".join(lacking)
     return inputs
 
-
+# %% ../../nbs/pipeline/stages.ipynb #4232543a
 def find_manifests(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """The manifests of all finished stages of a run, by stage."""
+    """Read the manifests of all finished stages of a run, by stage."""
     stages = [Stage(path.parent.name, path, path.parent) for path in sorted(run_dir.glob("[0-9][0-9]_*/manifest.json"))]
     return {stage.name: manifest for stage in stages if (manifest := read_manifest(stage))}
 
@@ -204,13 +210,13 @@ def check_run_versions(run_dir: str | Path) -> None:
 
 
 def finished(stage: Stage) -> bool:
-    """Whether a stage ended well and its artifacts are there (sizes only)."""
+    """Check that a stage ended well and its artifacts exist (sizes only)."""
     manifest = read_manifest(stage)
     return manifest is not None and not damaged_artifact(stage.folder, manifest["artifacts"], content=False)
 
 # %% ../../nbs/pipeline/stages.ipynb #1d2ec2a7
 def raw_of(run_dir: str | Path) -> Path:
-    """The raw data of a run: those it was given, or those it simulated. Raises `ContractError` where they are gone."""
+    """Return the raw data of a run, given or simulated. Raises `ContractError` where they are missing."""
     saved = Path(run_dir) / "config.yaml"
     given = read_settings(saved).data.raw if saved.is_file() else ""
     folder = Path(given or Path(run_dir) / "raw").expanduser()
@@ -220,7 +226,10 @@ def raw_of(run_dir: str | Path) -> Path:
 
 
 def rerun_settings(run_dir: Path, settings: Mapping[str, Any]) -> tuple[DictConfig, str]:
-    """A run's configuration with some dotted keys changed, and its last finished stage. Raises `ContractError`."""
+    """Return a run's configuration with changed dotted keys, and its last finished stage.
+
+    Raises `ContractError`.
+    """
     path, done = run_dir / "config.yaml", find_manifests(run_dir)
     if not path.is_file() or not done:
         raise ContractError(path, "file", "is missing", "name the folder of a finished run")

@@ -63,7 +63,7 @@ class _Forked:
     def terminate(self) -> None:
         self._process.terminate()
 
-
+# %% ../../nbs/pipeline/warm_kernels.ipynb #9a00d8a0
 class WarmProvisioner(LocalProvisioner):
     """Starts kernels of this interpreter by fork."""
 
@@ -82,7 +82,7 @@ class WarmProvisioner(LocalProvisioner):
 # %% ../../nbs/pipeline/warm_kernels.ipynb #aaa1bb88
 @contextmanager
 def warm_kernels() -> Iterator[None]:
-    """Jupyter's kernels that are started in this block start warm, on Linux."""
+    """Start Jupyter's kernels in this block from a warm process, on Linux."""
     if sys.platform != "linux":
         yield
         return

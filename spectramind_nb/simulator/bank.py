@@ -37,7 +37,7 @@ class Bank:
     made: dict[str, Any]  # seed and version of the simulator
 
     def world(self, number: int) -> World:
-        """One entry, as the simulator draws it."""
+        """Rebuild one entry as the simulator draws it."""
         values = dict(zip(self.names, self.parameters[number].tolist(), strict=True))
         system = System(**{field.name: values.pop(field.name) for field in fields(System)})
         return World(system, values, self.spectrum[number])
@@ -46,7 +46,7 @@ class Bank:
 def bank_part(
     seed: int, start: int, stop: int, ood: bool, opacities: Path | None, quick: bool = False
 ) -> dict[str, np.ndarray]:
-    """Entries `start` to `stop` of a bank, as arrays of its schema."""
+    """Draw entries `start` to `stop` of a bank, as arrays of its schema."""
     use_opacities(opacities)
     model = reference_spectrum if quick else transmission_spectrum
     worlds = [draw_world(planet_stream(seed, "bank", number), ood, model) for number in range(start, stop)]
@@ -102,7 +102,7 @@ def make_bank(
             raise
     _join(out, parts, spans, made)
 
-
+# %% ../../nbs/simulator/bank.ipynb #683d3297
 def _join(out: Path, parts: Path, spans: list[tuple[int, int]], made: dict[str, Any]) -> None:
     pieces = [read_npz(parts / _name(*span), "bank") for span in spans]
     names = json.loads(str(pieces[0]["made"]))["names"]
@@ -125,7 +125,7 @@ def _claim(parts: Path, made: dict[str, Any]) -> Path:
 
 
 def read_bank(path: Path) -> Bank:
-    """A bank from its file. Raises `ContractError` where it is none."""
+    """Read a bank from its file. Raises `ContractError` where it is not a bank."""
     arrays = read_npz(path, "bank")
     made = json.loads(str(arrays["made"]))
     names = tuple(made.pop("names"))

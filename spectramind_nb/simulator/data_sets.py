@@ -52,20 +52,21 @@ class FrameCount:
     fgs1_pairs: int
 
     def pairs(self, channel: Channel) -> int:
-        """Pairs of one channel."""
+        """Return the number of pairs of one channel."""
         return self.airs_pairs if channel == AIRS else self.fgs1_pairs
 
     def cycle_s(self, channel: Channel) -> float:
-        """Seconds from one reset to the next."""
+        """Return the seconds from one reset to the next."""
         return VISIT_HOURS * 3600 / self.pairs(channel)
 
 
 FRAME_COUNTS = {"full": FrameCount(5625, 67500), "demo": FrameCount(375, 2250), "tiny": FrameCount(125, 500)}
 
-
+# %% ../../nbs/simulator/data_sets.ipynb #6311fd90
 def frame_hours(frames: FrameCount, channel: Channel) -> np.ndarray:  # (2 * pairs,)
-    """Time of each frame as `axis_info.parquet` has it: .1 s and .2 s after each reset, for AIRS too (its second read
-    is really at 4.6 s).
+    """Return the time of each frame as `axis_info.parquet` states it.
+
+    It is 0.1 s and 0.2 s after each reset, for AIRS too, whose second read is really at 4.6 s.
     """
     starts = np.arange(frames.pairs(channel)) * frames.cycle_s(channel)
     return ((starts[:, None] + [0.1, 0.2]) / 3600).ravel()
@@ -75,7 +76,7 @@ SPLITS = ("train", "test")
 
 
 def random_planet_ids(seed: int, split: str, count: int) -> list[int]:
-    """Distinct random ids; the first ones don't depend on `count`."""
+    """Draw distinct random ids; the first ones don't depend on `count`."""
     ids: dict[int, None] = {}
     for number in range(count):
         rng = planet_stream(seed, split, number, 0)
@@ -89,7 +90,7 @@ def random_planet_ids(seed: int, split: str, count: int) -> list[int]:
 def draw_planets(
     seed: int, split: str, count: int, ood: bool = False, progress: Tell = lambda what, done, total: None
 ) -> dict[int, SimulatedPlanet]:
-    """Planets by id; `ood` changes test planets alone."""
+    """Draw planets by id; `ood` changes test planets alone."""
     drawn = {}
     for number, label in enumerate(random_planet_ids(seed, split, count)):
         drawn[label] = draw_planet(planet_stream(seed, split, number, 1), ood and split == "test")
@@ -100,7 +101,7 @@ def draw_planets(
 def visit_transit(
     planet: SimulatedPlanet, visit: int, channel: Channel, hours: np.ndarray
 ) -> np.ndarray:  # (pairs, columns)
-    """Relative flux of the star in each column of a channel; one column for FGS1."""
+    """Compute the relative flux of the star in each column of a channel; one column for FGS1."""
     orbit, delay = planet.orbits[visit], planet.fgs1_delay_h[visit]
     if channel == FGS1:
         return transit_flux(hours - delay, orbit, planet.spectrum[:1], planet.limb[:1])
@@ -134,7 +135,7 @@ def write_calibration(folder: Path, calibration: CalibrationSet) -> None:
 
 # %% ../../nbs/simulator/data_sets.ipynb #cbc470c8
 def visit_files(folder: Path, visit: int) -> list[Path]:
-    """The twelve files of a visit, signals last."""
+    """List the twelve files of a visit, signals last."""
     maps = [
         folder / f"{name}_calibration_{visit}" / f"{part}.parquet"
         for name in CHANNELS
@@ -175,7 +176,10 @@ def _write_csv(path: Path, rows: dict[int, list[float]], columns: Iterable[str])
 
 # %% ../../nbs/simulator/data_sets.ipynb #e89c456e
 def write_axes(out: Path, frames: FrameCount) -> None:
-    """axis_info.parquet, wavelengths.csv and adc_info.csv; short columns of axis_info are padded with NaN."""
+    """Write axis_info.parquet, wavelengths.csv and adc_info.csv.
+
+    Short columns of axis_info are padded with NaN.
+    """
     axes = {
         "AIRS-CH0-axis0-h": frame_hours(frames, AIRS),
         "AIRS-CH0-axis2-um": airs_column_wavelengths(),
@@ -196,7 +200,7 @@ def write_axes(out: Path, frames: FrameCount) -> None:
 
 # %% ../../nbs/simulator/data_sets.ipynb #a15b28f3
 def write_tables(out: Path, planets: dict[str, dict[int, SimulatedPlanet]]) -> None:
-    """Star tables, labels of both splits (train.csv, truth.csv) and a sample submission."""
+    """Write star tables, labels of both splits (train.csv, truth.csv) and a sample submission."""
     for split, labels in zip(SPLITS, ("train.csv", "truth.csv"), strict=True):
         _write_csv(
             out / f"{split}_star_info.csv",
@@ -221,8 +225,9 @@ def _truth(planet: SimulatedPlanet) -> dict[str, Any]:
 
 # %% ../../nbs/simulator/data_sets.ipynb #9f143ffa
 def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int, SimulatedPlanet]]) -> None:
-    """Write simulation.json, or find it there with the same request. Raises `UserError` where the folder holds
-    anything else.
+    """Write simulation.json, or find it with the same request.
+
+    Raises `UserError` where the folder holds anything else.
     """
     path = out / "simulation.json"
     if path.exists():

@@ -39,7 +39,7 @@ LINEAR_CORR = {  # median over pixels of the challenge's linear_corr maps
 
 
 def draw_dark(rng: np.random.Generator, channel: Channel, hot_fraction: float) -> np.ndarray:  # e-/s
-    """Dark current: .0065 e-/s in most pixels, a tail of hot ones."""
+    """Draw the dark current: 0.0065 e-/s in most pixels, a tail of hot ones."""
     shape = (channel.rows, channel.columns)
     dark, hot = np.abs(rng.normal(0.0065, 0.0013, shape)), rng.random(shape) < hot_fraction
     dark[hot] = np.minimum(0.012 * np.exp(rng.exponential(1.4, hot.sum())), HOTTEST_E_S[channel.name])
@@ -55,8 +55,9 @@ def draw_read_noise(rng: np.random.Generator, channel: Channel) -> np.ndarray:  
 
 # %% ../../nbs/simulator/detector.ipynb #278c8299
 def draw_linear_corr(rng: np.random.Generator, channel: Channel) -> np.ndarray:  # (6, rows, columns)
-    """Polynomial a pixel from measured to true electrons, coefficients in ascending order; rising up to 200,000 e- at
-    least.
+    """Draw each pixel's polynomial from measured to true electrons, coefficients in ascending order.
+
+    It rises up to at least 200,000 e-.
     """
     shape = (channel.rows, channel.columns)
     corr = np.ones((6, *shape)) * np.reshape(LINEAR_CORR[channel.name], (6, 1, 1))
@@ -80,7 +81,7 @@ class PixelMaps:
 
 
 def draw_pixels(rng: np.random.Generator, channel: Channel, ood: bool = False) -> PixelMaps:
-    """Pixels of the challenge's kind; `ood`: with 1.7% hot and 1.1% dead ones."""
+    """Draw pixel maps of the challenge's kind; `ood`: with 1.7% hot and 1.1% dead pixels."""
     shape = (channel.rows, channel.columns)
     dead = rng.random(shape) < (OOD_DEAD_FRACTION if ood else DEAD_FRACTION[channel.name])
     response = rng.normal(1.014, 0.012, shape)
@@ -90,14 +91,15 @@ def draw_pixels(rng: np.random.Generator, channel: Channel, ood: bool = False) -
 
 
 def draw_detector(rng: np.random.Generator, channel: Channel, ood: bool = False) -> Detector:
-    """The pixels of a channel with their non-linearity."""
+    """Draw the pixels of a channel with their non-linearity."""
     maps = draw_pixels(rng, channel, ood)
     return Detector(channel, maps.dark, maps.dead, maps.response, draw_linear_corr(rng, channel), maps.read)
 
 # %% ../../nbs/simulator/detector.ipynb #ca888488
 def ground_calibration(rng: np.random.Generator, detector: Detector) -> CalibrationSet:
-    """Measure the maps as calibration files hold them: flat off by 0.05%, dark by 4% and .0005 e-/s, read noise by 1%;
-    linear_corr and dead exact.
+    """Measure the maps as calibration files hold them.
+
+    The flat is off by 0.05%, dark by 4% and 0.0005 e-/s, read noise by 1%; linear_corr and dead are exact.
     """
     shape = detector.dark.shape
     flat = detector.response + 0.0005 * rng.normal(size=shape)

@@ -33,7 +33,7 @@ from .detector import Detector, draw_detector
 
 # %% ../../nbs/simulator/frames.ipynb #7a492e80
 def pixel_gaussian(pixels: int, centre: float, sigma: float | np.ndarray) -> np.ndarray:  # (pixels, *sigma.shape)
-    """A normal density integrated over each pixel; pixel k reaches from k - 1/2 to k + 1/2."""
+    """Integrate a normal density over each pixel; pixel k reaches from k - 1/2 to k + 1/2."""
     edges = np.arange(pixels + 1).reshape(-1, *np.ones(np.ndim(sigma), int)) - 0.5 - centre
     return np.diff(erf(edges / (np.sqrt(2) * sigma)), axis=0) / 2
 
@@ -51,7 +51,7 @@ FGS1_PEDESTAL = 0.012  # share of the light spread evenly
 
 
 def fgs1_image(row: float, column: float, stretch: float) -> np.ndarray:  # share of the light, (32, 32)
-    """The star's image, moved by `row` and `column` pixels and widened by the factor 1 + `stretch`."""
+    """Compute the star's image, moved by `row` and `column` pixels and widened by the factor 1 + `stretch`."""
     image = np.full((32, 32), FGS1_PEDESTAL / 1024)
     for share, y, x, sigma in FGS1_GAUSSIANS:
         image += share * np.outer(*(pixel_gaussian(32, c, sigma * (1 + stretch)) for c in (y + row, x + column)))
@@ -64,7 +64,7 @@ AIRS_CENTRE_ROW = 15.57
 def airs_profile(
     wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0.0
 ) -> np.ndarray:  # share of the light, (32, wavelengths)
-    """Cross-dispersion profile of the AIRS trace at each wavelength."""
+    """Compute the cross-dispersion profile of the AIRS trace at each wavelength."""
     red, centre = wavelength_um - 3, AIRS_CENTRE_ROW + row
     wings, halo = 0.206 - 0.083 * red, 0.167 - 0.021 * red
     core = pixel_gaussian(32, centre, (0.98 + 0.345 * red) * (1 + stretch))
@@ -74,7 +74,7 @@ def airs_profile(
 
 # %% ../../nbs/simulator/frames.ipynb #e3059d76
 def airs_image(spectrum: np.ndarray, row: float, column: float, stretch: float) -> np.ndarray:  # e-/s, (32, 356)
-    """The star's spectrum, e-/s a column (356,), spread over rows and moved by `row` and `column` pixels."""
+    """Spread the star's spectrum, e-/s per column (356,), over rows, moved by `row` and `column` pixels."""
     columns = np.arange(AIRS.columns)
     moved = CubicSpline(columns, spectrum)(columns - column)
     return airs_profile(airs_column_wavelengths(), row, stretch) * moved
@@ -83,8 +83,9 @@ def airs_image(spectrum: np.ndarray, row: float, column: float, stretch: float) 
 def image_modes(
     image: Callable[[float, float, float], np.ndarray], row: float = 0.0, column: float = 0.0, step: float = 0.05
 ) -> np.ndarray:  # (pixels, 7)
-    """Taylor pictures of `image(row, column, stretch)` around a place: image, d/drow, d/dcolumn, three second
-    derivatives, d/dstretch.
+    """Compute the Taylor terms of `image(row, column, stretch)` around a place.
+
+    These are the image, d/drow, d/dcolumn, three second derivatives and d/dstretch.
     """
 
     def at(up: int, right: int) -> np.ndarray:
@@ -110,7 +111,7 @@ FGS1_PLACES = FGS1_SPACING * np.arange(-6, 7)  # in row and in column
 
 @lru_cache(maxsize=1)
 def fgs1_modes() -> np.ndarray:  # share of the light, (13 * 13, 1024, 7)
-    """Expansions of FGS1's image around each of `FGS1_PLACES`, columns running fastest."""
+    """Compute the expansions of FGS1's image around each of `FGS1_PLACES`, columns running fastest."""
     return np.stack([image_modes(fgs1_image, row, column) for row in FGS1_PLACES for column in FGS1_PLACES])
 
 # %% ../../nbs/simulator/frames.ipynb #88574f75
@@ -129,9 +130,9 @@ STAR_E_S = (  # e-/s a column
 FGS1_STAR_E_S = 2.93e6  # e-/s
 REFERENCE_STAR_K = 5887.0
 
-
+# %% ../../nbs/simulator/frames.ipynb #b0ef6ee2
 def planck_ratio(wavelength_um: np.ndarray | float, temperature_K: float) -> np.ndarray:
-    """Photon rate of a black body over that of the reference star; both stars equal at 1.2 um."""
+    """Compute a black body's photon rate over the reference star's; both stars are equal at 1.2 um."""
 
     def shape(um: np.ndarray, kelvin: float) -> np.ndarray:
         return np.expm1(14387.8 / (1.2 * kelvin)) / np.expm1(14387.8 / (um * kelvin))
@@ -141,20 +142,21 @@ def planck_ratio(wavelength_um: np.ndarray | float, temperature_K: float) -> np.
 
 
 def airs_star(temperature_K: float, brightness: float) -> np.ndarray:  # e-/s a column, (356,)
-    """The star's spectrum on the AIRS detector."""
+    """Compute the star's spectrum on the AIRS detector."""
     um = airs_column_wavelengths()
     knots = np.exp(np.interp(um, STAR_UM, np.log(STAR_E_S)))
     return brightness * knots * planck_ratio(um, temperature_K)
 
 
 def fgs1_star(temperature_K: float, brightness: float) -> float:  # e-/s
-    """The star's light on the FGS1 detector."""
+    """Compute the star's light on the FGS1 detector."""
     return FGS1_STAR_E_S * brightness * float(planck_ratio(FGS1_WAVELENGTH_UM, temperature_K))
 
 # %% ../../nbs/simulator/frames.ipynb #2838b7ec
 def draw_gain_drift(rng: np.random.Generator, terms: int) -> np.ndarray:  # (6, terms)
-    """Polynomial coefficients in time x wavelength, both from -1 to 1; `terms` is 6, or 1 for a channel without
-    wavelengths.
+    """Draw polynomial coefficients in time x wavelength, both from -1 to 1.
+
+    `terms` is 6, or 1 for a channel without wavelengths.
     """
     coefficients = rng.uniform(-1, 1, (6, terms))
     rms = polygrid2d(np.linspace(-1, 1, 101), np.linspace(-1, 1, 51), coefficients).std()
@@ -163,7 +165,7 @@ def draw_gain_drift(rng: np.random.Generator, terms: int) -> np.ndarray:  # (6, 
 # %% ../../nbs/simulator/frames.ipynb #0bc2f60a
 @dataclass(frozen=True)
 class Exposure:
-    """All that a channel's frames of one visit depend on, but for the noise."""
+    """Quantities that a channel's frames of one visit depend on, except the noise."""
 
     detector: Detector
     modes: np.ndarray  # e-/s at relative light 1, flat field included, (places, pixels, 7)
@@ -183,12 +185,15 @@ FOREGROUND_E_S = {"FGS1": (1.0, 10.0), "AIRS-CH0": (0.05, 0.4)}  # a pixel
 
 
 def draw_flux_jitter(rng: np.random.Generator, channel: Channel) -> float:
-    """Relative rms of the whole image's light in 0.1 s; for FGS1 the two real planets differ by over ten times."""
+    """Draw the relative rms of the image's total light in 0.1 s.
+
+    For FGS1 the two real planets differ by over ten times.
+    """
     return float(np.exp(rng.uniform(np.log(1e-4), np.log(5e-3)))) if channel == FGS1 else 5e-4
 
 
 def draw_wander(rng: np.random.Generator, pairs: int) -> np.ndarray:  # (pairs, 3)
-    """Slow drift of pointing (.02 pixel) and width (.1%) within a visit: a cubic in time."""
+    """Draw the slow drift of pointing (0.02 pixel) and width (0.1%) within a visit: a cubic in time."""
     time = np.linspace(-1, 1, pairs)
     return np.stack([size * np.polyval(rng.uniform(-1, 1, 4), time) for size in (0.02, 0.02, 0.001)], axis=1)
 
@@ -214,7 +219,7 @@ def prepare_exposure(
     background = foreground * response + detector.dark.ravel()
     return Exposure(detector, modes, background, transit * gain, draw_wander(rng, pairs), jitter, bad_last_pair=bad)
 
-
+# %% ../../nbs/simulator/frames.ipynb #c1186995
 def _star_modes(channel: Channel, temperature_K: float, brightness: float) -> np.ndarray:  # e-/s, (places, pixels, 7)
     if channel == AIRS:
         spectrum = airs_star(temperature_K, brightness)
@@ -224,7 +229,7 @@ def _star_modes(channel: Channel, temperature_K: float, brightness: float) -> np
 # %% ../../nbs/simulator/frames.ipynb #d51e2c0b
 @njit(nogil=True, cache=True)
 def poisson(rng: np.random.Generator, mean: float) -> float:
-    """A Poisson deviate: inversion up to a mean of 16, rounded Cornish-Fisher expansion above."""
+    """Draw a Poisson deviate: inversion up to a mean of 16, rounded Cornish-Fisher expansion above."""
     if mean > 16:
         z = rng.standard_normal()
         return max(np.rint(mean + np.sqrt(mean) * z + (z * z - 1) / 6), 0.0)
@@ -238,7 +243,7 @@ def poisson(rng: np.random.Generator, mean: float) -> float:
 # %% ../../nbs/simulator/frames.ipynb #c029b342
 @njit(nogil=True, cache=True)
 def measured_charge(true_e: float, corr: np.ndarray) -> float:
-    """The measured charge (e-) that `corr` (6 coefficients, ascending) corrects to `true_e`, to 1e-4 e-."""
+    """Find the measured charge (e-) that `corr` (6 coefficients, ascending) corrects to `true_e`, to 1e-4 e-."""
     m = (true_e - corr[0]) / corr[1]
     for _ in range(12):
         value = corr[0] + m * (corr[1] + m * (corr[2] + m * (corr[3] + m * (corr[4] + m * corr[5]))))
@@ -298,7 +303,7 @@ def _expose(
     read: np.ndarray,  # e-, (pixels,)
     adu: np.ndarray,  # uint16, (pairs, 2, pixels), filled
 ) -> None:
-    """Pairs of reads: collect, read, digitise; collect on, read, digitise."""
+    """Simulate pairs of reads: collect, read, digitise; collect on, read, digitise."""
     for n in range(adu.shape[0]):
         charge, kick, before = np.zeros(adu.shape[2]), np.zeros(3), 0.0
         for k in range(2):
@@ -317,7 +322,7 @@ def _expose(
 def expose(
     rng: np.random.Generator, exposure: Exposure, chunk: int
 ) -> Iterator[np.ndarray]:  # ADU, uint16, (chunk, 2, pixels)
-    """Frames of a visit, `chunk` pairs at a time; what comes out doesn't depend on `chunk`."""
+    """Yield frames of a visit, `chunk` pairs at a time; the result doesn't depend on `chunk`."""
     detector, pairs = exposure.detector, len(exposure.light)
     channel = detector.channel
     column = np.tile(np.arange(channel.columns), channel.rows) % exposure.light.shape[1]

@@ -48,7 +48,7 @@ class System:
     i: float  # inclination, degrees
 
     def row(self) -> dict[str, float]:
-        """The system as a row of a star table."""
+        """Return the system as a row of a star table."""
         return {name: float(value) for name, value in asdict(self).items() if name in STAR_COLUMNS}
 
 # %% ../../nbs/simulator/population.ipynb #a7ce2157
@@ -65,9 +65,9 @@ POPULATION = {  # percentiles of the columns of train_star_info.csv
 }
 RANK_CORRELATION = ((1.0, 0.85, 0.70), (0.85, 1.0, 0.81), (0.70, 0.81, 1.0))  # of Rs, Ms and Ts, as normal deviates
 
-
+# %% ../../nbs/simulator/population.ipynb #0f924918
 def draw_system(rng: np.random.Generator) -> System:
-    """A system of the challenge's population: its percentiles, straight between them, and its correlations.
+    """Draw a system of the challenge's population, with its percentiles (linear between them) and correlations.
 
     Source: train_star_info.csv, Ariel Data Challenge 2025 public data.
     """
@@ -94,18 +94,21 @@ SPREADS = (1e-7, 8e-3)  # standard deviation over the AIRS bins, the challenge's
 
 
 def equilibrium_temperature(system: System) -> float:  # K
-    """Of a black planet that spreads the heat evenly."""
+    """Compute the equilibrium temperature of a black planet that spreads the heat evenly."""
     return system.Ts * float(np.sqrt(0.5 / system.sma))
 
-
+# %% ../../nbs/simulator/population.ipynb #6dd07996
 def draw_depth(rng: np.random.Generator) -> float:  # (Rp/Rs)^2
-    """Mean depth of a planet; chosen so that mean, spread and the scores of perfect error bars are the challenge's."""
+    """Draw a planet's mean depth.
+
+    Its distribution reproduces the challenge's mean, spread and scores of perfect error bars.
+    """
     middle, spread = COMMON_DEPTH if rng.random() < 0.8 else DEEP_DEPTH
     return float(np.clip(rng.lognormal(np.log(middle), spread), *DEPTHS))
 
-
+# %% ../../nbs/simulator/population.ipynb #4a4810cf
 def draw_radius(rng: np.random.Generator, system: System, atmosphere: Atmosphere) -> float:  # m, at 10 bar
-    """Radius with which the planet, up to where its air gets opaque, hides as much of the star as in the challenge."""
+    """Draw the radius at which the planet, up to where its air is opaque, has a depth like the challenge's."""
     star = system.Rs * SOLAR_RADIUS_M
     _, _, weight = background(atmosphere.mixing)
     kelvin, u = float(np.median(atmosphere.temperature_K)), float(np.median(weight))
@@ -133,7 +136,7 @@ class World:
 
 
 def draw_world(rng: np.random.Generator, ood: bool = False, model: ForwardModel = transmission_spectrum) -> World:
-    """A planet of the challenge's population, or (`ood`) one unlike it; its spectrum by TauREx, or by `model`."""
+    """Draw a planet of the population, or (`ood`) one unlike it; its spectrum is by TauREx, or by `model`."""
     while True:
         system = draw_system(rng)
         atmosphere = draw_atmosphere(rng, equilibrium_temperature(system), system.Mp, ood)
@@ -146,7 +149,7 @@ def draw_world(rng: np.random.Generator, ood: bool = False, model: ForwardModel 
 
 # %% ../../nbs/simulator/population.ipynb #cae72613
 def draw_limb_darkening(rng: np.random.Generator, Ts: float) -> np.ndarray:  # (283, 2)
-    """Quadratic limb-darkening coefficients u1, u2 a bin: FGS1 apart, AIRS smooth in wavelength."""
+    """Draw quadratic limb-darkening coefficients u1, u2 per bin: FGS1 apart, AIRS smooth in wavelength."""
     hot, red = (Ts - 5890) / 1000, wavelengths() - 2.9
     u1 = np.clip(0.12 - 0.012 * hot + 0.010 * rng.normal() - 0.016 * red, 0.08, 0.16)
     u2 = np.clip(0.10 + 0.025 * rng.normal() - 0.012 * red, 0.04, 0.17)
@@ -170,19 +173,21 @@ class SimulatedOrbit:
         return self.sma * float(np.cos(np.radians(self.inclination_deg)))
 
     def separation(self, hours: np.ndarray) -> np.ndarray:
-        """Distance of the planet from the star's centre on the sky, stellar radii; for times near transit."""
+        """Compute the projected distance of planet and star centre, stellar radii, for times near transit."""
         phase = 2 * np.pi * (hours - self.t0_h) / (24 * self.period_d)
         return np.hypot(self.sma * np.sin(phase), self.impact * np.cos(phase))
 
     def duration_h(self, depth: float) -> float:
-        """First to fourth contact, hours; 0 where the planet misses the star."""
+        """Compute the time from first to fourth contact, hours; 0 where the planet misses the star."""
         chord = np.sqrt(max((1 + np.sqrt(depth)) ** 2 - self.impact**2, 0.0))
         sine = np.sin(np.radians(self.inclination_deg))
         return float(24 * self.period_d / np.pi * np.arcsin(min(chord / (self.sma * sine), 1.0)))
 
 # %% ../../nbs/simulator/population.ipynb #8e8deec4
 def transit_flux(hours: np.ndarray, orbit: SimulatedOrbit, depth: np.ndarray, limb: np.ndarray) -> np.ndarray:  # (T, B)
-    """Relative flux through a transit: hours (T,), depth (Rp/Rs)^2 (B,), limb-darkening coefficients (B, 2).
+    """Compute the relative flux through a transit, (T, B).
+
+    `hours` (T,), `depth` (Rp/Rs)^2 (B,), limb-darkening coefficients `limb` (B, 2).
 
     Source: exoplanet-core (Agol, Luger & Foreman-Mackey 2020), exact for quadratic limb darkening.
     """
@@ -212,13 +217,16 @@ class SimulatedPlanet:
 
 # %% ../../nbs/simulator/population.ipynb #a7a31cc1
 def planet_stream(seed: int, split: str, number: int, *purpose: int) -> np.random.Generator:
-    """The random numbers of planet `number` of "train", "test" or "bank"; `purpose` sets visits and channels apart."""
+    """Make the random generator of planet `number` of "train", "test" or "bank".
+
+    `purpose` separates visits and channels.
+    """
     key = (("train", "test", "bank").index(split), number, *purpose)
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
 # %% ../../nbs/simulator/population.ipynb #6269a225
 def observe(rng: np.random.Generator, world: World) -> SimulatedPlanet:
-    """A planet as it is seen: its star's limb and brightness, one visit or two."""
+    """Draw how a planet is observed: limb darkening and brightness of its star, one visit or two."""
     system = world.system
     limb = draw_limb_darkening(rng, system.Ts)
     brightness = float(np.clip(rng.lognormal(0, 0.2), 0.6, 1.6))
@@ -232,7 +240,7 @@ def observe(rng: np.random.Generator, world: World) -> SimulatedPlanet:
 
 
 def draw_planet(rng: np.random.Generator, ood: bool = False) -> SimulatedPlanet:
-    """A planet of the challenge's population, or (`ood`) one unlike it."""
+    """Draw a planet of the challenge's population, or (`ood`) one unlike it."""
     return observe(rng, draw_world(rng, ood))
 
 # %% ../../nbs/simulator/population.ipynb #61fc3f5c

@@ -69,7 +69,7 @@ def descend(
             break
     return state, now, count
 
-
+# %% ../../nbs/transits/fit.ipynb #842139db
 def held(problem: FitProblem, state: State) -> State:
     """Narrow the priors of the orbit's shape and limb darkening to 5 %, which holds them near their means."""
     std = state.std.copy()
@@ -163,7 +163,7 @@ def converge(
         steps += more
     return problem, state, now, colours, steps
 
-
+# %% ../../nbs/transits/fit.ipynb #a85a3494
 def fit_planet(blocks: Sequence[Block], star: Mapping[str, float], options: FitOptions = FitOptions()) -> Fit:  # noqa: B008
     """Fit all visits of a planet at once and return its depths with their covariance, nuisances marginalised.
 
@@ -171,13 +171,18 @@ def fit_planet(blocks: Sequence[Block], star: Mapping[str, float], options: FitO
 
     Parameters
     ----------
-    blocks : light curves of one channel in one visit each, as `blocks_of` and `read_blocks` make them
-    star : row of the star table: sma (a/Rs), i (deg), P (d) and, where known, Ts (K)
-    options : choices of the fit, such as the widths of the orbit's prior
+    blocks : sequence of Block
+        Light curves of one channel in one visit each, as `blocks_of` and `read_blocks` make them.
+    star : mapping
+        Row of the star table: sma (a/Rs), i (deg), P (d) and, where known, Ts (K).
+    options : FitOptions
+        Choices of the fit, such as the widths of the orbit's prior.
 
     Returns
     -------
-    Depths (283,) with their covariance, shared parameters and quality figures; times in hours from the visit's start.
+    Fit
+        Depths (283,) with their covariance, shared parameters and quality figures; times in hours from the visit's
+        start.
     """
     problem, state, now, colours, steps = converge(blocks, star, options)
     std, weighed = weigh_drifts(problem, now.reduced, state.std)

@@ -167,7 +167,7 @@ def data_equations(problem: FitProblem, state: State) -> tuple[list[Linearised],
         add_data(normal, linear.slopes, residual, state.time_weight[number], 1 / state.variance[number])
     return at, normal
 
-
+# %% ../../nbs/transits/fit_problem.ipynb #d9e8afdf
 def with_priors(problem: FitProblem, state: State, at: list[Linearised], data: Normal) -> Equations:
     """Add the state's priors to the data's equations, and eliminate the local parameters; cost is the total chi^2."""
     mean, precision = local_prior(problem, state)

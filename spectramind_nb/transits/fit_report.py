@@ -42,8 +42,10 @@ class Fit(Depths):
 
 # %% ../../nbs/transits/fit_report.ipynb #041a9d9b
 def noise_quality(problem: FitProblem, state: State, colours: Sequence[Colour]) -> dict[str, float]:
-    """Summarise the noise found in the residuals: noise scale of each channel, common noise and red noise as ratios of
-    variances, fraction of points left out, and the drift of single bins in ppm.
+    """Summarise the noise found in the residuals.
+
+    Noise scale of each channel, common noise and red noise as ratios of variances, fraction of points left out, and the
+    drift of single bins in ppm.
     """
     figures: dict[str, list[float]] = {"fgs1_noise_scale": [], "airs_noise_scale": [], "common_noise": []}
     for block, variance, colour in zip(problem.blocks, state.variance, colours, strict=True):

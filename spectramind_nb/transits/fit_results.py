@@ -127,7 +127,7 @@ def write_posterior(path: str | Path, result: Result) -> Path:
                 setattr(file, f"{group}_{name}", float(value))
     return Path(path)
 
-
+# %% ../../nbs/transits/fit_results.ipynb #879a0ed4
 def read_posterior(path: str | Path) -> dict[str, np.ndarray]:
     """Read the variables of a `posterior.nc`; names and units of parameters are text."""
     with netcdf_file(str(path), mmap=False) as file:

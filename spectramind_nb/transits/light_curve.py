@@ -26,7 +26,7 @@ ORBIT_PARAMETERS = ("t0_h", "sma", "b")  # those with a derivative
 
 
 def separation(time_h: np.ndarray, orbit: Orbit) -> tuple[np.ndarray, np.ndarray]:
-    """Projected separation z in stellar radii, (T,), and its derivatives to t0_h, sma and b, (T, 3).
+    """Compute the projected separation z in stellar radii, (T,), and its derivatives to t0_h, sma and b, (T, 3).
 
     Half an orbit away, where the planet is behind its star, z is set beyond any contact.
     """
@@ -39,7 +39,7 @@ def separation(time_h: np.ndarray, orbit: Orbit) -> tuple[np.ndarray, np.ndarray
 
 # %% ../../nbs/transits/light_curve.ipynb #c925c6c5
 def limb_coefficients(u1: np.ndarray, u2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients c of the flux, (..., 3), and their derivatives to u1 and u2, (..., 3, 2).
+    """Compute coefficients c of the flux, (..., 3), and their derivatives to u1 and u2, (..., 3, 2).
 
     Source: Agol, Luger & Foreman-Mackey 2020, AJ 159, 123.
     """
@@ -62,10 +62,11 @@ class TransitGradient:
     u1: np.ndarray
     u2: np.ndarray
 
-
+# %% ../../nbs/transits/light_curve.ipynb #1f7d6bc7
 def transit(time_h: np.ndarray, orbit: Orbit, depth: np.ndarray, u1: np.ndarray, u2: np.ndarray) -> TransitGradient:
-    """Relative flux at `time_h` (T,) with all derivatives, for limb darkening of B bins and their depths (Rp/Rs)^2,
-    (B,) or (1,) for all.
+    """Compute the relative flux at `time_h` (T,) and all its derivatives.
+
+    Limb darkening is per bin (B,); depths (Rp/Rs)^2 are (B,), or (1,) for all bins.
     """
     z, z_gradient = separation(time_h, orbit)
     radius = np.sqrt(np.asarray(depth, float))

@@ -30,7 +30,7 @@ class LimbSeries:
 
 # %% ../../nbs/transits/limb_darkening.ipynb #66914250
 def limb_series(time_h: np.ndarray, orbit: Orbit, depth: float, step_h: float) -> LimbSeries:
-    """Series for one depth (Rp/Rs)^2, averaged over steps of `step_h` hours about `time_h` (T,)."""
+    """Compute the series for one depth (Rp/Rs)^2, averaged over steps of `step_h` hours about `time_h` (T,)."""
     hours = (time_h[:, None] + STEP_POINTS * step_h).ravel()
     phase = 2 * np.pi * (hours - orbit.t0_h) / orbit.period_h
     sine, cosine = np.sin(phase), np.cos(phase)

@@ -39,7 +39,7 @@ class Block:
 
     @property
     def is_airs(self) -> bool:
-        """Whether the block holds AIRS bins."""
+        """True if the block holds AIRS bins."""
         return self.bins.start > 0
 
     @property
@@ -47,9 +47,9 @@ class Block:
         """Short name of the channel, as parameters have it."""
         return "airs" if self.is_airs else "fgs1"
 
-
+# %% ../../nbs/transits/model.ipynb #b7a18f50
 def make_block(visit: int, bins: slice, time_h: np.ndarray, flux: np.ndarray, variance: np.ndarray) -> Block:
-    """A block from fluxes and their variances, (T, B), in any unit."""
+    """Make a block from fluxes and their variances, (T, B), in any unit."""
     flux, variance = np.asarray(flux, float), np.asarray(variance, float)
     level = np.median(flux, axis=0)
     relative = variance / level**2
@@ -59,7 +59,7 @@ def make_block(visit: int, bins: slice, time_h: np.ndarray, flux: np.ndarray, va
 
 # %% ../../nbs/transits/model.ipynb #995ec4e3
 def blocks_of(features: Mapping[str, Mapping[str, np.ndarray]]) -> list[Block]:
-    """Blocks of a planet from its `fgs1_white` and `airs_bins`, visit by visit."""
+    """Make the blocks of a planet from its `fgs1_white` and `airs_bins`, visit by visit."""
     white, bins = features["fgs1_white"], features["airs_bins"]
     blocks = []
     for number, visit in enumerate(np.unique(white["visit"])):
@@ -72,7 +72,7 @@ def blocks_of(features: Mapping[str, Mapping[str, np.ndarray]]) -> list[Block]:
 
 
 def read_blocks(run_dir: str | Path, planet: int) -> list[Block]:
-    """Blocks of a planet from a run's features."""
+    """Read the blocks of a planet from a run's features."""
     folder = run_folder(run_dir, "data/features")
     return blocks_of({kind: read_npz(folder / f"{kind}_{planet}.npz", kind) for kind in ("fgs1_white", "airs_bins")})
 
@@ -90,10 +90,10 @@ class FitOptions:
 
     @classmethod
     def of_simulator(cls) -> "FitOptions":
-        """With the scatters and the drift that the simulator draws from: for limits, never for results."""
+        """Return options with the scatters and drift that the simulator draws from: for limits only."""
         return cls(5.0, 0.01, 0.1, (2e-4, 4e-4, 8e-4), (0.5,), (0.5,))
 
-
+# %% ../../nbs/transits/model.ipynb #d672c698
 @dataclass
 class Shared:
     """Parameters that bins share, in one vector: names, prior means and standard deviations; 0 = fixed."""
@@ -112,9 +112,9 @@ class Shared:
 DEPTH_PRIOR = (0.0147, 0.1)  # mean and std; so weak that it only speaks where there is no transit to see
 SOLAR_K = 5890.0  # effective temperature of the median star
 
-
+# %% ../../nbs/transits/model.ipynb #4d427ccc
 def limb_priors(temperature_K: float) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of quadratic limb-darkening coefficients; _slope is from mid-band to the red end.
+    """Return mean and standard deviation of limb-darkening parameters; _slope is from mid-band to the red end.
 
     Source: ranges of the Ariel Data Challenge 2025 public data.
     """
@@ -136,7 +136,7 @@ START_SIZE, START_DECAY = 4e-4, 0.5  # of the drift
 
 
 def orbit_priors(star: Mapping[str, float], options: FitOptions) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of a/Rs and of the squared impact parameter, from a row of the star table."""
+    """Return mean and standard deviation of a/Rs and of the squared impact parameter, from a star table's row."""
     b = star["sma"] * np.cos(np.radians(star["i"]))
     spread = star["sma"] * np.radians(options.inclination_scatter_deg)
     return {
@@ -144,9 +144,9 @@ def orbit_priors(star: Mapping[str, float], options: FitOptions) -> dict[str, tu
         "b2": (b**2 + spread**2, float(np.sqrt(4 * b**2 * spread**2 + 2 * spread**4))),
     }
 
-
+# %% ../../nbs/transits/model.ipynb #1933946c
 def priors(star: Mapping[str, float], t0_h: Sequence[float], options: FitOptions) -> Shared:
-    """Priors of all shared parameters of a planet whose visits have their mid-transits near `t0_h` (hours).
+    """Return priors of all shared parameters of a planet whose visits have mid-transits near `t0_h` (hours).
 
     `star`: sma, i and, where known, Ts.
     """
@@ -168,7 +168,7 @@ def priors(star: Mapping[str, float], t0_h: Sequence[float], options: FitOptions
 
 # %% ../../nbs/transits/model.ipynb #b5bfc452
 def airs_coordinate() -> np.ndarray:  # (282,), -1 at the blue end, 1 at the red
-    """Wavelength of the AIRS bins scaled to [-1, 1]."""
+    """Return the wavelength of the AIRS bins scaled to [-1, 1]."""
     um = wavelengths()[1:]
     return 2 * (um - um[0]) / (um[-1] - um[0]) - 1
 
@@ -182,12 +182,12 @@ class Layout:
         self.n_local = 1 + visits * (1 + OWN_ORDER)
 
     def of(self, block: Block, kind: str) -> np.ndarray:
-        """Places of a block's `drift`, `noise` or `shift_px` among the shared parameters."""
+        """Return places of a block's `drift`, `noise` or `shift_px` among the shared parameters."""
         start = f"{block.channel}_{kind}[{block.visit},"
         return np.array([k for k, name in enumerate(self.names) if name.startswith(start)], int)
 
     def own(self, visit: int) -> np.ndarray:
-        """Places of the own drift among the local parameters."""
+        """Return places of the own drift among the local parameters."""
         return 1 + self.visits + visit * OWN_ORDER + np.arange(OWN_ORDER)
 
 # %% ../../nbs/transits/model.ipynb #0a5310a8
@@ -200,7 +200,7 @@ class Linearised:
 
 
 def smooth_excess(excess: np.ndarray, variance: np.ndarray, most: float) -> np.ndarray:  # (282,)
-    """The part of `excess` depths (282,) that a polynomial of order 6 sees above the noise, at most `most` in size."""
+    """Fit a polynomial of order 6 to `excess` depths (282,), shrunk by the noise; at most `most` in size."""
     basis = chebyshev.chebvander(airs_coordinate(), 6)
     weighted = basis / variance[:, None]
     coefficients = np.linalg.solve(basis.T @ weighted, weighted.T @ excess)
@@ -209,7 +209,7 @@ def smooth_excess(excess: np.ndarray, variance: np.ndarray, most: float) -> np.n
 
 
 def limb_of(block: Block, value: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:  # (B,) each
-    """u1 and u2 of a block's bins."""
+    """Compute u1 and u2 of a block's bins."""
     if not block.is_airs:
         return np.array([value["fgs1_u1"]]), np.array([value["fgs1_u2"]])
     u1, u2 = (value[f"airs_{u}"] + value[f"airs_{u}_slope"] * airs_coordinate() for u in ("u1", "u2"))
@@ -221,7 +221,7 @@ _DRIFT = 18  # where the Chebyshev polynomials start
 _NOISE = _DRIFT + TIME_ORDER
 DRIFT_FUNCTIONS = slice(_DRIFT, _NOISE)
 
-
+# %% ../../nbs/transits/model.ipynb #99f4be5b
 @dataclass
 class VisitRows:
     """Slopes of a block's bins to several parameters, each an array (B, K) over functions of time."""
@@ -232,7 +232,7 @@ class VisitRows:
     rows: list[np.ndarray] = field(default_factory=list)
 
     def add(self, index: int, *parts: tuple[slice | int, np.ndarray]) -> None:
-        """A parameter's slope: coefficients (B, 3) or (B,) on some of the functions."""
+        """Add a parameter's slope: coefficients (B, 3) or (B,) on some of the functions."""
         row = np.zeros((self.bins, self.functions))
         for where, share in parts:
             row[:, where] = share
@@ -240,13 +240,13 @@ class VisitRows:
         self.rows.append(row)
 
     def stacked(self) -> tuple[np.ndarray, np.ndarray]:  # (parameters, B, K), (parameters,)
-        """All of them."""
+        """Stack all slopes that were added."""
         return np.stack(self.rows), np.array(self.index)
 
 # %% ../../nbs/transits/model.ipynb #6fbf3453
 @dataclass(frozen=True)
 class BlockModel:
-    """What of a block's model doesn't change while it is fitted."""
+    """Parts of a block's model that do not change during the fit."""
 
     block: Block
     layout: Layout
@@ -256,13 +256,13 @@ class BlockModel:
 
     @classmethod
     def of(cls, block: Block, layout: Layout, period_h: float) -> "BlockModel":
-        """The model of a block, for an orbital period in hours."""
+        """Make the model of a block, for an orbital period in hours."""
         time = chebyshev.chebvander(2 * block.time_h / VISIT_HOURS - 1, TIME_ORDER)[:, 1:]
         wave = chebyshev.chebvander(airs_coordinate(), WAVELENGTH_ORDER) if block.is_airs else np.ones((1, 1))
         return cls(block, layout, period_h, time, wave)
 
     def drift(self, local: np.ndarray, shared: np.ndarray) -> np.ndarray:  # (T, B)
-        """Relative drift of the bins, without the noise that they share."""
+        """Compute the relative drift of the bins, without the noise that they share."""
         terms = shared[self.layout.of(self.block, "drift")].reshape(TIME_ORDER, -1) @ self.wave.T
         if self.block.is_airs:
             terms[:OWN_ORDER] += local[:, self.layout.own(self.block.visit)].T
@@ -273,8 +273,9 @@ class BlockModel:
 def local_slopes(
     model: BlockModel, c: np.ndarray, level: np.ndarray, smooth: np.ndarray, functions: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes to each bin's depth, level and own drift, and which local parameters these are; c (B, 3) limb
-    coefficients, `smooth` (B,) where the curvature is taken.
+    """Compute slopes to each bin's depth, level and own drift, and which local parameters these are.
+
+    `c` (B, 3) are limb coefficients, `smooth` (B,) the depths at which the curvature is taken.
     """
     rows, visit = VisitRows(len(level), functions), model.block.visit
     rows.add(0, (_DEPTH, c * level[:, None]), (_CURVE, c * (smooth * level)[:, None]))
@@ -284,11 +285,11 @@ def local_slopes(
             rows.add(k, (_DRIFT + i, level))
     return rows.stacked()
 
-
+# %% ../../nbs/transits/model.ipynb #33c3365e
 def shared_slopes(
     model: BlockModel, c: np.ndarray, c_u: np.ndarray, level: np.ndarray, functions: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes to the shared parameters, and which these are; c_u (B, 3, 2) derivatives of c to u1 and u2."""
+    """Compute slopes to the shared parameters, and which these are; c_u (B, 3, 2): derivatives of c to u1, u2."""
     block, place = model.block, model.layout.place
     rows, scale = VisitRows(len(level), functions), level[:, None]
     for name, where in ((f"t0_h[{block.visit}]", _T0), ("sma", _SMA), ("b2", _B2)):
@@ -312,8 +313,9 @@ def shared_slopes(
 def linearise_model(
     model: BlockModel, local: np.ndarray, shared: np.ndarray, depth_variance: np.ndarray, noise: np.ndarray | None
 ) -> Linearised:
-    """Model and slopes of a block at `local` (283, L) and `shared` (S,). `depth_variance` (B,) says how well depths are
-    known, `noise` (T, 15) are directions of common noise.
+    """Compute model and slopes of a block at `local` (283, L) and `shared` (S,).
+
+    `depth_variance` (B,) is the variance of the depths, `noise` (T, 15) are directions of common noise.
     """
     block, layout = model.block, model.layout
     value = dict(zip(layout.names, shared.tolist(), strict=True))

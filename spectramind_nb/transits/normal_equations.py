@@ -23,9 +23,9 @@ class Normal:
     shared_gradient: np.ndarray  # (S,)
     cost: float = 0.0  # chi^2
 
-
+# %% ../../nbs/transits/normal_equations.ipynb #d407baf1
 def empty_normal(bins: int, local: int, shared: int) -> Normal:
-    """Normal equations before any data."""
+    """Make normal equations without data."""
     return Normal(
         np.zeros((bins, local, local)),
         np.zeros((bins, local, shared)),
@@ -48,13 +48,13 @@ class Slopes:
 
 # %% ../../nbs/transits/normal_equations.ipynb #71cd246b
 def square_root(time: np.ndarray, weight: np.ndarray) -> np.ndarray:  # (K, R)
-    """A matrix whose product with its own transpose is that of functions of time (T, K), weighted; R is their rank."""
+    """Factor the weighted product of functions of time (T, K) into a matrix times its transpose; R is the rank."""
     size = np.maximum(np.sqrt(weight @ time**2), 1e-300)
     power, directions = np.linalg.eigh((time / size).T @ (time / size * weight[:, None]))
     seen = power > 1e-13 * power[-1]
     return size[:, None] * directions[:, seen] * np.sqrt(power[seen])
 
-
+# %% ../../nbs/transits/normal_equations.ipynb #259d6adb
 def add_data(
     normal: Normal, slopes: Slopes, residual: np.ndarray, time_weight: np.ndarray, bin_weight: np.ndarray
 ) -> None:
@@ -77,7 +77,7 @@ def add_data(
 # %% ../../nbs/transits/normal_equations.ipynb #fec98563
 @dataclass(frozen=True)
 class Reduced:
-    """What data say of the shared parameters alone, and how each bin's own parameters follow them."""
+    """Normal equations of the shared parameters alone, and each bin's own parameters as functions of them."""
 
     precision: np.ndarray  # (S, S)
     information: np.ndarray  # precision x the best values, (S,)
@@ -86,10 +86,10 @@ class Reduced:
     at_zero: np.ndarray  # best local parameters where all shared ones are 0, (bins, L)
 
     def local(self, shared: np.ndarray) -> np.ndarray:  # (bins, L)
-        """Best local parameters at given shared ones."""
+        """Compute the best local parameters at given shared ones."""
         return self.at_zero - self.gain @ shared
 
-
+# %% ../../nbs/transits/normal_equations.ipynb #6fc05179
 def eliminate_bins(
     normal: Normal, local: np.ndarray, shared: np.ndarray, local_mean: np.ndarray, local_precision: np.ndarray
 ) -> Reduced:
@@ -109,7 +109,7 @@ def eliminate_bins(
 
 # %% ../../nbs/transits/normal_equations.ipynb #f91b12ba
 def posterior(reduced: Reduced, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (S,) and covariance (S, S) of the shared parameters under Gaussian priors of given `mean` and `std` (S,)."""
+    """Compute mean (S,) and covariance (S, S) of the shared parameters under Gaussian priors `mean`, `std` (S,)."""
     inner = np.eye(len(std)) + std[:, None] * reduced.precision * std
     half = np.linalg.solve(np.linalg.cholesky(inner), np.diag(std))
     covariance = half.T @ half
@@ -117,8 +117,9 @@ def posterior(reduced: Reduced, mean: np.ndarray, std: np.ndarray) -> tuple[np.n
 
 
 def marginal(reduced: Reduced, kept: np.ndarray, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (k, k) and information (k,) of the `kept` parameters (S bools), the others integrated out under their
-    priors.
+    """Compute precision (k, k) and information (k,) of the `kept` parameters (S bools).
+
+    The other parameters are integrated out under their priors.
     """
     rest = ~kept
     a_kk, a_rk, a_rr = (reduced.precision[np.ix_(*part)] for part in ((kept, kept), (rest, kept), (rest, rest)))
@@ -128,10 +129,12 @@ def marginal(reduced: Reduced, kept: np.ndarray, mean: np.ndarray, std: np.ndarr
     information = reduced.information[kept] - a_rk.T @ mean[rest] - scaled[:, :-1].T @ solved[:, -1]
     return a_kk - scaled[:, :-1].T @ solved[:, :-1], information
 
-
+# %% ../../nbs/transits/normal_equations.ipynb #7acaa9b5
 def log_evidence(precision: np.ndarray, information: np.ndarray, stds: np.ndarray) -> np.ndarray:  # (H,)
-    """Log probability of the data, up to a constant, under each of H sets of prior standard deviations about zero,
-    (H, k); `precision` (k, k) and `information` (k,) as by `marginal`.
+    """Compute the log probability of the data, up to a constant, under each of H sets of priors.
+
+    The priors have standard deviations (H, k) about zero; `precision` (k, k) and `information` (k,) are those of
+    `marginal`.
     """
     factor = np.linalg.cholesky(np.eye(stds.shape[1]) + stds[:, :, None] * precision * stds[:, None, :])
     half = np.linalg.solve(factor, (stds * information)[..., None])[..., 0]

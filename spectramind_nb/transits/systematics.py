@@ -21,8 +21,9 @@ TIME_ORDER, WAVELENGTH_ORDER = 8, 6  # the highest; the priors' decay cuts most 
 def drift_priors(
     sizes: tuple[float, ...], time_decays: tuple[float, ...], wavelength_decays: tuple[float, ...]
 ) -> np.ndarray:  # (H, 8, J)
-    """Prior standard deviations of drift coefficients, one set for every size and decay; J is 7, or 1 without decay in
-    wavelength.
+    """Return prior standard deviations of drift coefficients, a set for every size and decay.
+
+    J is 7, or 1 without decay in wavelength.
     """
     i = np.arange(TIME_ORDER)[:, None]
     j = np.arange(WAVELENGTH_ORDER + 1 if wavelength_decays else 1)
@@ -38,7 +39,7 @@ def own_drift_covariance(
     freedom: float = 4.0,  # degrees of freedom of the Student distribution
     steps: int = 30,
 ) -> np.ndarray:  # (B, k, k)
-    """Prior covariance of each bin's own drift, estimated from all bins (empirical Bayes by EM)."""
+    """Estimate the prior covariance of each bin's own drift from all bins (empirical Bayes by EM)."""
     at = np.ix_(np.arange(len(precision)), own, own)
     prior, tiny = prior_precision.copy(), 1e-14 * np.eye(len(own))
     covariance, scale = np.linalg.inv(prior_precision[at]).mean(axis=0), np.ones(len(precision))
@@ -62,7 +63,7 @@ class Colour:
     memory: float  # correlation from one step to the next
 
     def covariance(self, steps: int, known: float) -> np.ndarray:  # (steps, steps)
-        """Covariance in excess of the `known` variance of a step."""
+        """Compute the covariance in excess of the `known` variance of a step."""
         lags = np.arange(steps)
         return toeplitz(self.red * self.memory**lags + np.where(lags == 0, max(self.white - known, 0.0), 0.0))
 
@@ -70,9 +71,9 @@ class Colour:
 RED_ODDS = 0.5  # of red noise, beforehand
 MEMORIES, REDS = (4, 10, 25, 60), np.geomspace(0.01, 5, 10)  # steps; variance over that of white noise
 
-
+# %% ../../nbs/transits/systematics.ipynb #4d3eff54
 def noise_colour(series: np.ndarray, known: float | None, skip: int = 8) -> Colour:
-    """Colour to be expected of a residual series (T,) whose white variance is at least `known`, or free where None.
+    """Estimate the colour of a residual series (T,) whose white variance is at least `known`, or free where None.
 
     Source: Whittle 1953, Ark. Mat. 2, 423.
     """
@@ -96,7 +97,7 @@ def noise_colour(series: np.ndarray, known: float | None, skip: int = 8) -> Colo
 
 # %% ../../nbs/transits/systematics.ipynb #2a049796
 def span_of(functions: np.ndarray) -> np.ndarray:  # (T, R)
-    """Orthonormal basis of the span of `functions` (T, K), without directions that rounding errors decide."""
+    """Compute an orthonormal basis of the span of `functions` (T, K), without numerically undetermined directions."""
     seen = functions[:, np.linalg.norm(functions, axis=0) > 0]
     left, singular, _ = np.linalg.svd(seen / np.linalg.norm(seen, axis=0), full_matrices=False)
     return left[:, singular > 1e-5 * singular[0]]
@@ -105,12 +106,13 @@ def span_of(functions: np.ndarray) -> np.ndarray:  # (T, R)
 JUMPS = np.geomspace(0.3, 10, 6)  # sizes, in standard deviations of a step's white noise
 JUMP_ODDS = 0.3 * (1 / JUMPS) / np.sum(1 / JUMPS)  # of each size, beforehand
 
-
+# %% ../../nbs/transits/systematics.ipynb #c0441e43
 def expected_jumps(
     series: np.ndarray, functions: np.ndarray, variance: float
 ) -> tuple[np.ndarray, np.ndarray]:  # (T,), (T, P)
-    """What jumps are to be expected in a residual series (T,) of white `variance`: their mean, and their second moment
-    as a factor F with F F^T (T, T).
+    """Estimate jumps in a residual series (T,) of white `variance`: mean, and factor of the second moment.
+
+    The second moment is F F^T (T, T) with the factor F.
 
     The fit is free along `functions` (T, K).
     """
@@ -133,8 +135,10 @@ def expected_jumps(
 def noise_directions(
     functions: np.ndarray, covariance: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:  # (T, most), (most,)
-    """Orthonormal directions in the span of `functions` (T, K) along which noise of `covariance` (T, T) has independent
-    amplitudes, strongest first, and their standard deviations; zeros beyond the rank.
+    """Find orthonormal directions in which noise of `covariance` (T, T) has independent amplitudes.
+
+    The directions lie in the span of `functions` (T, K), strongest first, and come with their standard deviations;
+    zeros beyond the rank.
     """
     left = span_of(functions)
     variance, rotation = np.linalg.eigh(left.T @ covariance @ left)
@@ -147,11 +151,11 @@ def noise_directions(
 
 JUMP_TERMS = 4  # directions kept for jumps
 
-
+# %% ../../nbs/transits/systematics.ipynb #e8c4155a
 def common_directions(
     functions: np.ndarray, covariance: np.ndarray, jumps: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:  # (T, most), (most,)
-    """Directions of noise of `covariance` (T, T) and of jumps with factor (T, P), and their standard deviations."""
+    """Find directions of noise of `covariance` (T, T) and of jumps with factor (T, P), and their deviations."""
     shapes, size, _ = np.linalg.svd(jumps, full_matrices=False)
     rest = shapes[:, JUMP_TERMS:] * size[JUMP_TERMS:]
     directions, std = noise_directions(functions, covariance + rest @ rest.T, most - JUMP_TERMS)
@@ -159,7 +163,7 @@ def common_directions(
 
 # %% ../../nbs/transits/systematics.ipynb #e1f3ab47
 def not_negative(mean: np.ndarray, covariance: np.ndarray, which: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (S,) and covariance (S, S) of a Gaussian, given that its component `which` is not negative."""
+    """Condition mean (S,) and covariance (S, S) of a Gaussian on its component `which` being not negative."""
     std = np.sqrt(covariance[which, which])
     if std == 0 or mean[which] > 5 * std:
         return mean, covariance
