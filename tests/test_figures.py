@@ -150,7 +150,7 @@ ON_AXES: dict[str, tuple[Callable[..., Axes], tuple[Any, ...], str, str, dict[st
     "coverage": (
         figures.plot_coverage,
         (["all", "FGS1"], np.array([0.9, 0.8]), np.array([0.7, 0.6]), np.array([1.0, 0.95])),
-        "share of truths inside",
+        "fraction of truths inside",
         "",
         {
             "lines": [[[0.9, 0.8], [1, 0]], upright(0.9)],
@@ -165,11 +165,11 @@ ON_AXES: dict[str, tuple[Callable[..., Axes], tuple[Any, ...], str, str, dict[st
         "quantile (sigma)",
         {
             "lines": [[UM[1:], BINS[1][1:]], [UM[1:], BINS[0][1:]], flat(1.6448536269514722)],
-            "legend": ["each bin by itself", "pooled", "a Gaussian's"],
+            "legend": ["each bin alone", "pooled", "a Gaussian's"],
         },
     ),
     "pulls, z": (
-        figures.plot_pulls,
+        figures.plot_residual_histogram,
         (EDGES, OTHER, COUNTS, "z"),
         "(truth - mu) / sigma",
         "density",
@@ -180,7 +180,7 @@ ON_AXES: dict[str, tuple[Callable[..., Axes], tuple[Any, ...], str, str, dict[st
         },
     ),
     "pulls, pit": (
-        figures.plot_pulls,
+        figures.plot_residual_histogram,
         (UNIT, OTHER, MANY, "pit"),
         "probability integral transform",
         "density",
@@ -189,8 +189,8 @@ ON_AXES: dict[str, tuple[Callable[..., Axes], tuple[Any, ...], str, str, dict[st
             "legend": ["before calibration", "after"],
         },
     ),
-    "strangers": (
-        figures.plot_strangers,
+    "outliers": (
+        figures.plot_outliers,
         (*STARS, "distance of residuals"),
         "distance of residuals",
         "error / sigma",
@@ -277,7 +277,7 @@ def test_light_curve() -> None:
     assert figures.plot_light_curve(pair, HOURS, FLUX, MODEL, DRIFT, "FGS1") is pair
     lines = [[HOURS, FLUX], [HOURS, MODEL], [HOURS, DRIFT]]
     check(pair[0], "", "relative flux", lines=lines, legend=["model", "drift"])
-    check(pair[1], "time (h)", "rest (ppm)", lines=[[HOURS, 1e6 * (FLUX - MODEL)], flat(0)])
+    check(pair[1], "time (h)", "residual (ppm)", lines=[[HOURS, 1e6 * (FLUX - MODEL)], flat(0)])
     assert pair[0].get_title() == "FGS1"
 
 
@@ -375,7 +375,7 @@ def test_calibration_figure_counts_what_lies_inside() -> None:
     inside = [[(np.abs(z) <= norm.ppf(0.5 + level / 2)).mean() for level in levels] for z in (before, after)]
     diagonal = [[0, 1], [0, 1]]
     lines = [*([levels, share] for share in inside), diagonal]
-    check(curve, "stated probability", "share inside", lines=lines, legend=["before", "after"])
+    check(curve, "stated probability", "fraction inside", lines=lines, legend=["before", "after"])
     shares = [(np.abs(z[:, 1:]) <= 1.6448536269514722).mean(axis=0) for z in (before, after)]
     lines = [*([UM[1:], share] for share in shares), flat(0.9)]
-    check(bins, "wavelength (µm)", "share inside 90%", lines=lines)
+    check(bins, "wavelength (µm)", "fraction inside 90%", lines=lines)
