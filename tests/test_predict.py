@@ -2,17 +2,19 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
@@ -32,8 +34,10 @@ from spectramind_nb.detector.corrections import Options
 from spectramind_nb.detector.extraction import Steps
 from spectramind_nb.detector.photometry import Photometry
 from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.network.fine_tuning import TrainingPlan
+from spectramind_nb.network.weights import read_network, write_network
 from spectramind_nb.pipeline import predict as predict_planets
-from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.config import compose, read_settings
 from spectramind_nb.pipeline.learned import LEARNED, read_learned, read_out_of_fold
 from spectramind_nb.pipeline.planets import Workers
 from spectramind_nb.pipeline.predict import copy_learned, fill_failed, predict, predict_fits
@@ -283,6 +287,94 @@ def test_calibrating_runs_the_last_stages_and_writes_the_submission_again(
     out.with_suffix(".prediction.npz").unlink()
     result = CliRunner().invoke(cli.app, [*words, "--submission", str(out)], prog_name="spectramind")
     assert result.exit_code == 2 and "out.prediction.npz: file: is missing. Fix:" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def taught(weights: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of 16 labelled planets whose labels lie off what any prior expects, after `spectramind train` on it; and
+    what the command said.
+    """
+    home = Path(shutil.copytree(weights.parent, tmp_path_factory.mktemp("taught") / "home"))
+    for name in ("01_features/artifacts/splits/groupkfold.json", "02_transit/artifacts/options.json"):
+        record = json.loads((run / name).read_text())
+        known = json.loads((home / "run" / name).read_text()) if (home / "run" / name).is_file() else {}
+        (home / "run" / name).write_text(json.dumps(record | known))
+    table = pd.read_csv(home / "raw/train.csv")
+    table.iloc[:, 1:] *= 1.05
+    table.to_csv(home / "raw/train.csv", index=False)
+    OmegaConf.save(compose([f"data.raw='{home / 'raw'}'"]), home / "run/config.yaml")
+    (home / "run/02_transit/manifest.json").write_text('{"status": "ok", "artifacts": {}}')
+    words = ["train", "--run", str(home / "run"), "--out", str(home / "mine.safetensors"), "train.epochs=2"]
+    words += ["train.pairs=128", "train.batch=16", "train.optim.lr=2e-2", "+model.fusion.type=cross-attend"]
+    done = CliRunner().invoke(cli.app, words, prog_name="spectramind")
+    assert done.exit_code == 0, done.output
+    return home, done.output
+
+
+@pytest.mark.slow
+def test_what_train_learned_reaches_the_submission(
+    taught: tuple[Path, str], unlabelled: RawFolder, tmp_path: Path
+) -> None:
+    home, said = taught
+    assert "predicts with these weights from now on" in said and "undone" not in said.split("planets  ")[-1]
+    losses = re.findall(r"(in sample|held out)  +loss (\S+) -> (\S+) \((\d+) planets\)", said)
+    assert [(name, count) for name, _, _, count in losses] == [("in sample", "12"), ("held out", "4")]
+    assert all(float(after) < float(before) for _, before, after, _ in losses)
+    run = Path(shutil.copytree(home / "run", tmp_path / "run"))
+    remembered = read_settings(run / "config.yaml").data.network
+    assert read_network(remembered).network.options.fusion == "cross_attend"
+
+    def submission(network: str, *words: str) -> np.ndarray:
+        train_run(run, home / "raw", "", 3, 0.02, network, "neural")
+        calibrate_sigmas(run, "", CalibOptions())
+        call = ["predict", "--run", str(run), "--raw", str(unlabelled.root), "--out-csv", str(tmp_path / "out.csv")]
+        done = CliRunner().invoke(cli.app, [*call, "--work", str(tmp_path / "fits"), "--keep", *words])
+        assert done.exit_code == 0, done.output
+        return read_submission(tmp_path / "out.csv").mu
+
+    untaught, after = submission("laptop"), submission(remembered)
+    assert np.median(np.abs(after / untaught - 1)) > 1e-4
+    weights = read_network(remembered)
+    with torch.no_grad():
+        weights.network.mu.offsets.bias[1] += 1  # of the AIRS mean
+    write_network(tmp_path / "other.safetensors", weights)
+    other = submission(str(tmp_path / "other.safetensors"))
+    assert (other[:, 1:] > after[:, 1:]).all()
+    assert np.array_equal(submission("laptop", "--network", str(tmp_path / "other.safetensors")), other)
+
+
+@pytest.mark.slow
+def test_planets_that_a_network_has_learned_from_do_not_judge_it(taught: tuple[Path, str], tmp_path: Path) -> None:
+    home, _ = taught
+    run, trained = Path(shutil.copytree(home / "run", tmp_path / "run")), home / "mine.safetensors"
+    found = []
+    for network in ("laptop", str(trained)):
+        train_run(run, home / "raw", "", 3, 0.02, network)
+        found.append(read_out_of_fold(run))
+    laptop, own = (one.mu["neural"] for one in found if one is not None)
+    assert (np.abs(laptop - own).max(axis=1) > 1e-6).tolist() == [k % 5 == 0 for k in range(16)]
+    before = sorted((path, path.read_bytes()) for path in (run / "06_training").rglob("*") if path.is_file())
+    for start in ("finetune", "shipped"):
+        about = read_network(trained)
+        told = {name: value for name, value in about.about.items() if start == "finetune" or name != "held_out"}
+        write_network(tmp_path / "known.safetensors", replace(about, about=told))
+        with pytest.raises(UserError, match=r"has learned from 16 planets of this very run\. Fix: "):
+            train_run(run, home / "raw", "", 3, 0.02, str(tmp_path / "known.safetensors"), teaching=TrainingPlan(start))
+    assert before == sorted((path, path.read_bytes()) for path in (run / "06_training").rglob("*") if path.is_file())
+
+
+def test_a_training_without_gain_is_undone_and_says_why(taught: tuple[Path, str], tmp_path: Path) -> None:
+    home, _ = taught
+    run = Path(shutil.copytree(home / "run", tmp_path / "run"))
+    before = read_settings(run / "config.yaml").data.network
+    words = ["train", "--run", str(run), "--out", str(tmp_path / "mine.safetensors"), "train.epochs=1"]
+    words += ["train.pairs=64", "train.batch=16", "train.optim.lr=0.0", "+model.fusion.type=gated"]
+    done = CliRunner().invoke(cli.app, words, prog_name="spectramind")
+    assert done.exit_code == 0 and not (tmp_path / "mine.safetensors").exists()
+    assert "kept              nothing" in done.stdout and "predicts as before" in done.stdout
+    assert re.search(r"warning: the training was undone: the loss of the 4 held-out planets did not fall", done.stderr)
+    assert read_settings(run / "config.yaml").data.network == before
+    assert read_events(tmp_path / "events.jsonl")[-1]["status"] == "warn"
 
 
 @pytest.mark.slow

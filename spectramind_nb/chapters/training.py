@@ -60,20 +60,19 @@ def train_run(
     each.
     """
     run_dir, raw, training = Path(run_dir), RawFolder(Path(raw_dir)), training or TrainingPlan()
-    (run_folder(run_dir, "outputs/checkpoints") / CURVES).unlink(missing_ok=True)
+    if predictor not in (known := ("auto", "gaussian", *(["neural"] if network else []))):
+        told = ", ".join(known[1:])
+        raise UserError(f"predictor: {predictor} is none of {told}. Fix: choose one, or give a network")
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
         take_over(run_dir, weights_dir, network)
         return pd.DataFrame()
     fits = read_fits(run_dir, planets)
     folds, reference = read_folds(run_dir, fits.planet), reference_of(truth)
-    artifacts = run_folder(run_dir, "outputs/checkpoints")
-    write_prior(artifacts / LEARNED[0], learn_prior(truth, fits.stars, rank))
     predicted = {"gaussian": out_of_fold_predictions(fits, truth, folds, rank)}
     if network:
         weights = read_network(network_file(network))
         weights, predicted["neural"] = neural_predictions(run_dir, weights, fits, truth, folds, training)
-        write_network(artifacts / LEARNED[2], weights)
     plain = parts_of(fits, fits.depth, fits.covariance)
     found = OutOfFold(
         fits.planet,
@@ -84,14 +83,21 @@ def train_run(
         | {name: cross_fitted_sigma(truth, one, folds, reference, λ_factors) for name, one in predicted.items()},
         {"transit": plain.unknown} | {name: one.unknown for name, one in predicted.items()},
     )
-    write_out_of_fold(run_dir, found)
+    artifacts, prior = run_folder(run_dir, "outputs/checkpoints"), learn_prior(truth, fits.stars, rank)
     figures = found.figures(reference)
     chosen = str(figures["score"].drop("transit").idxmax()) if predictor == "auto" else predictor
     factors = {name: asdict(learn_factors(truth, one, reference, λ_factors)) for name, one in predicted.items()}
-    if chosen not in factors:
-        raise UserError(f"predictor: {chosen} is none of {', '.join(factors)}. Fix: choose one, or give a network")
+    write_prior(artifacts / LEARNED[0], prior)
+    if network:
+        write_network(artifacts / LEARNED[2], weights)
+    write_out_of_fold(run_dir, found)
     told = network if training.start == "shipped" else f"{network}, {training.start}"
-    write_json(artifacts / LEARNED[1], {"chosen": chosen, "factors": factors, "weights": told})
+    record = {"chosen": chosen, "factors": factors, "weights": told}
+    if network and training.start != "shipped":
+        record["training"] = json.loads(weights.about["training"])
+    else:
+        (artifacts / CURVES).unlink(missing_ok=True)
+    write_json(artifacts / LEARNED[1], record)
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
     return figures
 

@@ -13,6 +13,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -202,6 +203,29 @@ def extract(
         cfg = _configuration(call, overrides, profile or _profile_of(folder), files, settings)
         _run(call, folder, cfg, "", "01_features", False)
 
+# %% ../../nbs/cli/app.ipynb #381886b1
+def _keep_training(call: Call, run: Path, out: Path, reason: str, labels: bool) -> None:
+    """Let a run predict with the weights that it has trained, or say why the training was not kept."""
+    if reason:
+        call.warning = f"the training was undone: {reason}"
+        print(f"kept              nothing, {short(out)} was not written; {short(run)} predicts as before")
+        return
+    print(f"weights           {short(out)}")
+    if not labels:
+        print(f"next              spectramind train --run {short(run)} --phase supervised --out {short(out)}")
+        return
+    from spectramind_nb.core.progress import make_show
+    from spectramind_nb.pipeline.network_training import adopt_network
+
+    with closing(make_show()) as show:
+        print(f"run               {short(run)}: {adopt_network(run, out, show)}")
+
+
+def _epoch_line(name: str, progress: Any, epochs: int, seconds: float) -> str:
+    left = seconds / progress.epoch * (epochs - progress.epoch)
+    losses = f"learned {progress.loss[-1]:.4f}, held out {progress.held_out[-1]:.4f}"
+    return f"{name} {progress.epoch}/{epochs}: {losses}, {left:.0f} s left"
+
 # %% ../../nbs/cli/app.ipynb #0d5bc4ba
 @app.command(epilog="Example: spectramind train --run runs/demo --phase mae,supervised --out mine.safetensors")
 def train(
@@ -217,11 +241,12 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="File of weights to write.")] = Path("network.safetensors"),
     files: ConfigOption = None,
 ) -> None:
-    """Fine-tune the network on a run's labelled planets; writes weights for spectramind run --network FILE.
+    """Fine-tune the network on a run's labelled planets; writes weights, with which the run predicts from then on.
 
-    Every fifth planet is held out and decides which epoch is kept. train=fresh starts from random weights; with other
-    settings of model=..., every weight that fits is kept. The same command resumes an interrupted training. Phases
-    without labels (mae, contrastive) use all planets of the run. Under torchrun several GPUs share each batch, with
+    Every fifth planet is held out and decides what is kept. Without a gain there, the training is undone and no file
+    is written. train=fresh starts from random weights; with other settings of model=..., every weight that fits is
+    kept. The same command resumes an interrupted training. Phases without labels (mae, contrastive) use all planets
+    of the run and write weights to start from. Under torchrun several GPUs share each batch, with
     -- before the module: torchrun --nproc_per_node=2 -m -- spectramind_nb.cli.app train ...
     """
     words = {"phase": phase, "network": network, "out": out, "config": files, "overrides": overrides}
@@ -253,15 +278,14 @@ def train(
             call.facts |= {"seed": int(cfg.seed), "cfg_hash": cfg_hash(cfg), "artifacts": [out]}
 
             def tell(name: str, progress: Any, seconds: float) -> None:
-                left = seconds / progress.epoch * (cfg.train.epochs - progress.epoch)
-                losses = f"learned {progress.loss[-1]:.4f}, held out {progress.held_out[-1]:.4f}"
-                print(f"{name} {progress.epoch}/{cfg.train.epochs}: {losses}, {left:.0f} s left", flush=True)
+                print(_epoch_line(name, progress, cfg.train.epochs, seconds), flush=True)
 
             if call.tells:
                 print(f"begins with       {'nothing' if training.start == 'fresh' else start}")
-            train_network_on(run, RawFolder(raw or raw_of(run)), start, training, out, tell)
+            report = train_network_on(run, RawFolder(raw or raw_of(run)), start, training, out, tell)
             if call.tells:
-                print(f"weights           {short(out)}")
+                print(*report.lines(), sep="\n")
+                _keep_training(call, run, out, report.reason(), "supervised" in phases)
 
 # %% ../../nbs/cli/app.ipynb #1479798c
 for name, group in (

@@ -37,6 +37,7 @@ class Call:
     facts: dict[str, Any] = field(default_factory=dict)  # run_id, cfg_hash, seed, artifacts
     failed: Mapping[Any, str] = field(default_factory=dict)  # planets or names that failed, with reasons
     differs: str = ""  # what differs from the run that is reproduced
+    warning: str = ""  # what the user should know of a call that ended well
     started: float = field(default_factory=time.time)
     tells: bool = True  # False if another process prints and logs for this one
 
@@ -108,6 +109,10 @@ def recorded(cmd: str, **args: Any) -> Iterator[Call]:
     if call.differs:
         call.log("warn", call.differs)
         raise typer.Exit(4)
+    if call.warning:
+        call.log("warn", call.warning)
+        print(f"warning: {call.warning}", file=sys.stderr)
+        return
     call.log("ok")
 
 # %% ../../nbs/cli/calls.ipynb #b07932a5

@@ -67,6 +67,9 @@ def predict_planets(
         Path | None, typer.Option("--work", help="Folder for finished planets; default: beside the submission.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep that folder when all planets are done.")] = False,
+    network: Annotated[
+        str, typer.Option("--network", help="Weights to predict with: a file, or laptop; default: the run's network.")
+    ] = "",
     files: ConfigOption = None,
 ) -> None:
     """Predict spectra of test planets with what a finished run learned; writes a submission and runtime.csv.
@@ -74,7 +77,8 @@ def predict_planets(
     Finished planets are kept, so the same command resumes an interrupted prediction. To divide planets among calls,
     give each its own --planets and --out-csv, and all the same --work and --keep. Then make one call without --planets.
     """
-    words = {"planets": planets, "budget_hours": budget_hours, "work": work, "keep": keep, "config": files}
+    words: dict[str, Any] = {"planets": planets, "budget_hours": budget_hours, "work": work, "keep": keep}
+    words |= {"network": network, "config": files}
     with recorded("predict", raw=raw, run=run, out_csv=out_csv, **words) as call:
         from spectramind_nb.core.errors import ContractError
         from spectramind_nb.pipeline.stages import raw_of
@@ -88,16 +92,17 @@ def predict_planets(
         how = _how(run, files)
         given = {"--out-csv": short(out_csv), "--run": short(run), "--raw": short(source), "--planets": planets}
         given |= {"--budget-hours": str(budget_hours or ""), "--work": short(work) if work else ""}
-        given["--workers"] = str(workers)
+        given |= {"--workers": str(workers), "--network": network}
         named = [word for name, value in given.items() if value for word in (name, value)]
         named += ["--keep"] * keep + [word for name in files or [] for word in ("-c", name)]
         call.resume = shlex.join(["spectramind", "predict", *named])
         from spectramind_nb.pipeline.predict import predict as predict_spectra
-        from spectramind_nb.pipeline.predict import runtime_line
+        from spectramind_nb.pipeline.predict import predictor_words, runtime_line
 
         with shown(call, short(out_csv)) as show:
             what = (source, run, out_csv, chosen, workers, how.spelling, how.batch_predict)
-            call.failed = predict_spectra(*what, budget_hours, work, keep, show.inner)
+            call.failed = predict_spectra(*what, budget_hours, work, keep, show.inner, network)
+        print(f"predictor         {predictor_words(run, network)}")
         print(f"submission        {short(out_csv)}")
         print(f"times             {short(out_csv.with_name('runtime.csv'))} ({runtime_line(out_csv)})")
 

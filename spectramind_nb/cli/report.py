@@ -47,6 +47,16 @@ def report_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     return aligned([[*_COLUMNS.values()], *([cell(name, row.get(name)) for name in _COLUMNS] for row in rows)], left=2)
 
 # %% ../../nbs/cli/report.ipynb #e8468ed1
+def _training_lines(run_dir: Path) -> list[str]:
+    path = run_dir / "06_training/artifacts/predictors.json"
+    record = json.loads(path.read_text(encoding="utf-8")).get("training") if path.is_file() else None
+    if not record:
+        return []
+    from spectramind_nb.network.training_report import training_lines
+
+    return training_lines(record)[-1:]
+
+
 def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
     """Format the end of a run: table, submission, notebooks, wall time (s) and peak memory (bytes)."""
     import resource
@@ -58,6 +68,7 @@ def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
         if content.get("predictor"):
             weights = f" (weights: {short(Path(content['weights']))})" if content["predictor"] == "neural" else ""
             lines.append(f"submitted         {content['predictor']}{weights}")
+        lines += [line for line in _training_lines(run_dir) if "undone" in line]
         if content.get("seconds_per_planet"):
             lines.append(f"seconds a planet  {content['seconds_per_planet']:.2f}")
         lines.append(f"submission        {short(report.parent / content['submission'])}")

@@ -42,10 +42,13 @@ class Fusion(nn.Module):
             raise ValueError(f"fusion: {kind} is none of {', '.join(FUSIONS)}")
         self.kind = kind
         if kind == "gated":
-            self.gate = nn.Linear(fgs1 + airs + planet, hidden)
+            self.gate = zero_linear(fgs1 + airs + planet, hidden)
             self.of_fgs1, self.of_airs = nn.Linear(fgs1, hidden), nn.Linear(airs, hidden)
         if kind == "cross_attend":
             self.ask, self.tell = nn.Linear(airs + planet, fgs1), nn.Linear(fgs1, 2 * fgs1)
+            with torch.no_grad():
+                self.tell.weight[fgs1:] = 0  # the values: attention adds nothing until it is trained
+                self.tell.bias[fgs1:] = 0
         self.mix = nn.Sequential(
             nn.Linear((hidden if kind == "gated" else fgs1 + airs) + planet, hidden),
             nn.GELU(),

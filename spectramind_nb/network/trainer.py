@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEIGHT', 'STATEFUL', 'Source', 'ReportEpoch', 'TrainingData', 'training_data', 'select_rows', 'likelihood_loss',
-           'Supervised', 'rule_arguments', 'gaussian_losses', 'TrainOptions', 'learning_rate_factor', 'Progress',
-           'half_precision', 'Trainer', 'mean_of_processes', 'mean_loss', 'average_loss', 'trainer_state',
+           'Supervised', 'Judge', 'rule_arguments', 'gaussian_losses', 'TrainOptions', 'learning_rate_factor',
+           'Progress', 'half_precision', 'Trainer', 'mean_of_processes', 'mean_loss', 'average_loss', 'trainer_state',
            'restore_trainer', 'rules_text', 'is_first', 'process_part', 'epoch_loss', 'train_network']
 
 # %% ../../nbs/network/trainer.ipynb #2a8d2ccd
@@ -80,13 +80,17 @@ class Supervised(nn.Module):
         self.network, self.aux_weight, self.worst = network, aux_weight, worst
         self.rules = rules if rules is not None and rules.weights else None
 
+    def likelihood(self, answer: NetworkOutput, data: TrainingData) -> Tensor:  # (B,)
+        """Likelihood part of the loss: 0 is the Gaussian predictor's, less is better."""
+        expected, before = gaussian_losses(data.inputs, data.error)
+        loss = (likelihood_loss(self.network, answer, data.error) - expected).clamp_max(self.worst)
+        return loss - (before - expected).clamp_max(self.worst)
+
     def forward(self, data: TrainingData) -> Tensor:
         """Loss of planets; rules count while the network learns, not where it is judged."""
         inputs, error = data.inputs, data.error
         answer = self.network(inputs)
-        expected, before = gaussian_losses(inputs, error)
-        loss = (likelihood_loss(self.network, answer, error) - expected).clamp_max(self.worst)
-        loss = loss - (before - expected).clamp_max(self.worst)
+        loss = self.likelihood(answer, data)
         if self.aux_weight and self.network.training and len(answer.coarse):
             off = (error[:, 1:] - answer.coarse) / inputs.std[:, 1:]
             loss = loss + self.aux_weight * off.square().clamp_max(25).mean(dim=(0, 2))
@@ -96,6 +100,14 @@ class Supervised(nn.Module):
         if self.rules is None or not self.training:
             return loss.mean()
         return loss.mean() + self.rules(**rule_arguments(self.network, answer, data)).to(loss)
+
+
+class Judge(Supervised):
+    """Likelihood part of the supervised loss alone, comparable between networks of any design."""
+
+    def forward(self, data: TrainingData) -> Tensor:
+        """Compute the mean over planets."""
+        return self.likelihood(self.network(data.inputs), data).mean()
 
 
 def rule_arguments(network: SpectralNetwork, answer: NetworkOutput, data: TrainingData) -> dict[str, Tensor | None]:

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ..core.errors import ContractError, UserError
-from ..core.files import SHIPPED, network_file, write_json
+from ..core.files import SHIPPED, write_json
 from ..core.progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
 from ..detector.raw import simulated_by
 from .config import ConfigError, cfg_hash, compose, read_settings
@@ -45,7 +45,7 @@ from spectramind_nb.pipeline.provenance import (
     write_summary,
     write_timing,
 )
-from .raw_data import prepare_raw
+from .raw_data import check_network, own_network, prepare_raw
 from spectramind_nb.pipeline.stages import (
     COMMON,
     Stage,
@@ -284,7 +284,7 @@ def _common(cfg: DictConfig, run_dir: Path, raw: Path) -> dict[str, Any]:
         )
     network = "" if cfg.data.network == "none" else str(cfg.data.network)
     if network and network not in SHIPPED:
-        network = str(network_file(Path(network).expanduser().resolve()))
+        network = str(own_network(run_dir, network))
     if odd := [planet for planet in cfg.data.planets if not isinstance(planet, int)]:
         raise ConfigError("data.planets", f"{odd[0]!r} is no planet id", "give whole numbers, such as [1,2,3]")
     where = (int(cfg.chain.workers), str(cfg.chain.executor), str(cfg.chain.scheduler))
@@ -314,10 +314,11 @@ def _run(
             problem = "artifacts of the stage are gone" if lost else "the stage isn't finished"
             raise UserError(f"{stage.folder}: {problem}. Fix: spectramind {fix} makes them")
     prepare_raw(cfg, run_dir, show, begun=first > 0)
+    if any(stage.name == "06_training" for stage in stages[first:stop]):
+        check_network(cfg, raw, common["network"])
     outcomes: list[Outcome] = []
     coming = _kernels(sum(force or not finished(stage) for stage in stages[first:stop]))
-    saved, text = run_dir / "config.yaml", OmegaConf.to_yaml(cfg)
-    with keep_settings(saved, text, lambda: any(done.why for done in outcomes)), coming:
+    with keep_settings(run_dir / "config.yaml", cfg, lambda: any(done.why for done in outcomes)), coming:
         for index in range(first, stop):
             stage, own = stages[index], parameters[index]
             work = stage_work(stage, own, stage_inputs(stages[:index], own))

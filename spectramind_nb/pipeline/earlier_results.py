@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+
 from ..core.files import atomic_path
 
 # %% ../../nbs/pipeline/earlier_results.ipynb #b4a7b4f3
@@ -57,11 +59,11 @@ def bring_back(folder: Path) -> bool:
 
 # %% ../../nbs/pipeline/earlier_results.ipynb #afd9722e
 @contextmanager
-def keep_settings(path: Path, text: str, changed: Callable[[], bool]) -> Iterator[None]:
+def keep_settings(path: Path, cfg: DictConfig, changed: Callable[[], bool]) -> Iterator[None]:
     """Write settings to a file; after an error put the earlier ones back, unless a stage has `changed` the run."""
     earlier = path.read_bytes() if path.is_file() else None
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
     try:
         yield
     except BaseException:

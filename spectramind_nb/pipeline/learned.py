@@ -10,7 +10,7 @@ __all__ = ['LEARNED', 'Learned', 'read_learned', 'factors_of', 'predict_each', '
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Learned:
     chosen: str
     factors: dict[str, SigmaFactors]
     weights: str = ""  # where the network comes from
+    training: dict[str, Any] = field(default_factory=dict)  # report of its training in this run, see training_report
 
 # %% ../../nbs/pipeline/learned.ipynb #b1574de1
 def read_learned(run_dir: str | Path) -> Learned:
@@ -51,7 +52,7 @@ def read_learned(run_dir: str | Path) -> Learned:
         factors = {name: factors_of(own) for name, own in record["factors"].items()}
         if record["chosen"] not in factors:
             raise ValueError(f"no factors of {record['chosen']}")
-        return Learned(record["chosen"], factors, record.get("weights", ""))
+        return Learned(record["chosen"], factors, record.get("weights", ""), record.get("training", {}))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ContractError(path, "file", f"can't be read ({error})", "run stage 06_training again") from error
 
@@ -62,12 +63,16 @@ def factors_of(record: Mapping[str, Any]) -> SigmaFactors:
     return SigmaFactors(**{**record, "quality": quality})
 
 # %% ../../nbs/pipeline/learned.ipynb #dbd288e8
-def predict_each(run_dir: str | Path, fits: Fits, batch: int = 64) -> dict[str, Predicted]:
-    """Predict by every predictor that a run has learned. Raises `ContractError`."""
+def predict_each(run_dir: str | Path, fits: Fits, batch: int = 64, network: str = "") -> dict[str, Predicted]:
+    """Predict by every predictor that a run has learned; by a `network` of another file in place of the run's.
+
+    Raises `ContractError`.
+    """
     folder = run_folder(run_dir, "outputs/checkpoints")
     predicted = {"gaussian": predict_gaussian(read_prior(folder / LEARNED[0]), fits)}
     if "neural" in read_learned(run_dir).factors:
-        predicted["neural"] = predict_neural(read_network(folder / LEARNED[2]), fits, batch)
+        path = network_file(network) if network else folder / LEARNED[2]
+        predicted["neural"] = predict_neural(read_network(path), fits, batch)
     return predicted
 
 # %% ../../nbs/pipeline/learned.ipynb #f86f2c8a
