@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from collections.abc import Iterable
 from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
@@ -92,9 +93,9 @@ def test_modules_are_short(path: Path) -> None:
     assert module_lines(path) <= MOST_MODULE_LINES
 
 
-def test_every_budget_is_tight() -> None:
-    """A budget far above the largest value can't fail: whoever shortens that value lowers the budget too."""
-    largest = {
+def largest_values() -> dict[str, int]:
+    """The present values of what the budgets limit."""
+    return {
         "MOST_CELL_LINES": max(cell_lengths(path)[-1] for path in BOOK),
         "MEDIAN_CELL_LINES": max(map(median_cell, BOOK)),
         "MOST_LONG_CELLS": len(long_cells()),
@@ -104,7 +105,11 @@ def test_every_budget_is_tight() -> None:
         "MOST_OUTPUT_BYTES": max(map(output_bytes, BOOK)),
         "MOST_PICTURES": max(map(pictures, BOOK)),
     }
-    loose = {name: value for name, value in largest.items() if value < 0.8 * globals()[name]}
+
+
+def test_every_budget_is_tight() -> None:
+    """A budget far above the largest value can't fail: whoever shortens that value lowers the budget too."""
+    loose = {name: value for name, value in largest_values().items() if value < 0.8 * globals()[name]}
     assert not loose, f"lower these budgets to the values beside them: {loose}"
     assert min(map(prose_share, BOOK)) < 1.2 * LEAST_PROSE, "raise LEAST_PROSE"
 
@@ -239,13 +244,13 @@ def test_vague_docstrings_become_fewer() -> None:
     assert len(found) <= MOST_VAGUE_DOCSTRINGS, f"begin with a verb: {', '.join(found)}"
 
 
-def examples() -> tuple[int, int]:
-    """How many functions and classes the notebooks export, and how many assertions stand in the cells beside them."""
+def examples(book: Iterable[Path] = BOOK) -> tuple[int, int]:
+    """How many functions and classes notebooks export, and how many assertions stand in the cells beside them."""
     functions = sum(
-        len(re.findall(r"^(?:def|class) [a-zA-Z]", source, re.M)) for path in BOOK for source in exported(path)
+        len(re.findall(r"^(?:def|class) [a-zA-Z]", source, re.M)) for path in book for source in exported(path)
     )
     beside = [
-        c.source for path in BOOK for c in cells(path) if c.cell_type == "code" and not c.source.startswith("#| export")
+        c.source for path in book for c in cells(path) if c.cell_type == "code" and not c.source.startswith("#| export")
     ]
     return functions, sum(len(re.findall(r"^\s*assert\b|pytest\.raises", source, re.M)) for source in beside)
 
@@ -291,3 +296,19 @@ def test_ci_and_github_share_one_list_of_gates() -> None:
     assert "bash .ci/gates" in workflow and "bash .ci/run" in workflow
     for tool in ("ruff", "mypy", "pytest", "nbdev"):
         assert tool not in workflow, "a gate belongs into .ci/gates"
+
+
+def print_counts() -> None:
+    """Print asserted examples of each sub-package, and present values beside their budgets."""
+    for folder in sorted({path.parent for path in BOOK}):
+        functions, checks = examples([path for path in BOOK if path.parent == folder])
+        name = "chapters" if folder == NBS else folder.name
+        print(f"{name:<14}{checks:>5} asserted examples of{functions:>5} functions and classes")
+    functions, checks = examples()
+    print(f"asserted examples a public function: {checks / functions:.2f}, at least {LEAST_EXAMPLES}")
+    for budget, value in largest_values().items():
+        print(f"{budget.lower().replace('_', ' '):<24}{value:>8}, at most {globals()[budget]}")
+
+
+if __name__ == "__main__":
+    print_counts()
