@@ -112,7 +112,7 @@ RESPONSES: dict[str, tuple[Any, str]] = {
     "log": (Panel[list[Event]], "Log of commands"),
 }
 
-
+# %% ../../nbs/dashboard/server.ipynb #2c2c42c3
 def schema() -> str:
     """Return the OpenAPI schema of the server, from which `npm run types` in dashboard/ makes the page's types."""
     return json.dumps(app_of(Run(Path("run")), "").openapi(), indent=1)

@@ -55,7 +55,7 @@ def input_groups(weights: Weights) -> tuple[np.ndarray, np.ndarray]:
 
 
 def output_rows() -> tuple[tuple[str, ...], np.ndarray]:  # names, (O, 283)
-    """What is explained of a correction (283,): names, and the weights of its bins."""
+    """Return names of what is explained of a correction (283,), and the weights of its bins."""
     table, mean = read_rules(), np.r_[0, np.full(N_AIRS_BINS, 1 / N_AIRS_BINS)]
     bands = [window / window.sum() - mean for window in table.windows]
     return ("AIRS mean", "FGS1", *(f"{name} band" for name in table.molecules)), np.array(
@@ -64,8 +64,9 @@ def output_rows() -> tuple[tuple[str, ...], np.ndarray]:  # names, (O, 283)
 
 # %% ../../nbs/network/attributions.ipynb #defb62a3
 class Corrections(nn.Module):
-    """A network's correction of one planet, as `output_rows` has it in ppm, as if its inputs were others: of stacks of
-    nodes (B, K, 283, N) and planets (B, K, F), the sum over each stack with weights (K,), (B, O).
+    """Network's correction of one planet in ppm for replaced inputs, by the rows of `output_rows`.
+
+    For stacks of nodes (B, K, 283, N) and planets (B, K, F), it is the sum over each stack with weights (K,), (B, O).
     """
 
     def __init__(self, network: SpectralNetwork, own: Inputs, weight: Tensor) -> None:
@@ -87,8 +88,9 @@ class Corrections(nn.Module):
 
 
 def pieces_of(own: Tensor, others: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-    """Lines from `others` (B, ...) to `own` (1, ...) in `pieces`: where each ends and begins, both (1, B pieces, ...);
-    every second one runs backwards.
+    """Divide lines from `others` (B, ...) to `own` (1, ...) into `pieces`.
+
+    Returns where each piece ends and begins, both (1, B pieces, ...); every second one runs backwards.
     """
     one = [1] * (own.ndim - 1)
     line = others[:, None] + torch.linspace(0, 1, pieces + 1).view(1, -1, *one) * (own - others)[:, None]
@@ -100,9 +102,10 @@ def pieces_of(own: Tensor, others: Tensor, pieces: int) -> tuple[Tensor, Tensor]
 def explain_planet(
     network: SpectralNetwork, own: Inputs, others: Inputs, pieces: int = 12, draws: int = 1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """SHAP values in ppm of one planet's inputs against those of B other planets: of nodes (O, 283, N), of the planet
-    (O, F), its outputs (O,), and the mean of the outputs that the others' inputs would give (O,). Raises `UserError`
-    without shap.
+    """Compute SHAP values in ppm of one planet's inputs against those of B other planets.
+
+    Returns values of nodes (O, 283, N) and of the planet (O, F), the outputs (O,), and the mean of the outputs for the
+    others' inputs (O,). Raises `UserError` without shap.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what its plots will use
@@ -144,7 +147,7 @@ class Attributions:
         return np.asarray(self.shap.sum(axis=2) + self.planet_shap - (self.value - self.base))
 
     def missed(self) -> float:
-        """The rms of `gap` over that of what they should add up to."""
+        """Compute the rms of `gap` over that of the values that should add up."""
         wanted = float(np.sqrt(np.mean((self.value - self.base) ** 2)))
         return float(np.sqrt(np.mean(self.gap() ** 2))) / max(wanted, 1e-9)
 
@@ -164,8 +167,10 @@ def attributions(
     draws: int = 1,
     seed: int = 0,
 ) -> Attributions:
-    """SHAP values of `planets` (default: all), against `background` training planets drawn by the seed. A planet's
-    values don't depend on which others are asked for. Raises `UserError` for no training planet, or an unknown one.
+    """Compute SHAP values of `planets` (default: all) against `background` training planets drawn by the seed.
+
+    A planet's values don't depend on which others are requested. Raises `UserError` without training planets, or for an
+    unknown planet.
     """
     mine = np.flatnonzero(training)
     if not len(mine):
@@ -204,8 +209,9 @@ def plot_wavelengths() -> np.ndarray:  # (283,)
 def plot_attribution(
     ax: Axes, um: np.ndarray, shap: Mapping[str, np.ndarray], influence: Mapping[str, np.ndarray] | None = None
 ) -> Axes:
-    """Draw SHAP values (283,) in ppm by output, at wavelengths (283,), FGS1 as a point; and, below, the influence of
-    rules (283,) by their names, all over their strongest bin.
+    """Plot SHAP values (283,) in ppm by output at wavelengths (283,), FGS1 as a point.
+
+    Below, the influence of rules (283,) by name, relative to the strongest bin.
     """
     order = np.argsort(um[1:]) + 1
     for k, (name, values) in enumerate(shap.items()):
@@ -230,7 +236,7 @@ FILE = "attributions.npz"
 
 
 def names_in(path: Path, arrays: Mapping[str, np.ndarray], field: str, count: int) -> tuple[str, ...]:
-    """The `count` names that an array of a file holds as JSON. Raises `ContractError`."""
+    """Read the `count` names that an array of a file holds as JSON. Raises `ContractError`."""
     fix = "run the stage that writes it again"
     try:
         found = json.loads(str(arrays[field]))

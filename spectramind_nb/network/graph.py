@@ -33,8 +33,10 @@ class GraphLayer(nn.Module):
 
 # %% ../../nbs/network/graph.ipynb #3aca1c1d
 class AirsEncoder(nn.Module):
-    """Nodes (batch, 283, features) to the planet's latent (batch, d_model), the nodes' (batch, 283, d_model), and the
-    attention of each layer, (batch, E, heads), over the edges of `graph`.
+    """Encoder of nodes (batch, 283, features).
+
+    Returns the planet's latent (batch, d_model), the nodes' latents (batch, 283, d_model), and the attention of each
+    layer, (batch, E, heads), over the edges of `graph`.
     """
 
     def __init__(

@@ -24,8 +24,9 @@ from ..prior.wavelength_graph import Topology, topology_of
 def attend_plain(
     left: Tensor, right: Tensor, edge: Tensor, att: Tensor, slope: float, topology: Topology
 ) -> tuple[Tensor, Tensor]:
-    """Attention from projected nodes `left`, `right` (batch, N, H, C), edges (E, H, C) and weights (H, C): nodes
-    (batch, N, H, C) and attention (batch, E, H).
+    """Attend from projected nodes `left`, `right` (batch, N, H, C), edges (E, H, C) and weights (H, C).
+
+    Returns nodes (batch, N, H, C) and attention (batch, E, H).
 
     Source: Brody, Alon & Yahav 2022, arXiv:2105.14491, equations 4 and 7.
     """
@@ -154,8 +155,10 @@ def attend_compiled(
 
 # %% ../../nbs/network/graph_attention.ipynb #6480e229
 class SharedGATv2(nn.Module):
-    """GATv2 over one topology: nodes (batch, N, features) to the same with heads * width features, and the attention of
-    the edges, (batch, E, heads). Parameters and numbers are those of torch-geometric's `GATv2Conv`.
+    """GATv2 over one topology: nodes (batch, N, features) to (batch, N, heads * width).
+
+    Also returns the attention of the edges, (batch, E, heads). Parameters and numbers are those of torch-geometric's
+    `GATv2Conv`.
     """
 
     negative_slope = 0.2  # of the leaky rectifier

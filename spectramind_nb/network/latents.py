@@ -43,7 +43,7 @@ class Edges:
 
 
 def edges_of(network: SpectralNetwork) -> Edges:
-    """The edges of a network's graph, in the order of `Latents.attention`; none where it has no such layer."""
+    """Return the edges of a network's graph in the order of `Latents.attention`; none without such a layer."""
     graph, count = network.airs.graph, len(network.airs.graph.kind) if len(network.airs.layers) else 0
     return Edges(np.column_stack([graph.topology.source, graph.topology.target])[:count], graph.kind[:count])
 

@@ -85,7 +85,7 @@ class Mamba(nn.Module):
         return result
 
     def smooth(self, u: Tensor) -> Tensor:
-        """The convolution over the last few steps: each channel apart, without bringing channels before time."""
+        """Convolve over the last few steps, each channel apart, without moving channels before time."""
         taps = self.conv1d.weight[:, 0]
         past = functional.pad(u, (0, 0, taps.shape[1] - 1, 0))
         shifted = [past[:, k : k + u.shape[1]] * tap for k, tap in enumerate(taps.unbind(1))]
@@ -113,8 +113,10 @@ class MambaLayer(nn.Module):
 
 # %% ../../nbs/network/mamba.ipynb #7a921ed1
 class Fgs1Encoder(nn.Module):
-    """Light curves of visits to latents: (batch, T, channels) to (batch, d_model) and those of the steps, (batch, T,
-    d_model). The first channel is the transit's shape, from 0 to 1.
+    """Encoder of visits' light curves (batch, T, channels).
+
+    Returns latents (batch, d_model) and those of the steps, (batch, T, d_model). The first channel is the transit's
+    shape, from 0 to 1.
     """
 
     def __init__(

@@ -19,8 +19,9 @@ LEAST_POINTS = 5
 
 
 def comparable(latent: np.ndarray) -> np.ndarray:
-    """Columns of (P, K) with mean 0 and standard deviation 1; those that never change are left out. Raises `UserError`
-    for fewer than 5 rows, and for columns of which none changes.
+    """Standardise the columns of (P, K); constant columns are left out.
+
+    Raises `UserError` for fewer than 5 rows, or where all columns are constant.
     """
     if len(latent) < LEAST_POINTS:
         raise UserError(f"a map of {len(latent)} planets says nothing. Fix: at least {LEAST_POINTS}")

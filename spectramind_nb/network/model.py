@@ -51,8 +51,9 @@ class Start:
 
 
 def place_of(star: Mapping[str, Any] | pd.DataFrame, depth: np.ndarray) -> np.ndarray:  # (P, 3)
-    """Compute the logarithms of equilibrium temperature, mass and radius from columns of the star table and AIRS mean
-    depths (P,), up to constants; nan where the table lacks a value.
+    """Compute logarithms of equilibrium temperature, mass and radius, up to constants.
+
+    They follow from columns of the star table and AIRS mean depths (P,); NaN where the table lacks a value.
     """
     missing = np.full(len(depth), np.nan)
     table = {name: np.asarray(star.get(name, missing), float) for name in ("Ts", "Mp", "Rs", "sma")}

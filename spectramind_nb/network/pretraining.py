@@ -37,7 +37,7 @@ WITHIN = 0.5  # of the deepest: from here on a step is in transit
 
 
 def hidden_steps(shape: Tensor, random: torch.Generator | None = None) -> Tensor:  # bool, (B, T)
-    """Steps to hide: half of the transit's stretches, of light curves with this transit shape (B, T)."""
+    """Choose steps to hide: half of the transit's stretches, of light curves with this transit shape (B, T)."""
     length = -(-shape.shape[1] // STRETCHES)
     stretch = torch.arange(shape.shape[1]) // length
     gone = torch.rand(len(shape), STRETCHES, generator=random) < 0.5
@@ -45,9 +45,10 @@ def hidden_steps(shape: Tensor, random: torch.Generator | None = None) -> Tensor
 
 # %% ../../nbs/network/pretraining.ipynb #262d87b6
 class Masked(nn.Module):
-    """Mean square error with which hidden parts of spectra and light curves are filled in, in standard deviations. A
-    network whose head for sigma speaks in logarithms gives an error bar with each filled-in bin; its loss of spectra is
-    the negative log likelihood, less a constant, nats.
+    """Mean square error of reconstructed hidden parts of spectra and light curves, in standard deviations.
+
+    A network whose sigma head predicts logarithms gives an error bar with each reconstructed bin. Its loss of spectra
+    is then the negative log likelihood, up to a constant, in nats.
     """
 
     def __init__(self, network: SpectralNetwork) -> None:
@@ -91,8 +92,9 @@ class Masked(nn.Module):
 
 # %% ../../nbs/network/pretraining.ipynb #88d5b24e
 class Contrast(nn.Module):
-    """InfoNCE of in- and out-of-transit latents of the fgs1's light curve, in nats; planets without a curve don't
-    count. Raises `ValueError` for a network without an encoder of it.
+    """InfoNCE loss of in- and out-of-transit latents of the FGS1 light curve, in nats.
+
+    Planets without a light curve don't count. Raises `ValueError` for a network without an FGS1 encoder.
     """
 
     def __init__(self, network: SpectralNetwork, temperature: float = 0.2) -> None:

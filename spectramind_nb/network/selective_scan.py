@@ -25,7 +25,9 @@ from ..core.extras import missing_packages, needs_extra
 
 # %% ../../nbs/network/selective_scan.ipynb #5e7ef2d2
 def scan_loop(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:  # (batch, T, D)
-    """Selective scan, step by step: `u` and `delta` (batch, T, D), `a` (D, N), `b` and `c` (batch, T, N).
+    """Compute the selective scan step by step.
+
+    `u` and `delta` are (batch, T, D), `a` (D, N), `b` and `c` (batch, T, N).
 
     Source: Gu & Dao 2023, arXiv:2312.00752, equation 2 with the Euler step for B.
     """
@@ -37,7 +39,10 @@ def scan_loop(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tens
 
 # %% ../../nbs/network/selective_scan.ipynb #02f704da
 def scan_doubling(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:  # (batch, T, D)
-    """The same in about log2(T) rounds of whole-array operations; shapes as of `scan_loop`."""
+    """Compute the selective scan in about log2(T) rounds of whole-array operations.
+
+    Array shapes are those of `scan_loop`.
+    """
     keep, h = torch.exp(delta[..., None] * a), (delta * u)[..., None] * b[:, :, None]
     back = 1
     while back < u.shape[1]:
@@ -92,8 +97,10 @@ def _forward(inputs: Any, y: Any, kept: Any) -> None:
 # %% ../../nbs/network/selective_scan.ipynb #896e77a0
 @numba.njit(inline="always", **_FAST)
 def _again(inputs: Any, to_y: Any, rate: Any, place: Any, span: Any, h: Any, keep: Any, rows: Any) -> None:
-    """States `h` (KEEP + 1, N, TILE), what they keep, and rows of step, intake and gradient of the output (3, KEEP,
-    TILE), of a few steps from their first state.
+    """Recompute a few steps from their first state.
+
+    Returns states `h` (KEEP + 1, N, TILE), the decay factors, and rows of step, intake and gradient of the output (3,
+    KEEP, TILE).
     """
     u, delta, _, b, _ = inputs
     i, low, width = place
@@ -183,7 +190,10 @@ class _Compiled(torch.autograd.Function):
 
 
 def scan_compiled(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:  # (batch, T, D)
-    """The same on the CPU, computed in float32; shapes as of `scan_loop`, `delta` >= 0 and `a` <= 0."""
+    """Compute the selective scan on the CPU in float32.
+
+    Array shapes are those of `scan_loop`, `delta` >= 0 and `a` <= 0.
+    """
     result: Tensor = _Compiled.apply(u, delta, a, b, c)
     return result
 
@@ -230,7 +240,10 @@ def engine_for(u: Tensor) -> str:
 def selective_scan(
     u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, engine: str = "auto"
 ) -> Tensor:  # (batch, T, D)
-    """Selective scan by one of `ENGINES`; shapes as of `scan_loop`. Raises `ValueError` for an unknown engine."""
+    """Compute the selective scan by one of `ENGINES`.
+
+    Array shapes are those of `scan_loop`. Raises `ValueError` for an unknown engine.
+    """
     engines = {"mamba_ssm": _scan_kernel, "compiled": scan_compiled, "doubling": scan_doubling, "loop": scan_loop}
     name = engine_for(u) if engine == "auto" else engine
     if name not in engines:
@@ -245,8 +258,9 @@ def sine_wave(*shape: int, pace: float = 0.37) -> Tensor:  # float32
 
 
 def relative_differences(arrays: Mapping[str, Tensor], references: Mapping[str, Tensor]) -> dict[str, float]:
-    """Compute the largest absolute difference of each array from its reference, relative to the largest absolute value
-    of the reference; NaN if either holds a NaN.
+    """Compute the largest absolute difference of each array from its reference.
+
+    It is relative to the largest absolute value of the reference; NaN if either holds a NaN.
     """
     differences = {}
     for name, reference in references.items():

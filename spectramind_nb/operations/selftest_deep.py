@@ -49,7 +49,7 @@ def judged_engines(name: str, reference: str, differences: Mapping[str, Mapping[
     fix = f"remove the __pycache__ folders of spectramind_nb, for numba's cache may be stale; or {AGAIN}"
     return judged(name, faults, f"from {reference} by {seen}", fix)
 
-
+# %% ../../nbs/operations/selftest_deep.ipynb #5ed3f315
 def scan() -> Check:
     """Check the selective scan's engines on the CPU against the loop."""
     return judged_engines("selective scan", "the loop", scan_engine_differences())

@@ -54,7 +54,7 @@ def flat_depth(features: Mapping[str, np.ndarray], star: Mapping[str, float]) ->
 
 # %% ../../nbs/prior/flat.ipynb #7a3f53dd
 def fixed_sigma(truth: np.ndarray, mu: np.ndarray, reference: Reference = DEFAULT_REFERENCE) -> float:
-    """The one sigma for all bins of all planets that scores best on labelled planets, (P, 283) each."""
+    """Find the one sigma for all bins and planets that scores best on labelled planets, (P, 283) each."""
 
     def loss(log_sigma: float) -> float:
         r = bin_scores(truth, mu, np.full_like(truth, np.exp(log_sigma)), reference)

@@ -58,7 +58,7 @@ def kinds_of(shapes: np.ndarray, kinds: int | None = None) -> np.ndarray:  # int
 
 # %% ../../nbs/prior/learning.ipynb #a5b517c7
 def held_out_rest(shapes: np.ndarray, rank: int, folds: int = 5) -> np.ndarray:
-    """What principal components of other spectra leave of each normalised shape, (n, 283)."""
+    """Compute the residual of each normalised shape after principal components of other spectra, (n, 283)."""
     rest = np.empty_like(shapes)
     for fold in range(folds):
         test = np.arange(len(shapes)) % folds == fold
@@ -74,8 +74,9 @@ def matern52(um: np.ndarray, length_um: float) -> np.ndarray:
 
 
 def fit_gp(rests: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of each kind's rest, (K,), and the correlation they share, (282, 282), over the AIRS bins: a Gaussian
-    process of maximum likelihood, its length and white share from a grid.
+    """Fit a Gaussian process to the residuals over the AIRS bins by maximum likelihood on a grid.
+
+    Returns the variance of each component's residual, (K,), and their common correlation, (282, 282).
     """
     um, counts = wavelengths()[1:], np.array([len(rest) for rest in rests])
     moments = np.array([rest[:, 1:].T @ rest[:, 1:] / len(rest) for rest in rests])
@@ -118,8 +119,9 @@ DECADES = (1.0, 2.5)
 
 
 def log_cross_sections() -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the molecules, and log10 of their effective cross sections (cm2) in each bin, (283, M): means over
-    k-distribution and temperatures.
+    """Compute log10 of molecules' effective cross sections (cm2) in each bin, (283, M), with their names.
+
+    They are means over the k-distribution and temperatures.
     """
     table = opacity_table()
     k = [np.log10(table.k_cm2(molecule, AT_KELVIN, np.full(len(AT_KELVIN), AT_BAR))) for molecule in table.molecules]
@@ -141,9 +143,7 @@ BAND_STRENGTH = 0.4  # rms, over that of a normalised shape
 
 
 def with_chemistry(prior: SpectralPrior, shapes: np.ndarray, share: float) -> SpectralPrior:
-    """The prior with a kind of given share for planets of other chemistry than those of the normalised shapes
-    (n, 283).
-    """
+    """Add a component to the prior for planets of other chemistry than the normalised shapes (n, 283)."""
     bands, mean = BAND_STRENGTH * band_shapes(), shapes.mean(axis=0)
     directions, moments = principal_components(shapes - mean, CHEMISTRY_RANK)
     rest = shapes - mean - (shapes - mean) @ directions.T @ directions
@@ -157,7 +157,7 @@ def with_chemistry(prior: SpectralPrior, shapes: np.ndarray, share: float) -> Sp
 def _with_kind(
     prior: SpectralPrior, share: float, centre: np.ndarray, own: np.ndarray, rest: float, flat: float
 ) -> SpectralPrior:
-    """The prior with one more kind, its amplitudes those of all kinds together but for a `flat` share."""
+    """Add a component to the prior, with the amplitudes of all components except for a `flat` fraction."""
 
     def law(known: AmplitudeLaw) -> AmplitudeLaw:
         mean = prior.shares @ known.weights
@@ -181,7 +181,7 @@ UNLIKE_SEAM = 1.5  # rms of the FGS1 offset, over that of known shapes
 
 
 def with_unlike(prior: SpectralPrior, shapes: np.ndarray, rank: int, share: float) -> SpectralPrior:
-    """The prior with a kind of given share for planets unlike those of the normalised shapes (n, 283)."""
+    """Add a component to the prior for planets unlike those of the normalised shapes (n, 283)."""
     own = np.zeros(prior.components.shape[1:])
     directions, moments = principal_components(shapes, rank)
     own[:, :rank] = directions.T * np.sqrt(moments)
@@ -200,9 +200,10 @@ def learn_prior(
     chemistry: float = CHEMISTRY_SHARE,
     unlike: float = UNLIKE_SHARE,
 ) -> SpectralPrior:
-    """Learn the prior from training spectra (n, 283) in (Rp/Rs)^2 and the star table's rows of the same planets, as far
-    as they are known (see `log_scale`); `kinds` of shapes, by default as many as the spectra can bear; shares of
-    planets of other `chemistry`, and `unlike` all these.
+    """Learn the prior from training spectra (n, 283) in (Rp/Rs)^2 and their planets' star table rows.
+
+    The rows may lack values (see `log_scale`). `kinds` is the number of components, by default as many as the spectra
+    support. `chemistry` and `unlike` are fractions of planets of other chemistry, and unlike all these.
 
     Raises `ContractError` for too few.
     """

@@ -52,7 +52,7 @@ class Whitened:
 
 
 def whiten(prior: SpectralPrior, covariance: np.ndarray) -> Whitened:
-    """The prior in the basis of depths with a covariance (283, 283)."""
+    """Express the prior in the basis of depths with a covariance (283, 283)."""
     factor = np.linalg.cholesky(covariance)
     half = solve_triangular(factor, prior.rest_correlation, lower=True)
     strength, rotation = eigh(solve_triangular(factor, half.T, lower=True), driver="evr", check_finite=False)
@@ -110,8 +110,9 @@ NEGLIGIBLE = 1e-5  # weight below which a member of the mixture is left out
 def combine(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None = None
 ) -> Posterior:
-    """Posterior of a spectrum from depths (283,) and their covariance (283, 283), both in (Rp/Rs)^2, and the planet's
-    row of the star table (see `log_scale`), without which the amplitude is taken to be any planet's.
+    """Compute the posterior of a spectrum from depths (283,) and their covariance (283, 283), in (Rp/Rs)^2.
+
+    `star` is the planet's row of the star table (see `log_scale`). Without it the amplitude is that of any planet.
     """
     scale = float(log_scale({} if star is None else star, depth[1:].mean()))
     white, members = all_members(prior, covariance, scale)

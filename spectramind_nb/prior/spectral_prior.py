@@ -58,7 +58,9 @@ class SpectralPrior:
 
 # %% ../../nbs/prior/spectral_prior.ipynb #2d4d0333
 def log_scale(star: Mapping[str, Any] | pd.DataFrame, depth: Any) -> Any:
-    """ln of the depth that one scale height adds, up to a constant; not finite where `star` lacks what it takes.
+    """Compute ln of the depth that one scale height adds, up to a constant.
+
+    It is not finite where `star` lacks a value.
 
     `star` has Rs (Rsun), Ts (K), Mp (Jupiter masses) and sma (a/Rs), a planet's or a table's; `depth` is the AIRS mean
     in (Rp/Rs)^2.
@@ -74,7 +76,7 @@ LAWS = ("with_star", "without_star")
 
 
 def arrays_of(prior: SpectralPrior) -> dict[str, np.ndarray]:
-    """A prior as plain arrays."""
+    """Convert a prior to plain arrays."""
     arrays = dict(vars(prior))
     for law in LAWS:
         arrays |= {f"{law}_{name}": value for name, value in vars(arrays.pop(law)).items()}
@@ -107,7 +109,7 @@ def _shapes(kinds: int, ranks: int, grids: Mapping[str, int]) -> dict[str, tuple
 
 
 def prior_of_arrays(arrays: Mapping[str, np.ndarray], path: str | Path, fix: str) -> SpectralPrior:
-    """A prior of the arrays in the file `path`. Raises `ContractError` with that `fix`."""
+    """Make a prior from the arrays in the file `path`. Raises `ContractError` with that `fix`."""
     laws = {law: arrays.get(f"{law}_residuals", np.empty(0)).size for law in LAWS}
     components = arrays.get("components", np.empty(0))
     expected = _shapes(len(components), components.shape[-1], laws)

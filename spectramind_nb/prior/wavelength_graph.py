@@ -35,8 +35,9 @@ class Topology:
 
 
 def topology_of(source: np.ndarray, target: np.ndarray, nodes: int) -> tuple[Topology, np.ndarray]:
-    """Topology of edges (E,) and the order that sorts whatever belongs to them. Raises `ValueError` where a node has no
-    edge that comes to it.
+    """Build the topology of edges (E,), and the order that sorts their features.
+
+    Raises `ValueError` where a node has no incoming edge.
     """
     order = np.lexsort((source, target))
     source, target = np.asarray(source)[order], np.asarray(target)[order]
@@ -79,8 +80,10 @@ def spectral_edges() -> dict[str, np.ndarray]:
 # %% ../../nbs/prior/wavelength_graph.ipynb #26b52493
 @lru_cache(maxsize=8)
 def spectral_graph(without: tuple[str, ...] = ()) -> SpectralGraph:
-    """The graph of all planets; `without` leaves out kinds of edges: lambda, seam, molecules (all of them) or one.
-    Raises `ValueError` for an unknown kind.
+    """Build the graph that all planets share.
+
+    `without` leaves out types of edges: lambda, seam, molecules (all of them) or one molecule. Raises `ValueError` for
+    an unknown type.
     """
     (names, strength), pairs = molecule_strengths(), spectral_edges()
     left_out = {*without, *(names if "molecules" in without else ())} - {"molecules"}

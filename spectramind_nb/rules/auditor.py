@@ -71,8 +71,9 @@ def verdicts(
     table: RuleTable | None = None,
     rules: tuple[str, ...] = RULES,
 ) -> dict[str, Verdict]:
-    """Judge spectra by each rule; results by rule and molecule or pair, as `rules.judge` names them. Raises
-    `UserError`.
+    """Judge spectra by each rule; results are by rule and molecule or pair, as `rules.judge` names them.
+
+    Raises `UserError`.
     """
     shape = np.shape(mu)
     spectra = tensor_or_none(mu, shape, "mu")
@@ -102,7 +103,7 @@ def verdict_details(verdict: Verdict, row: int) -> dict[str, Any]:
 
 
 def record_of(name: str, verdict: Verdict, row: int) -> dict[str, Any]:
-    """The specification's names for one rule and spectrum, and `verdict_details`."""
+    """Make the record of one rule and spectrum with the specification's names and `verdict_details`."""
     told, terms = verdict_details(verdict, row), verdict.terms
     if name == "smoothness":
         told["top_bins"] = told.pop("bins", [])
@@ -121,7 +122,7 @@ def record_of(name: str, verdict: Verdict, row: int) -> dict[str, Any]:
 
 
 def ratio_value(terms: Terms, row: int) -> float:
-    """The ratio itself: the areas' bounds are multiples of the lower area, whose multiple is not kept."""
+    """Compute the ratio; the areas' bounds are multiples of the lower area, whose multiple is not kept."""
     return float(terms.value[row, 0] / terms.reference[row]) if terms.reference is not None else float("nan")
 
 # %% ../../nbs/rules/auditor.ipynb #a849fd3b
@@ -133,7 +134,10 @@ def audit(
     kelvin: np.ndarray | None = None,
     table: RuleTable | None = None,
 ) -> list[dict[str, Any]]:
-    """A record for each planet in the specification's schema; arguments as of `verdicts`. Raises `UserError`."""
+    """Make a record for each planet in the specification's schema.
+
+    Arguments are those of `verdicts`. Raises `UserError`.
+    """
     found = verdicts(mu, sigma, quantiles, kelvin, table)
     records = []
     for row, planet in enumerate(planet_ids):
@@ -206,8 +210,9 @@ def write_audit(
 
 # %% ../../nbs/rules/auditor.ipynb #0e39d9bc
 def read_quantiles(path: Path, planets: np.ndarray) -> np.ndarray:  # (P, 283, 3)
-    """q10, q50, q90 of these planets, from an npz file with arrays planet_id (N,) and quantiles (N, 283, 3). Raises
-    `ContractError`.
+    """Read q10, q50, q90 of these planets from an npz file.
+
+    The file holds arrays planet_id (N,) and quantiles (N, 283, 3). Raises `ContractError`.
     """
     fix = f"give arrays planet_id (planets,) and quantiles (planets, {N_BINS}, 3), finite, (Rp/Rs)^2"
     if not path.is_file():
@@ -230,8 +235,10 @@ def read_quantiles(path: Path, planets: np.ndarray) -> np.ndarray:  # (P, 283, 3
 def audit_file(
     submission: Path, stars: Path | None, out: Path, quantiles: Path | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Audit a submission's file into `out`, with temperatures from a star table where it names the planet, and with
-    `read_quantiles`' file where there is one; the summary. Raises `ContractError`.
+    """Audit a submission's file into `out`, and return the summary.
+
+    Temperatures come from a star table where it names the planet, quantiles from `read_quantiles`' file where there is
+    one. Raises `ContractError`.
     """
     found, kelvin = read_submission(submission), None
     given = None if quantiles is None else read_quantiles(quantiles, found.planet_id)
@@ -242,7 +249,7 @@ def audit_file(
 
 
 def audit_lines(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A summary as an aligned table, a line each."""
+    """Format a summary as an aligned table, a line each."""
     head = f"{'rule':<22}  {'judged':>6}  {'violated':>8}  worst planet"
     rows = [f"{rule:<22}  {told['judged']:>6}  {told['violated']:>8}  " for rule, told in summary.items()]
     worst = ["–" if told["worst_planet"] is None else str(told["worst_planet"]) for told in summary.values()]

@@ -23,8 +23,9 @@ def influence_by_rule(
     kelvin: np.ndarray | None = None,
     table: RuleTable | None = None,
 ) -> dict[str, np.ndarray]:
-    """d loss / d mu of each rule, (P, 283), per (Rp/Rs)^2; arguments as of `verdicts`. The order of quantiles doesn't
-    depend on mu: 0.
+    """Compute d loss / d mu of each rule, (P, 283), per (Rp/Rs)^2.
+
+    Arguments are those of `verdicts`. The order of quantiles does not depend on mu, so its influence is 0.
     """
     spectra = torch.from_numpy(np.array(mu, float)).requires_grad_()
     given = {"kelvin": kelvin, "sigma": sigma, "quantiles": quantiles}
@@ -40,6 +41,9 @@ def influence_by_rule(
 def influence_of_rules(
     mu: np.ndarray, weights: Mapping[str, float] = SPECIFICATION, **given: Any
 ) -> np.ndarray:  # (P, 283), per (Rp/Rs)^2
-    """d L_sym / d mu for each planet, the rules weighed; arguments as of `influence_by_rule`."""
+    """Compute d L_sym / d mu for each planet, with weighted rules.
+
+    Arguments are those of `influence_by_rule`.
+    """
     each = influence_by_rule(mu, **given)
     return np.sum([weight * each[WEIGHT_NAMES[name]] for name, weight in weights.items()], axis=0)

@@ -132,8 +132,9 @@ class Terms:
 
 # %% ../../nbs/rules/losses.ipynb #6888ed93
 def area_scatter(seen: PreparedSpectra, weights: Tensor) -> Tensor | None:
-    """Compute the standard deviation, (B, K), of linear statistics with weights (B, K, 283), for errors that are fully
-    correlated within each window and independent between windows.
+    """Compute the standard deviation, (B, K), of linear statistics with weights (B, K, 283).
+
+    Errors are fully correlated within each window and independent between windows.
     """
     if seen.sigma is None:
         return None
@@ -192,8 +193,9 @@ def seam(seen: PreparedSpectra) -> Terms:
 
 # %% ../../nbs/rules/losses.ipynb #06f0fee4
 def continuum_line(seen: PreparedSpectra) -> tuple[Tensor, Tensor]:
-    """Compute weights (B, 2, 283) whose sums over a spectrum are its continuum at the blue and red ends, and the weight
-    of the red end in each bin, (B, 283). Without any valid bin the weights are 0.
+    """Compute weights (B, 2, 283) whose sums over a spectrum are its continuum at the blue and red ends.
+
+    Also returns the weight of the red end in each bin, (B, 283). Without any valid bin the weights are 0.
     """
     inside = (seen.rules.continuum & seen.valid[:, None]).to(seen.depth)
     share = inside / inside.sum(dim=2, keepdim=True).clamp_min(1)

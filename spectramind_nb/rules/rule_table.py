@@ -33,7 +33,7 @@ LEAST_AMPLITUDE = 1e-6  # (Rp/Rs)^2
 
 
 def amplitude(mu: np.ndarray) -> np.ndarray:  # (P,), (Rp/Rs)^2
-    """Standard deviation of the AIRS bins of spectra (P, 283), at least 1 ppm."""
+    """Compute the standard deviation of the AIRS bins of spectra (P, 283), at least 1 ppm."""
     return np.maximum(mu[:, 1:].std(axis=1), LEAST_AMPLITUDE)
 
 # %% ../../nbs/rules/rule_table.ipynb #972dad0c
@@ -82,7 +82,7 @@ SMOOTHED, DOMINATES = 7, 0.05
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:  # (..., 283)
-    """Running mean over AIRS bins; FGS1 stays 0."""
+    """Compute the running mean over AIRS bins; FGS1 stays 0."""
     kernel, count = np.ones(SMOOTHED), np.convolve(np.ones(N_BINS - 1), np.ones(SMOOTHED), "same")
     out = np.zeros(values.shape)
     for row in np.ndindex(values.shape[:-1]):
@@ -91,7 +91,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:  # (..., 283)
 
 
 def run_around(good: np.ndarray, start: int) -> np.ndarray:  # bool, (283,)
-    """The unbroken run of `good` bins that holds bin `start`."""
+    """Return the unbroken run of `good` bins that holds bin `start`."""
     broken = np.flatnonzero(~good)
     low = broken[broken < start].max(initial=-1) + 1
     high = broken[broken > start].min(initial=len(good))
@@ -99,8 +99,10 @@ def run_around(good: np.ndarray, start: int) -> np.ndarray:  # bool, (283,)
 
 # %% ../../nbs/rules/rule_table.ipynb #dfa85caa
 def dominance(parameters: Mapping[str, np.ndarray], most: int = 4000) -> tuple[tuple[str, ...], np.ndarray]:
-    """Molecules that a bank holds, and in which share of its planets each dominates each bin, (M, 283); at 1 mbar and
-    the nearest of six temperatures, in the first `most` planets.
+    """Compute the fraction of a bank's planets in which each molecule dominates each bin, (M, 283).
+
+    Opacities are those at 1 mbar and the nearest of six temperatures, in the first `most` planets. Also returns the
+    molecules' names.
     """
     table, nodes = opacity_table(), np.array([600.0, 900, 1200, 1500, 1900, 2300])
     names = tuple(n for n in table.molecules if np.max(parameters.get(f"log10_{n}", np.array([-20.0]))) > -20)
@@ -177,8 +179,10 @@ def seam_bounds(spectrum: np.ndarray, knots: int = 9) -> tuple[np.ndarray, np.nd
 def band_bounds(
     excess: np.ndarray, unit: np.ndarray, windows: np.ndarray, names: tuple[str, ...], seen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Template (M, 283) and lower and upper area ratios (2,) of spectra (N, 283) of one temperature class; `seen`
-    (N, M) tells which bands are visible. Where fewer than 50 are, nothing is bounded.
+    """Derive template (M, 283) and lower and upper area ratios (2,) of spectra (N, 283).
+
+    The spectra are of one temperature class; `seen` (N, M) marks visible bands. Ratios seen in fewer than 50 spectra
+    stay unbounded.
     """
     width, template = bin_widths(), np.full(windows.shape, -np.inf)
     for k, window in enumerate(windows):
@@ -201,8 +205,9 @@ def bin_widths() -> np.ndarray:  # um, (283,)
 
 # %% ../../nbs/rules/rule_table.ipynb #46fd1ea9
 def example_of(spectrum: np.ndarray, seen: np.ndarray) -> np.ndarray:  # (283,)
-    """The spectrum of median amplitude among those in which all bands are visible, (N, M); among all where there is
-    none.
+    """Return the spectrum of median amplitude among those with all bands visible, (N, M).
+
+    Among all spectra where there is none.
     """
     rows = np.flatnonzero(seen.all(axis=1)) if seen.all(axis=1).any() else np.arange(len(spectrum))
     size = amplitude(spectrum[rows])
@@ -261,7 +266,7 @@ def write_rules(path: str | Path, table: RuleTable) -> Path:
 
 @lru_cache(maxsize=4)
 def read_rules(path: str | Path = RULES_FILE) -> RuleTable:
-    """A table of bounds; without a path the package's own. Raises `ContractError`."""
+    """Read a table of bounds; without a path the package's own. Raises `ContractError`."""
     fix = "make it with tools/build_rules.py, or leave it out"
     if not Path(path).is_file():
         raise ContractError(path, "file", "is missing", fix)

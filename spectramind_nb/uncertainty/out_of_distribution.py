@@ -17,8 +17,9 @@ FOLDS, LEAST_TRAINING = 20, 5
 
 
 def squared_distances(points: np.ndarray, learned: np.ndarray) -> np.ndarray:  # (P,)
-    """Mahalanobis' distances, squared, of points (P, K) from points (N, K), with the covariance of these, shrunk once
-    their columns are standardised. Source: Ledoit & Wolf 2004, J. Multivar. Anal. 88, 365.
+    """Compute squared Mahalanobis distances of points (P, K) from points (N, K).
+
+    The covariance is shrunk after its columns are standardised. Source: Ledoit & Wolf 2004, J. Multivar. Anal. 88, 365.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -31,9 +32,10 @@ def squared_distances(points: np.ndarray, learned: np.ndarray) -> np.ndarray:  #
 
 
 def held_out_percentile(points: np.ndarray, training: np.ndarray) -> np.ndarray:  # (P,)
-    """Share (0 to 1) of the training planets that are less far from the training planets than each planet, by points
-    (P, K) and a mask (P,); of training planets, among the others. None is judged by a covariance that it is part of.
-    Raises `UserError` for fewer than 5 training planets.
+    """Compute the fraction (0 to 1) of training planets closer to the training set than each planet.
+
+    Arguments are points (P, K) and a mask (P,). Training planets are compared with the others, so none is part of its
+    own covariance. Raises `UserError` for fewer than 5 training planets.
     """
     points, mine = np.asarray(points, float), np.flatnonzero(training)
     if len(mine) < LEAST_TRAINING:
@@ -54,15 +56,17 @@ RESIDUALS = ("fgs1_noise_scale", "airs_noise_scale", "common_noise", "red_noise"
 
 
 def latent_distance(latent: np.ndarray, training: np.ndarray) -> np.ndarray:  # (P,)
-    """Distance of latents (P, K) from those of the training planets, as a share of these (0 to 1). Raises `UserError`
-    for fewer than 5 training planets.
+    """Compute the distance of latents (P, K) from those of the training planets, as a percentile (0 to 1).
+
+    Raises `UserError` for fewer than 5 training planets.
     """
     return held_out_percentile(latent, training)
 
 
 def residual_distance(quality: pd.DataFrame, training: np.ndarray) -> np.ndarray:  # (P,)
-    """Rank planets by what fits say of their residuals, the columns of `RESIDUALS` that `quality` (P rows) has. Raises
-    `UserError` for none of them, or fewer than 5 training planets.
+    """Rank planets by their fits' residuals, the columns of `RESIDUALS` that `quality` (P rows) has.
+
+    Raises `UserError` for none of these columns, or fewer than 5 training planets.
     """
     names = [name for name in RESIDUALS if name in quality]
     if not names:
