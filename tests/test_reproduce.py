@@ -287,11 +287,11 @@ SPOIL: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         lambda p: replace(p, b'[{"planet_id": 7, "violations": {"seam": {}}}]'),
         "planet 7: lacks coherence",
     ),
-    "q_i.csv": ("example/07_uncertainty/artifacts/q_i.csv", rows_less, "has not 283 quantiles"),
-    "coverage plots": ("example/07_uncertainty/notebook.ipynb", no_plots, "there is no plot"),
-    "diagnostics HTML": ("../outputs/diagnostics/v1.html", lambda p: replace(p, b"<html>"), "is no dashboard"),
+    "q_i.csv": ("example/07_uncertainty/artifacts/q_i.csv", rows_less, "lacks 283 quantiles"),
+    "coverage plots": ("example/07_uncertainty/notebook.ipynb", no_plots, "holds no plot"),
+    "diagnostics HTML": ("../outputs/diagnostics/v1.html", lambda p: replace(p, b"<html>"), "is not a dashboard"),
     "timing CSV": ("example/timing.csv", lambda p: replace(p, b"stage\nx\n"), "has no times"),
-    "submission.zip": ("../outputs/bundle.zip", lambda p: replace(p, b"PK"), "is no bundle"),
+    "submission.zip": ("../outputs/bundle.zip", lambda p: replace(p, b"PK"), "is not a bundle"),
 }
 
 

@@ -125,7 +125,7 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_pr
         "weights": read_learned(run_dir).weights,
         "seconds_per_planet": seconds,
         "submission": path.name,
-        "rules_violated": {rule: told["violated"] for rule, told in audited.items()},
+        "rules_violated": {rule: result["violated"] for rule, result in audited.items()},
     }
     with atomic_path(path.with_name("report.json")) as temporary:
         temporary.write_text(json.dumps(report, indent=1))

@@ -129,7 +129,9 @@ def data_files(data: Path = PACKAGE / "data") -> Check:
     """Check the tables and weights that come with the package byte by byte, and the dashboard's page."""
     known = read_checksums(data)
     faults = [f"{name} is missing" for name in known if not (data / name).is_file()]
-    faults += [f"{n} is damaged" for n, told in known.items() if (data / n).is_file() and sha256(data / n) != told]
+    faults += [
+        f"{n} is damaged" for n, recorded in known.items() if (data / n).is_file() and sha256(data / n) != recorded
+    ]
     if not (data.parent / "dashboard" / "template.html").is_file():
         faults.append("dashboard/template.html is missing")
     size = sum((data / name).stat().st_size for name in known if (data / name).is_file()) / 1e6
@@ -198,8 +200,8 @@ GB, LEAST_MEMORY, GOOD_MEMORY, LEAST_DISK = 1e9, 2e9, 4e9, 2e9  # bytes
 def free_memory() -> int:
     """Measure the memory that may still be used, bytes, within a container's limit; 0 where it is not known."""
     try:
-        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(told["MemAvailable"].split()[0])
+        meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(meminfo["MemAvailable"].split()[0])
         limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
         if limit.is_file() and limit.read_text().strip().isdigit():
             free = min(free, int(limit.read_text()) - int(used.read_text()))

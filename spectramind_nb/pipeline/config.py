@@ -224,7 +224,7 @@ def _apply(cfg: DictConfig, override: Override) -> None:
     del node[name]
 
 
-REPEATED = ("training.model", "training.train")  # what chapter 06 is told of the sections model and train
+REPEATED = ("training.model", "training.train")  # chapter 06 gets the sections model and train by these names
 
 
 def _file_word(item: Override) -> str:

@@ -89,15 +89,15 @@ def report(
     depth, noise_variance = now.reduced.local(mean)[:, 0], now.reduced.inverse[:, 0, 0]
     matters = (nuisance**2 / noise_variance[:, None]).max(axis=0) > 1e-6
     std = np.sqrt(np.maximum(np.diag(covariance), 0))
-    told = {name: k for name, k in problem.layout.place.items() if "_noise[" not in name}
-    value = {name: float(mean[k]) for name, k in told.items()}
+    places = {name: k for name, k in problem.layout.place.items() if "_noise[" not in name}
+    value = {name: float(mean[k]) for name, k in places.items()}
     quality |= {"chi2": now.normal.cost} | geometry_quality(problem, value, float(depth[1:].mean()))
     return Fit(
         depth,
         noise_variance,
         nuisance[:, matters],
         value,
-        {name: float(std[k]) for name, k in told.items()},
+        {name: float(std[k]) for name, k in places.items()},
         quality,
         [linear.model for linear in now.at],
         [model.drift(state.local[model.block.bins], state.shared) for model in problem.models],

@@ -60,8 +60,8 @@ def read_result(run_dir: str | Path, planet: int) -> Result:
         raise ContractError(run_dir, f"planet {planet}", "has no fit there", fix)
     arrays = read_npz(path, "transit")
     record = json.loads(str(arrays["parameters"]))
-    told = (record[name] for name in ("shared", "shared_std", "quality", "star"))
-    return Result(arrays["depth"], arrays["noise_variance"], arrays["nuisance"], *told)
+    entries = (record[name] for name in ("shared", "shared_std", "quality", "star"))
+    return Result(arrays["depth"], arrays["noise_variance"], arrays["nuisance"], *entries)
 
 # %% ../../nbs/transits/fit_results.ipynb #2b97b2ab
 def spectrum_table(result: Result) -> Table:

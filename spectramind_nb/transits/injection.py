@@ -110,8 +110,8 @@ def compared(number: int, t0_h: float, fit: Fit, depth: np.ndarray) -> dict[str,
         row[f"{name}_recovered_ppm"] = 1e6 * float(fit.depth[bins].mean())
         row[f"{name}_err_ppm"] = 1e6 * sigma
         row[f"{name}_pull"] = float(error[bins].mean()) / sigma
-    pulls = error[1:] / np.sqrt(np.diag(fit.covariance)[1:])
-    return row | {"bins_pull_rms": float(np.sqrt(np.mean(pulls**2)))}
+    standardised = error[1:] / np.sqrt(np.diag(fit.covariance)[1:])
+    return row | {"bins_pull_rms": float(np.sqrt(np.mean(standardised**2)))}
 
 # %% ../../nbs/transits/injection.ipynb #a0a09121
 def injection_recovery(
@@ -142,7 +142,7 @@ def injection_recovery(
     return table
 
 # %% ../../nbs/transits/injection.ipynb #040a5edb
-FAR, TOO_SMALL, TOO_LARGE = 2.5, 1.15, 0.85  # rms pulls
+FAR, TOO_SMALL, TOO_LARGE = 2.5, 1.15, 0.85  # rms of standardised residuals
 
 
 def conclusion(table: Table) -> list[str]:

@@ -118,7 +118,7 @@ def usable(path: Path, channel: FileChannel) -> FileChannel:
 def check_visit(path: Path, name: str, hours: np.ndarray, flux: np.ndarray) -> None:
     """Raise `ContractError` unless a visit's times (h, (T,)) and fluxes (T, B) can be fitted."""
     if not LEAST_STEPS <= len(hours) <= MOST_FILE_STEPS:
-        fix = "average neighbouring steps" if len(hours) > MOST_FILE_STEPS else "the drift can't be told from a transit"
+        fix = "average neighbouring steps" if len(hours) > MOST_FILE_STEPS else "drift and transit can't be separated"
         problem = f"{name} has {len(hours)} usable steps, not {LEAST_STEPS} to {MOST_FILE_STEPS}"
         raise ContractError(path, "time", problem, f"{fix}; leave the visit out or give other steps")
     if (np.diff(hours) <= 0).any():

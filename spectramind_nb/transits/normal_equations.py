@@ -69,9 +69,9 @@ def add_data(
     normal.local[own] += by_bin @ by_bin.transpose(0, 2, 1)
     normal.coupling[border] += by_bin @ shared.transpose(1, 2, 0)
     normal.shared[np.ix_(slopes.shared_index, slopes.shared_index)] += flat @ flat.T
-    pull = bin_weight[:, None] * projected
-    normal.local_gradient[np.ix_(bins, slopes.local_index)] += np.einsum("lbk,bk->bl", slopes.local, pull)
-    normal.shared_gradient[slopes.shared_index] += slopes.shared.reshape(len(flat), -1) @ pull.ravel()
+    gradient_step = bin_weight[:, None] * projected
+    normal.local_gradient[np.ix_(bins, slopes.local_index)] += np.einsum("lbk,bk->bl", slopes.local, gradient_step)
+    normal.shared_gradient[slopes.shared_index] += slopes.shared.reshape(len(flat), -1) @ gradient_step.ravel()
     normal.cost += float(time_weight @ residual**2 @ bin_weight)
 
 # %% ../../nbs/transits/normal_equations.ipynb #fec98563
@@ -102,9 +102,9 @@ def eliminate_bins(
     gain = inverse @ normal.coupling
     precision = normal.shared - np.tensordot(normal.coupling, gain, axes=([0, 1], [0, 1]))
     precision = (precision + precision.T) / 2
-    pull = normal.local_gradient + np.einsum("blm,bm->bl", local_precision, local_mean - local)
-    gradient = normal.shared_gradient - np.einsum("bls,bl->s", gain, pull)
-    at_zero = local + np.einsum("blm,bm->bl", inverse, pull) + gain @ shared
+    gradient_step = normal.local_gradient + np.einsum("blm,bm->bl", local_precision, local_mean - local)
+    gradient = normal.shared_gradient - np.einsum("bls,bl->s", gain, gradient_step)
+    at_zero = local + np.einsum("blm,bm->bl", inverse, gradient_step) + gain @ shared
     return Reduced(precision, precision @ shared + gradient, inverse, gain, at_zero)
 
 # %% ../../nbs/transits/normal_equations.ipynb #f91b12ba
