@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from spectramind_nb.pipeline.config import CONFIGS, GROUPS, ConfigError, cfg_hash, compose, flatten, profiles, section
 from spectramind_nb.rules.losses import SPECIFICATION
 
 
-@pytest.mark.parametrize("profile", ["demo", "example", "laptop", "full", "kaggle", "kaggle_fast"])
+@pytest.mark.parametrize("profile", ["demo", "example", "laptop", "full", "spec", "kaggle", "kaggle_fast"])
 def test_profiles_compose_and_know_their_name(profile: str) -> None:
     assert profile in profiles()
     assert compose(profile=profile).profile == profile
@@ -178,3 +179,45 @@ def test_a_file_that_fits_nowhere_is_one_clear_line(text: str | None, words: str
     with pytest.raises(ConfigError) as caught:
         compose(files=[str(tmp_path / "mine.yaml")])
     assert words in str(caught.value) and "\n" not in str(caught.value) and "Fix: " in str(caught.value)
+
+
+EXACT_KNOBS = """
+model:
+  fgs1_mamba: { d_model: 256, n_layers: 8, bidir: true, dropout: 0.1 }
+  airs_gnn:
+    d_model: 192
+    layers: 4
+    type: gat
+    edge_features: [delta_lambda, mol_i, mol_j, seam]
+  fusion: { type: "concat_mlp", hidden: 384, dropout: 0.1 }
+  decoder_mu: { scales: [64, 32, 283], aux_loss: true }
+  head_sigma: { type: "flow", sigma_min: 1.0e-4, quantiles: false }
+train:
+  optim: { name: adamw, lr: 2.5e-4, wd: 0.01 }
+  sched: { name: cosine, warmup_steps: 2000 }
+  amp: true
+  grad_accum: 2
+  ckpt_every_epochs: 1
+loss:
+  λ_sm: 0.2
+  λ_nn: 0.05
+  λ_coh: 0.1
+  λ_seam: 0.05
+  λ_ratio: 0.05
+  λ_qm: 0.02
+calib:
+  temp:  { enabled: true, tau_init: 1.0 }
+  corel: { enabled: true, alpha: 0.1 }
+diag:
+  html: { open: false, out: "outputs/diagnostics/v1.html" }
+"""
+
+
+def test_the_profile_spec_has_every_exact_knob_of_the_specification_as_written() -> None:
+    wanted, found = flatten(OmegaConf.create(EXACT_KNOBS)), flatten(compose(profile="spec"))
+    leaves = {key: value for key, value in wanted.items() if not isinstance(value, dict)}
+    assert len(leaves) == 36 and {key: found[key] for key in leaves} == leaves
+    chapter = {key: found[f"training.{key}"] for key in leaves if key.startswith(("model.", "train."))}
+    assert chapter == {key: leaves[key] for key in chapter}  # what chapter 06 is given
+    fast = flatten(compose(profile="spec", files=["overrides/kaggle_fast.yaml"]))
+    assert (fast["submission.batch_predict"], fast["diag.skip_heavy_diag"]) == (2048, True)

@@ -282,6 +282,10 @@ def test_calibrating_runs_the_last_stages_and_writes_the_submission_again(
     assert result.exit_code == 0, result.output
     assert seen == [expected | {"first": "07_uncertainty", "last": "09_submission"}]
     assert why_stale(out) == "" and "temperature" in result.output and "(16 planets)" in result.output
+    assert "written again, medians in ppm: sigma" in result.output
+    twice = CliRunner().invoke(cli.app, [*words, "--submission", str(out)], prog_name="spectramind")
+    assert "(already calibrated, unchanged)" in twice.output
+    seen.pop()
     bundled = ["submit", "bundle", "--submission", str(out), "--out-zip", str(out.with_suffix(".zip"))]
     assert CliRunner().invoke(cli.app, bundled, prog_name="spectramind").exit_code == 0
     out.with_suffix(".prediction.npz").unlink()

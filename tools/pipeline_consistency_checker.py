@@ -494,10 +494,25 @@ def check_workflows(root: Path) -> Iterator[Fault]:
                     yield Fault(path, number, f"{script} is missing", "name a script that is there")
 
 
+def check_differences(root: Path) -> Iterator[Fault]:
+    """Each row of the table of differences from the specification has a reason and names a file that exists."""
+    path = root / "docs/adr/0020-where-we-differ.md"
+    rows = [(n, line) for n, line in prose(path) if line.startswith("| ")][1:]
+    for number, line in rows:
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if len(cells) != 4 or not all(cells):
+            yield Fault(path, number, f"the row has {len(cells)} cells", "give what, here, reason and where")
+        elif not (root / cells[3]).is_file():
+            yield Fault(path, number, f"{cells[3]} is missing", "name the file that shows the difference")
+    if not rows:
+        yield Fault(path, 1, "there is no table", "list the differences from the specification")
+
+
 CHECKS: tuple[Callable[[Path], Iterator[Fault]], ...] = (
     check_settings,
     check_named_settings,
     check_contracts,
+    check_differences,
     check_events,
     check_dvc,
     check_docs,

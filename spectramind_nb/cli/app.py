@@ -64,7 +64,7 @@ RawOption = Annotated[Path, typer.Option("--raw", help="Folder of raw data in th
 ProfileOption = Annotated[
     str,
     typer.Option(
-        "--profile", help="demo (default, unless the run has one), example, laptop, full, kaggle, kaggle_fast."
+        "--profile", help="demo (default, unless the run has one), example, laptop, full, spec, kaggle, kaggle_fast."
     ),
 ]
 

@@ -98,11 +98,13 @@ def predict_planets(
         call.resume = shlex.join(["spectramind", "predict", *named])
         from spectramind_nb.pipeline.predict import predict as predict_spectra
         from spectramind_nb.pipeline.predict import predictor_words, runtime_line
+        from spectramind_nb.pipeline.sigma_calibration import calibration_lines
 
         with shown(call, short(out_csv)) as show:
             what = (source, run, out_csv, chosen, workers, how.spelling, how.batch_predict)
             call.failed = predict_spectra(*what, budget_hours, work, keep, show.inner, network)
-        print(f"predictor         {predictor_words(run, network)}")
+        print(f"predictor         {predictor_words(run, network)}", *calibration_lines(run), sep="\n")
+        print(f"error bars        calibrated; as predicted in {short(out_csv.with_suffix('.prediction.npz'))}")
         print(f"submission        {short(out_csv)}")
         print(f"times             {short(out_csv.with_name('runtime.csv'))} ({runtime_line(out_csv)})")
 
@@ -137,10 +139,11 @@ def _calibrate(call: Call, run: Path | None, submission: Path | None, settings: 
     finally:
         show.close()
     remember(call, folder)
+    changed = ""
     if submission := submission or _usual_submission(folder):
-        recalibrate(submission)
+        changed = recalibrate(submission)
     call.facts["artifacts"] = [short(folder / "07_uncertainty/artifacts" / name) for name in CALIBRATION_FILES]
-    again = [f"submission        {short(submission)} (written again)"] if submission else []
+    again = [f"submission        {short(submission)} ({changed})"] if submission else []
     print(*calibration_lines(folder), *again, sep="\n")
 
 # %% ../../nbs/cli/predict.ipynb #caddc30b

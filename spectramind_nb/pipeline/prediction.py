@@ -119,10 +119,20 @@ def read_prediction(path: str | Path) -> tuple[Prediction, dict[str, Any]]:
     return prediction, json.loads(str(arrays["made"]))
 
 
-def recalibrate(path: str | Path) -> None:
-    """Write a submission again, with its run's calibration as it is now."""
+def recalibrate(path: str | Path) -> str:
+    """Write a submission again with its run's present calibration; describe what has changed."""
     prediction, made = read_prediction(path)
-    write_prediction(path, prediction, made["run"], made["spelling"])
+    before = sha256(Path(path)) if Path(path).is_file() else ""
+    if before == made["submission"] and made["calibration"] == calibration_digest(made["run"]):
+        return "already calibrated, unchanged"
+    with np.load(prediction_path(path)) as memory:
+        width = memory["half_width"] / normal_quantile(made["alpha"])
+    after = write_prediction(path, prediction, made["run"], made["spelling"])
+    with np.load(prediction_path(path)) as memory:
+        wider = memory["half_width"] / normal_quantile(json.loads(str(memory["made"]))["alpha"])
+    plain, sigma = (1e6 * np.median(one.sigma[one.chosen]) for one in (prediction, after))
+    widths = f"interval widths {1e6 * np.median(width):.1f} -> {1e6 * np.median(wider):.1f}"
+    return f"written again, medians in ppm: sigma {plain:.1f} uncalibrated, {sigma:.1f} calibrated; {widths}"
 
 # %% ../../nbs/pipeline/prediction.ipynb #1d859d97
 def run_of_submission(path: str | Path) -> Path | None:
