@@ -350,7 +350,8 @@ def test_raw_data_are_simulated_once_and_again_when_asked_otherwise(
 ) -> None:
     counts = (compose(profile="example").simulate.planets, 3)
     for overrides in ([], [], ["simulate.planets=3"]):
-        run_chain(compose(overrides, "example"), tmp_path / "run", notebooks=house / "nbs", last="00")
+        cfg = compose(overrides, "example")
+        run_chain(cfg, tmp_path / "run", notebooks=house / "nbs", last="00", force=bool(overrides))
     assert simulator == [
         {"planets": n, "test_planets": 4, "seed": 1337, "frames": "tiny", "ood": False} for n in counts
     ]
@@ -429,4 +430,5 @@ def test_where_many_kernels_come_they_know_the_libraries_but_none_of_our_own(tmp
     run_chain(settings(tmp_path), tmp_path / "run", notebooks=tmp_path / "nbs")
     at_home, torch_read, ours = json.loads((tmp_path / "run/told.json").read_text())
     assert at_home and torch_read == (count == 3)
-    assert {*ours} <= {"spectramind_nb.pipeline", "spectramind_nb.pipeline.warm_kernels"}
+    known = ("pipeline", "pipeline.warm_kernels", "core", "core.errors", "core.lifetime")
+    assert {*ours} <= {f"spectramind_nb.{name}" for name in known}

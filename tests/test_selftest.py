@@ -149,7 +149,7 @@ FAULTS: dict[str, tuple[str, Callable[[Patch, Path], Any], str, str]] = {
     "no memory": ("memory", lambda p, h: p.setattr(selftest, "free_memory", lambda: 1e9), "FAIL", "1.0 GB free"),
     "full disk": ("disk", lambda p, h: p.setattr(selftest, "disk_free", lambda folder: 1e8), "FAIL", "0.1 GB free for"),
     "read only": ("run folder", not_writable, "FAIL", "FileExistsError"),
-    "no kernel": ("kernel", absolute_nowhere, "FAIL", "python3 starts /no/python, which is not there"),
+    "no kernel": ("kernel", absolute_nowhere, "warn", "Jupyter's python3 starts /no/python, which is not"),
     "other kernel": ("kernel", other_environments_kernel, "warn", "another environment's"),
     "no browser": (
         "browser",

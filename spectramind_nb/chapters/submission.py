@@ -60,7 +60,7 @@ def _unknown(count: int) -> dict[str, Any]:
 def seconds_per_planet(run_dir: str | Path) -> float:
     """Compute the seconds per planet from raw frames to fit, all workers together, from the stages' times."""
     files = [Path(run_dir) / stage / "artifacts" / "timing.json" for stage in ("01_features", "02_transit")]
-    return float(sum(json.loads(path.read_text())["seconds_per_planet"] for path in files if path.is_file()))
+    return float(sum(json.loads(path.read_bytes())["seconds_per_planet"] for path in files if path.is_file()))
 
 # %% ../../nbs/09_submission.ipynb #9bb9eb6b
 def _stars_of(run: Path | None) -> Path | None:
@@ -128,7 +128,7 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_pr
         "rules_violated": {rule: result["violated"] for rule, result in audited.items()},
     }
     with atomic_path(path.with_name("report.json")) as temporary:
-        temporary.write_text(json.dumps(report, indent=1))
+        temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
     return report
 
 # %% ../../nbs/09_submission.ipynb #d51523b4

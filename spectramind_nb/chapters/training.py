@@ -107,7 +107,7 @@ def plot_curves(run_dir: str | Path) -> Picture | str:
     path = run_folder(run_dir, "outputs/checkpoints") / CURVES
     if not path.is_file():
         return "no network was taught here: it is as it came"
-    lessons = json.loads(path.read_text())
+    lessons = json.loads(path.read_text(encoding="utf-8"))
     phases = [*lessons["all"]]
     figure = Picture(2.6 * len(phases) + 0.4, 2.4)
     axes = figure.subplots(1, len(phases), squeeze=False)[0]

@@ -62,7 +62,7 @@ def fit_run(run_dir: str | Path, raw_dir: str | Path, options: FitOptions, worke
     timing = {"seconds_per_planet": (time.perf_counter() - start) / len(everyone)}
     for name, content in {"quality.json": quality, "timing.json": timing, "options.json": asdict(options)}.items():
         with atomic_path(run_dir / STAGE / "artifacts" / name) as temporary:
-            temporary.write_text(json.dumps(content, indent=1))
+            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return quality
 
 # %% ../../nbs/02_transit.ipynb #dda34cf3

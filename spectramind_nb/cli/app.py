@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .calls import DEMO, Call, ensure_run, hear_interrupts, recorded
+from .calls import DEMO, EPILOG, Call, Commands, ensure_run, prepare_process, recorded
 from .checks import check_artifacts, checks
 from .config_commands import config
 from .diagnose import diagnose
@@ -34,12 +34,9 @@ from .simulate import simulate, simulate_spectra
 from ..core.files import short
 
 # %% ../../nbs/cli/app.ipynb #15cc9f27
-_EPILOG = (
-    "Exit codes: 0 done; 1 a stage failed, or an unexpected error; 2 an error that you can fix; "
-    "3 done, but some planets failed and are named; 4 done, but the result differs (reproduce); "
-    "130 interrupted (the same command resumes)."
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG
 )
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_EPILOG)
 
 
 def _version(asked: bool) -> None:
@@ -48,7 +45,7 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=_EPILOG)
+@app.callback(epilog=EPILOG)
 def common(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
@@ -102,7 +99,6 @@ def run(
     Without arguments it runs the demo on simulated data. Finished stages are skipped, so the same command resumes an
     interrupted run.
     """
-    folder = (run_dir or Path("runs") / (raw.resolve().name if raw else profile or "demo")).expanduser()
     named = {
         "--raw": raw,
         "--weights": weights,
@@ -115,6 +111,9 @@ def run(
     }
     arguments = {name.strip("-"): value for name, value in named.items()}
     with recorded("run", **arguments, force=force, config=files, overrides=overrides) as call:
+        from spectramind_nb.pipeline.config import run_name
+
+        folder = run_dir or Path("runs") / run_name(overrides or [], files or [], profile, raw)
         call.runs, call.facts["run_id"] = folder.parent, folder.name
         call.resume = _resume("run", {"--run-dir": short(folder), **named}, files, overrides)
         settings = {
@@ -194,7 +193,7 @@ def extract(
     with recorded("extract", raw=raw, out=out, **words) as call:
         from spectramind_nb.chapters.features import estimate_work
 
-        folder, chosen = out.expanduser(), parse_planet_ids(planets)
+        folder, chosen = out, parse_planet_ids(planets)
         call.runs, call.facts["run_id"] = folder.resolve().parent, folder.resolve().name
         named = {"--raw": short(raw), "--out": short(folder), "--planets": planets, "--profile": profile}
         call.resume = _resume("extract", {**named, "--workers": workers}, files, overrides)
@@ -388,10 +387,9 @@ def main() -> None:
             "error: spectramind does not run on native Windows. Fix: use WSL (https://learn.microsoft.com/windows/wsl)"
         )
     words = sys.argv[1:]
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # planets run in parallel already; read when numpy is imported
     if "--debug" in words:
         os.environ["SPECTRAMIND_DEBUG"] = "1"
-    hear_interrupts()
+    prepare_process()
     app([word for word in words if word != "--debug"], prog_name="spectramind")
 
 # %% ../../nbs/cli/app.ipynb #b6c4e912

@@ -57,10 +57,18 @@ def _training_lines(run_dir: Path) -> list[str]:
     return training_lines(record)[-1:]
 
 
+def _process_peak() -> int:
+    """Return the highest memory of this process or one of its children, bytes; 0 where the system doesn't tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+# %% ../../nbs/cli/report.ipynb #13080763
 def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
     """Format the end of a run: table, submission, notebooks, wall time (s) and peak memory (bytes)."""
-    import resource
-
     lines, report = [""], run_dir / "09_submission/artifacts/report.json"
     if report.is_file():
         content = json.loads(report.read_text(encoding="utf-8"))
@@ -74,10 +82,7 @@ def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
         lines.append(f"submission        {short(report.parent / content['submission'])}")
     elif features := sorted((run_dir / "01_features/artifacts/features").glob("airs_bins_*.npz")):
         lines.append(f"features          {short(features[0].parent)} ({len(features)} planets)")
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = max(
-        peak, *(unit * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
+    peak = max(peak, _process_peak())
     books = sorted(run_dir.glob("[0-9][0-9]_*/notebook.ipynb"))
     notebooks = [f"{'notebooks' if k == 0 else '':18}{short(path)}" for k, path in enumerate(books)]
     return [*lines, *notebooks, f"wall time         {seconds:.0f} s", f"peak memory       {peak / 1e9:.2f} GB"]

@@ -99,7 +99,7 @@ def children(pid: int) -> list[int]:
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += map(int, path.read_text().split())
+            found += map(int, path.read_text(encoding="utf-8").split())
     return found
 
 
@@ -107,7 +107,7 @@ def tree_memory(pid: int) -> int:
     """Measure the proportional memory of a process and all its descendants, bytes; 0 where it is not known."""
     total = sum(map(tree_memory, children(pid)))
     with contextlib.suppress(OSError, IndexError, ValueError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
             if line.startswith("Pss:"):
                 return total + 1024 * int(line.split()[1])
     return total

@@ -8,7 +8,6 @@ __all__ = ['CLOSE_BINS', 'QUANTILES', 'COUNTS', 'bands', 'scores', 'score_costs'
 
 # %% ../../nbs/dashboard/panels.ipynb #cbfec41a
 import json
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -56,7 +55,7 @@ from spectramind_nb.dashboard.run_reader import (
 from ..detector.raw import simulated_by
 from ..pipeline.config import cfg_hash
 from ..pipeline.learned import read_out_of_fold
-from ..pipeline.provenance import read_events
+from ..pipeline.provenance import read_log
 from ..pipeline.stages import find_manifests
 from ..prior.wavelength_graph import MARKED, molecule_strengths
 
@@ -267,9 +266,15 @@ def log(run: Run) -> list[Event]:
     path = run.folder.parent / "events.jsonl"
     if not path.is_file():
         raise Absent("events.jsonl is missing", "any spectramind command writes it")
+    found, damaged = read_cached(read_log, stamp_of(path), path)
     events = []
-    for event in read_cached(read_events, stamp_of(path), path):
-        with suppress(ValidationError, AttributeError):  # an invalid line
+    for event in found:
+        try:
             args = " ".join(f"{name}={value}" for name, value in event.get("args", {}).items())
             events.append(Event(**{**event, "args": args}))
+        except (ValidationError, AttributeError):  # a line that is no event
+            damaged += 1
+    if damaged:
+        said = f"{damaged} line{'s' * (damaged > 1)} of {path.name} can't be read"
+        events.append(Event(ts=events[-1].ts if events else "", cmd="log", status="warn", args=said))
     return events[::-1]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from ..core.compiled import compiled
 from ..core.instrument import Channel
 from .raw import Adc, CalibrationSet
 
@@ -21,7 +21,7 @@ FAST_MATH = {"contract", "nsz", "arcp", "reassoc"}  # rounding may differ; NaN m
 FULL_SCALE = 65535  # ADU
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@compiled(nogil=True, fastmath=FAST_MATH)
 def _pairs_of(
     reads: np.ndarray,  # ADU, uint16, (2 pairs,)
     gain: np.float32,  # e-/ADU
@@ -42,7 +42,7 @@ def _pairs_of(
     return saturated
 
 # %% ../../nbs/detector/streaming.ipynb #641b3dda
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _mark_persistence(charge: np.ndarray, reach: int) -> int:
     """Make NaN of `reach` pairs after each NaN; how many became so."""
     marked, left = 0, 0
@@ -113,7 +113,7 @@ def read_series(
 BLOCK_PAIRS = 4096  # keeps a group's sums in the cache
 
 
-@njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@compiled(nogil=True, fastmath=FAST_MATH)
 def weighted_sums(
     charge: np.ndarray,  # e-/pair, float32, (pixels, pairs)
     expected: np.ndarray,  # e-/pair, float32, (pixels,)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ..core.compiled import compiled
 from ..core.extras import missing_packages
 from .selective_scan import may_compile, relative_differences, sine_wave
 from ..prior.wavelength_graph import Topology, topology_of
@@ -45,10 +46,10 @@ def attend_plain(
     return mixed, share[:, target, rank]
 
 # %% ../../nbs/network/graph_attention.ipynb #8bad0371
-_FAST: dict[str, Any] = {"fastmath": True, "nogil": True, "cache": True}
+_FAST: dict[str, Any] = {"fastmath": True, "nogil": True}
 
 
-@numba.njit(parallel=True, **_FAST)
+@compiled(parallel=True, **_FAST)
 def _forward(
     left: Any, right: Any, edge: Any, att: Any, slope: Any, source: Any, start: Any, y: Any, share: Any
 ) -> None:
@@ -74,7 +75,7 @@ def _forward(
                         y[b, i, h, c] += share[b, e, h] * left[b, source[e], h, c]
 
 # %% ../../nbs/network/graph_attention.ipynb #9c014152
-@numba.njit(parallel=True, **_FAST)
+@compiled(parallel=True, **_FAST)
 def _backward(
     to_y: Any,
     to_share: Any,

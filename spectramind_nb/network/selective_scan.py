@@ -21,6 +21,7 @@ from numba.core.dispatcher import Dispatcher
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..core.compiled import compiled
 from ..core.extras import missing_packages, needs_extra
 
 # %% ../../nbs/network/selective_scan.ipynb #5e7ef2d2
@@ -53,10 +54,10 @@ def scan_doubling(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> 
 
 # %% ../../nbs/network/selective_scan.ipynb #c660ac9a
 TILE, KEEP = 32, 16  # channels of a tile; a state in so many is kept for the way back
-_FAST: dict[str, Any] = {"fastmath": True, "nogil": True, "cache": True}
+_FAST: dict[str, Any] = {"fastmath": True, "nogil": True}
 
 
-@numba.njit(inline="always", **_FAST)
+@compiled(inline="always", **_FAST)
 def exp_of_negative(x: Any) -> Any:  # float32
     """Exponential of a float32 from -87 to 0, to 2 units in the last place."""
     x = max(x, np.float32(-87.0))
@@ -68,7 +69,7 @@ def exp_of_negative(x: Any) -> Any:  # float32
     return p * np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 # %% ../../nbs/network/selective_scan.ipynb #bf0f6ce8
-@numba.njit(parallel=True, **_FAST)
+@compiled(parallel=True, **_FAST)
 def _forward(inputs: Any, y: Any, kept: Any) -> None:
     u, delta, a, b, c = inputs
     batch, steps, channels = u.shape
@@ -95,7 +96,7 @@ def _forward(inputs: Any, y: Any, kept: Any) -> None:
                 y[i, t, low + j] = out[j]
 
 # %% ../../nbs/network/selective_scan.ipynb #896e77a0
-@numba.njit(inline="always", **_FAST)
+@compiled(inline="always", **_FAST)
 def _again(inputs: Any, to_y: Any, rate: Any, place: Any, span: Any, h: Any, keep: Any, rows: Any) -> None:
     """Recompute a few steps from their first state.
 
@@ -115,7 +116,7 @@ def _again(inputs: Any, to_y: Any, rate: Any, place: Any, span: Any, h: Any, kee
                 h[k + 1, n, j] = keep[k, n, j] * h[k, n, j] + rows[1, k, j] * b[i, t, n]
 
 
-@numba.njit(inline="always", **_FAST)
+@compiled(inline="always", **_FAST)
 def _one_back(g: Any, rows: Any, keep: Any, rate: Any, h: Any, before: Any, b_n: Any, c_n: Any, sums: Any) -> Any:
     """One state of a tile, one step back in time; adds to `sums` (to input, to step) and gives those to B and to C."""
     to_b, to_c = np.float32(0), np.float32(0)
@@ -129,7 +130,7 @@ def _one_back(g: Any, rows: Any, keep: Any, rate: Any, h: Any, before: Any, b_n:
     return to_b, to_c
 
 # %% ../../nbs/network/selective_scan.ipynb #6641a63f
-@numba.njit(parallel=True, **_FAST)
+@compiled(parallel=True, **_FAST)
 def _backward(to_y: Any, inputs: Any, kept: Any, found: Any) -> None:
     u, _, a, b, c = inputs
     to_u, to_delta, to_a, to_b, to_c = found

@@ -130,11 +130,11 @@ def pack(
         write_run(made / "run")
         requirements = wheel_requirements(own_wheel(made))
         other_wheels(requirements, pythons, made)
-        (made / INSTALLED).write_text("\n".join(["spectramind_nb", *requirements, ""]))
+        (made / INSTALLED).write_text("\n".join(["spectramind_nb", *requirements, ""]), encoding="utf-8")
         write_json(made / METADATA, dataset_metadata(user))
         files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
         sums = [f"{sha256(made / path)}  {path.as_posix()}" for path in files if path.name != METADATA]
-        (made / CHECKSUMS).write_text("\n".join([*sums, ""]))
+        (made / CHECKSUMS).write_text("\n".join([*sums, ""]), encoding="utf-8")
         if out.exists():
             shutil.rmtree(out)
         made.rename(out)

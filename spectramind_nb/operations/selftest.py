@@ -6,7 +6,7 @@
 __all__ = ['DISTRIBUTION', 'AGAIN', 'GB', 'LEAST_MEMORY', 'GOOD_MEMORY', 'LEAST_DISK', 'FAST_CHECKS', 'Check', 'passed', 'judged',
            'check_line', 'run_checks', 'python_version', 'libraries', 'read_checksums', 'data_files', 'package_files',
            'configuration', 'schemas', 'free_memory', 'memory', 'disk_free', 'disk', 'run_folder_writable', 'kernel',
-           'browser']
+           'compiled_code', 'browser']
 
 # %% ../../nbs/operations/selftest.ipynb #e4bd3aa7
 import os
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution, metadata, requires, version
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import pandas as pd
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from ..core.compiled import cache_folder
 from spectramind_nb.core.contracts import (
     SUBMISSION_COLUMNS,
     Submission,
@@ -33,6 +35,7 @@ from spectramind_nb.core.contracts import (
 )
 from ..core.errors import UserError
 from ..core.extras import MissingExtra
+from ..core.files import short
 from ..core.instrument import N_BINS
 from ..pipeline.config import compose, profiles
 from ..pipeline.provenance import NO_SHA, PACKAGE, git_sha, sha256
@@ -200,11 +203,11 @@ GB, LEAST_MEMORY, GOOD_MEMORY, LEAST_DISK = 1e9, 2e9, 4e9, 2e9  # bytes
 def free_memory() -> int:
     """Measure the memory that may still be used, bytes, within a container's limit; 0 where it is not known."""
     try:
-        meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         free = 1024 * int(meminfo["MemAvailable"].split()[0])
         limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-        if limit.is_file() and limit.read_text().strip().isdigit():
-            free = min(free, int(limit.read_text()) - int(used.read_text()))
+        if limit.is_file() and limit.read_text(encoding="utf-8").strip().isdigit():
+            free = min(free, int(limit.read_text(encoding="utf-8")) - int(used.read_text(encoding="utf-8")))
         return free
     except (OSError, KeyError, ValueError):
         return 0
@@ -253,22 +256,33 @@ def run_folder_writable(folder: Path = Path("runs")) -> Check:
 
 # %% ../../nbs/operations/selftest.ipynb #0a2d4df8
 def kernel() -> Check:
-    """Check that the kernel of stages starts, and whether it is this interpreter."""
+    """Check the kernel that stages run in, which is this interpreter, and the one in which Jupyter opens chapters."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    fix = "python -m ipykernel install --sys-prefix"
+    import_module("ipykernel.kernelapp")
+
+    own, fix = "stages run in this interpreter", "python -m ipykernel install --sys-prefix"
     try:
         command = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        return Check("kernel", "FAIL", "Jupyter knows no kernel python3", fix)
+        return Check("kernel", "warn", f"{own}; Jupyter knows no kernel python3 to open chapters in", fix)
     found = shutil.which(command)
     if found is None:
-        return Check("kernel", "FAIL", f"python3 starts {command}, which is not there", fix)
+        return Check("kernel", "warn", f"{own}; Jupyter's python3 starts {command}, which is not there", fix)
     if Path(found).parent.resolve() != Path(sys.executable).parent.resolve() and Path(command).is_absolute():
-        return Check("kernel", "warn", "python3 is another environment's", fix)
-    return passed("kernel", "python3, of this environment")
+        return Check("kernel", "warn", f"{own}; Jupyter's python3 is another environment's", fix)
+    return passed("kernel", f"{own}, as Jupyter's python3")
 
 # %% ../../nbs/operations/selftest.ipynb #c11398b1
+def compiled_code() -> Check:
+    """Check that a function is compiled as in a run, and where the result is kept."""
+    folder = cache_folder()
+    if Path(tempfile.gettempdir()).resolve() not in folder.resolve().parents:
+        return passed("compiled code", f"compiled, and kept in {short(folder)}")
+    fix = "let NUMBA_CACHE_DIR name a folder that stays, or every machine compiles for itself"
+    return Check("compiled code", "warn", f"compiled, and kept among the temporary files, {folder.parent}", fix)
+
+# %% ../../nbs/operations/selftest.ipynb #260d46d8
 def browser() -> Check:
     """Check that a browser for the dashboard is installed."""
     names = ("chromium", "chromium-browser", "google-chrome", "firefox")
@@ -288,5 +302,6 @@ FAST_CHECKS: dict[str, Callable[[], Check]] = {
     "disk": disk,
     "run folder": run_folder_writable,
     "kernel": kernel,
+    "compiled code": compiled_code,
     "browser": browser,
 }

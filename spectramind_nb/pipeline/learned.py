@@ -48,7 +48,7 @@ def read_learned(run_dir: str | Path) -> Learned:
     if not path.is_file():
         raise ContractError(path, "file", "is missing", "run stage 06_training, or give --weights of a run that has it")
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         factors = {name: factors_of(own) for name, own in record["factors"].items()}
         if record["chosen"] not in factors:
             raise ValueError(f"no factors of {record['chosen']}")

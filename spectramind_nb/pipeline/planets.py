@@ -8,10 +8,10 @@ __all__ = ['FAILED_FILE', 'Workers', 'open_executor', 'Failure', 'Outcomes', 're
 
 # %% ../../nbs/pipeline/planets.ipynb #ebd3cc85
 import json
-import multiprocessing
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from typing import Any
 from ..core.errors import UserError
 from ..core.extras import needs_extra
 from ..core.files import write_json
+from ..core.lifetime import WORKER_DIED, process_pool
 from ..core.progress import progress
 from .config import CHOICES, ConfigError, nearest
 
@@ -46,13 +47,11 @@ def open_executor(workers: Workers) -> Iterator[Executor]:
         with _dask_executor(workers.scheduler) as pool:
             yield pool
         return
-    pool = (
-        ThreadPoolExecutor(workers.count)
-        if workers.executor == "threads"
-        else ProcessPoolExecutor(workers.count, multiprocessing.get_context("spawn"))
-    )
+    pool = ThreadPoolExecutor(workers.count) if workers.executor == "threads" else process_pool(workers.count)
     try:
         yield pool
+    except BrokenProcessPool as error:
+        raise UserError(WORKER_DIED) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

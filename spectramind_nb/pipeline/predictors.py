@@ -87,7 +87,7 @@ def read_folds(run_dir: str | Path, planets: np.ndarray) -> np.ndarray:  # int, 
     path = run_folder(run_dir, "data/splits") / "groupkfold.json"
     if not path.is_file():
         raise ContractError(path, "file", "is missing", "run stage 01_features again")
-    fold = json.loads(path.read_text())["fold_of_planet"]
+    fold = json.loads(path.read_text(encoding="utf-8"))["fold_of_planet"]
     return np.array([fold[str(planet)] for planet in planets])
 
 

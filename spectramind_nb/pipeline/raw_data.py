@@ -10,18 +10,20 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from ..core.errors import ContractError, UserError
-from ..core.files import SHIPPED, network_file, write_json
+from ..core.files import SHIPPED, network_file, short, write_json
 from ..core.progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
 from ..detector.raw import RawFolder, choose_planets
 from ..network.training_report import check_new_planets, facts_of
 from .config import read_settings
 from .provenance import code_hash, raw_fingerprint
+from .stages import find_manifests
 
 # %% ../../nbs/pipeline/raw_data.ipynb #c152531c
 _EARLIER = ("raw.earlier", "simulation.earlier.json")
@@ -76,14 +78,51 @@ def _raw_before(saved: Path, marker: Path) -> str:
             return ""
         raise
 
+# %% ../../nbs/pipeline/raw_data.ipynb #4b40fe73
+def _check_same_raw(raw: Path, run_dir: Path) -> None:
+    """Raise `UserError` if a finished run was made of other raw data, or has lost planets of them."""
+    saved, done = run_dir / "config.yaml", find_manifests(run_dir)
+    if not done or not saved.is_file():
+        return
+    before = Path(read_settings(saved).data.raw or run_dir / "raw").expanduser().resolve()
+    first = next(iter(done.values()))
+    same = first.get("inputs", {}).get("raw") == raw_fingerprint(raw, first.get("parameters", {}).get("planets", ()))
+    if before != raw and not same:
+        fix = f"repeat --raw {short(before)}, choose another --run-dir, or run it anew with --force"
+        raise UserError(f"{short(run_dir)}: was made of the raw data in {short(before)}. Fix: {fix}")
+    folders = ("train", "test")
+    lost = [k for k in _planned(run_dir) if not any((raw / split / str(k)).is_dir() for split in folders)]
+    if lost:
+        fix = "put them back, choose another --run-dir, or run it anew with --force"
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise UserError(f"{short(run_dir)}: planet {lost[0]}{more} of this run is not in {short(raw)}. Fix: {fix}")
+
+# %% ../../nbs/pipeline/raw_data.ipynb #10999ee3
+def _planned(run_dir: Path) -> list[int]:
+    with suppress(OSError, ValueError, KeyError, AttributeError):
+        plan = json.loads((run_dir / "00_calibration/artifacts/plan.json").read_text(encoding="utf-8"))
+        return [planet for planets in plan["planets"].values() for planet in planets]
+    return []
+
+
+def _check_same_settings(raw: Path, run_dir: Path, known: dict[str, Any], wanted: dict[str, Any]) -> None:
+    changed = sorted(key for key in wanted if key != "code" and known and known.get(key) != wanted[key])
+    if changed and find_manifests(run_dir):
+        fix = "choose another --run-dir, or simulate again with --force"
+        raise UserError(f"{raw}: was simulated with other settings ({', '.join(changed)}). Fix: {fix}")
+
 # %% ../../nbs/pipeline/raw_data.ipynb #b4abd6e2
-def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False) -> Path:
+def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False, force: bool = False) -> Path:
     """Return the raw folder of a run; simulate the data where none is given.
 
-    Nothing is simulated again once stages have `begun` to use it. Raises `ContractError` or `UserError`.
+    Finished stages keep the raw data that they were made of, unless with `force`. Nothing is simulated again once
+    stages have `begun` to use it. Raises `ContractError` or `UserError`.
     """
     if cfg.data.raw:
-        return _given_raw(Path(cfg.data.raw).expanduser().resolve(), list(cfg.data.planets))
+        raw = _given_raw(Path(cfg.data.raw).expanduser().resolve(), list(cfg.data.planets))
+        if not force:
+            _check_same_raw(raw, run_dir)
+        return raw
     raw, marker = run_dir / "raw", run_dir / "simulation.json"
     if before := _raw_before(run_dir / "config.yaml", marker):
         fix = f"repeat --raw {before}, or choose another --run-dir"
@@ -103,6 +142,8 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False)
         raise UserError(f"{raw}: was simulated with other settings. Fix: {fix}")
     import spectramind_nb.simulator.data_sets  # noqa: F401, refuses before a file is written, if packages are missing
 
+    if not force:
+        _check_same_settings(raw, run_dir, known or {}, wanted)
     if known != wanted and raw.exists():  # else the simulation was interrupted and is continued
         raw.replace(run_dir / _EARLIER[0])
         marker.replace(run_dir / _EARLIER[1])

@@ -93,7 +93,7 @@ def read_plan(run_dir: str | Path, before: str = "00_calibration") -> tuple[dict
     path = Path(run_dir) / "00_calibration" / "artifacts" / "plan.json"
     if not path.is_file():
         raise ContractError(path, "file", "is missing", "run stage 00_calibration first")
-    plan, failed = json.loads(path.read_text()), read_failures(run_dir, before)
+    plan, failed = json.loads(path.read_text(encoding="utf-8")), read_failures(run_dir, before)
     chosen = {split: [p for p in planets if p not in failed] for split, planets in plan["planets"].items()}
     return chosen, Options(**plan["options"])
 

@@ -54,7 +54,7 @@ def read_sigma_calibration(run_dir: str | Path, predictor: str) -> Calibration:
             path, "file", "is missing", "run stage 07_uncertainty, or give --weights of a run that has it"
         )
     try:
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text(encoding="utf-8"))
         planets, alpha, quantiles = int(known["planets"]), float(known["alpha"]), None
         if known["corel"]:
             path = path.with_name(CALIBRATION_FILES[1])
@@ -95,7 +95,7 @@ def calibrate_sigmas(run_dir: str | Path, weights_dir: str, steps: CalibOptions)
         for name in CALIBRATION_FILES:
             if (source := run_folder(weights_dir, "outputs/calibration") / name).is_file():
                 copy_whole(source, folder / name)
-        return json.loads((folder / CALIBRATION_FILES[0]).read_text())
+        return json.loads((folder / CALIBRATION_FILES[0]).read_text(encoding="utf-8"))
     record: dict[str, Any] = {"tau": dict.fromkeys(learned.factors, steps.tau_init), "planets": 0, "corel": False}
     record |= {"widening": steps.widening, "alpha": steps.alpha}
     if found is not None:
@@ -129,7 +129,7 @@ def _write_coverage(folder: Path, found: OutOfFold, name: str, steps: CalibOptio
 def calibration_lines(run_dir: str | Path) -> list[str]:
     """Format a run's calibration for a terminal."""
     folder = run_folder(run_dir, "outputs/calibration")
-    record = json.loads((folder / CALIBRATION_FILES[0]).read_text())
+    record = json.loads((folder / CALIBRATION_FILES[0]).read_text(encoding="utf-8"))
     taus = ", ".join(f"{name} {tau:.3f}" for name, tau in record["tau"].items())
     lines = [f"temperature       {taus} ({record['planets']} planets)"]
     if record["corel"]:

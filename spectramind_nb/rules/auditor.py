@@ -11,6 +11,7 @@ __all__ = ['ALARM_SIGMA', 'CROSSED', 'TOP_BINS', 'LOG', 'MAPS', 'Verdict', 'verd
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Verdict:
     broken: np.ndarray  # bool, (B, K)
     score: np.ndarray  # the rule's loss, (B,)
 
-    @property
+    @cached_property
     def judged(self) -> np.ndarray:
         """Tell whether the rule could be judged, bool (B,)."""
         return self.terms.judged.any(dim=1).numpy()

@@ -7,10 +7,9 @@ __all__ = ['PART', 'Bank', 'bank_part', 'make_bank', 'read_bank']
 
 # %% ../../nbs/simulator/bank.ipynb #9726b955
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import ContractError, UserError
 from ..core.files import atomic_path
+from ..core.lifetime import process_pool
 from .atmosphere import reference_spectrum, transmission_spectrum, use_opacities
 from .population import System, World, draw_world, physics, planet_stream
 
@@ -89,7 +89,7 @@ def make_bank(
     spans = [(start, min(start + PART, spectra)) for start in range(0, spectra, PART)]
     missing = [span for span in spans if not (parts / _name(*span)).exists()]
     done = spectra - sum(stop - start for start, stop in missing)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         futures = {pool.submit(bank_part, seed, *span, ood, opacities, quick): span for span in missing}
         try:
             for future in as_completed(futures):
@@ -117,10 +117,10 @@ def _name(start: int, stop: int) -> str:
 
 def _claim(parts: Path, made: dict[str, Any]) -> Path:
     request = parts / "request.json"
-    if request.exists() and json.loads(request.read_text()) != made:
+    if request.exists() and json.loads(request.read_text(encoding="utf-8")) != made:
         raise UserError(f"{parts} holds parts of another bank. Fix: choose another file, or remove that folder")
     with atomic_path(request) as temporary:
-        temporary.write_text(json.dumps(made))
+        temporary.write_text(json.dumps(made), encoding="utf-8")
     return parts
 
 

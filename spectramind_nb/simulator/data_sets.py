@@ -231,7 +231,7 @@ def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int
     """
     path = out / "simulation.json"
     if path.exists():
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if odd := [name for name, value in request.items() if found.get(name) != value]:
             problem = f"{odd[0]} is {found.get(odd[0])!r}, not {request[odd[0]]!r}"
             raise UserError(
@@ -244,7 +244,7 @@ def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int
         split: {str(label): _truth(planet) for label, planet in members.items()} for split, members in planets.items()
     }
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({**request, "truth": truth}, indent=1, default=float))
+        temporary.write_text(json.dumps({**request, "truth": truth}, indent=1, default=float), encoding="utf-8")
 
 # %% ../../nbs/simulator/data_sets.ipynb #63bdd7a6
 def simulate_dataset(

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.polynomial.polynomial import polygrid2d
 from scipy.interpolate import CubicSpline
 from scipy.special import erf
 
+from ..core.compiled import compiled
 from spectramind_nb.core.instrument import (
     ADC_GAIN,
     ADC_OFFSET,
@@ -227,7 +227,7 @@ def _star_modes(channel: Channel, temperature_K: float, brightness: float) -> np
     return fgs1_star(temperature_K, brightness) * fgs1_modes()
 
 # %% ../../nbs/simulator/frames.ipynb #d51e2c0b
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def poisson(rng: np.random.Generator, mean: float) -> float:
     """Draw a Poisson deviate: inversion up to a mean of 16, rounded Cornish-Fisher expansion above."""
     if mean > 16:
@@ -241,7 +241,7 @@ def poisson(rng: np.random.Generator, mean: float) -> float:
     return float(k)
 
 # %% ../../nbs/simulator/frames.ipynb #c029b342
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def measured_charge(true_e: float, corr: np.ndarray) -> float:
     """Find the measured charge (e-) that `corr` (6 coefficients, ascending) corrects to `true_e`, to 1e-4 e-."""
     m = (true_e - corr[0]) / corr[1]
@@ -255,7 +255,7 @@ def measured_charge(true_e: float, corr: np.ndarray) -> float:
     return m
 
 # %% ../../nbs/simulator/frames.ipynb #6891d61e
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _collect(
     rng: np.random.Generator,
     charge: np.ndarray,  # e-, (pixels,), added to
@@ -288,7 +288,7 @@ def _collect(
             charge[hit + 1] += np.rint(0.5 * energy)
 
 # %% ../../nbs/simulator/frames.ipynb #bda432c8
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _expose(
     rng: np.random.Generator,
     read_times: np.ndarray,  # s after reset, (2,)
