@@ -101,6 +101,14 @@ def more_drift(rng: np.random.Generator, features: Features, order: int) -> None
         curves *= 1 + drift / drift.std() * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6)))
 
 
+def exosim_drift(rng: np.random.Generator, features: Features) -> None:
+    """Apply gain drift of ExoSim 2's form, f(time) g(column), as large as the simulator's."""
+    for curves, bins in ((features["fgs1_white"]["flux"][:, None], 1), (features["airs_bins"]["flux"][:, 1:], 282)):
+        time, place = (np.vander(np.linspace(0, 1, count), 6) @ rng.uniform(-1, 1, 6) for count in (len(curves), bins))
+        drift = np.outer(time - time.mean(), place if bins > 1 else np.ones(1))
+        curves *= 1 + drift / drift.std() * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6)))
+
+
 def red_noise(rng: np.random.Generator, features: Features) -> None:
     """Noise common to both channels: 40 ppm a step of 72 s, remembered for 20 minutes."""
     white, bins = features["fgs1_white"], features["airs_bins"]
@@ -122,6 +130,7 @@ STRESSES: dict[str, Callable[[np.random.Generator, Features], None] | None] = {
     "": None,
     "drift one order higher": partial(more_drift, order=6),
     "drift two orders higher": partial(more_drift, order=7),
+    "drift of ExoSim 2's form": exosim_drift,
     "correlated noise": red_noise,
     "baseline step": baseline_step,
     "jitter and width": None,

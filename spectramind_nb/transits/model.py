@@ -87,11 +87,13 @@ class FitOptions:
     drift_sizes: tuple[float, ...] = (1e-4, 2e-4, 4e-4, 8e-4)
     time_decays: tuple[float, ...] = (0.35, 0.5, 0.7, 1.0)
     wavelength_decays: tuple[float, ...] = (0.2, 0.35, 0.5, 0.7)
+    polynomial_sizes: tuple[float, ...] = (1e-4, 2e-4, 4e-4, 8e-4)  # rms of drifts of ExoSim 2's form
+    polynomial_odds: float = 0.5  # prior probability of that form
 
     @classmethod
     def of_simulator(cls) -> "FitOptions":
         """Return options with the scatters and drift that the simulator draws from: for limits only."""
-        return cls(5.0, 0.01, 0.1, (2e-4, 4e-4, 8e-4), (0.5,), (0.5,))
+        return cls(5.0, 0.01, 0.1, (2e-4, 4e-4, 8e-4), (0.5,), (0.5,), ())
 
 # %% ../../nbs/transits/model.ipynb #d672c698
 @dataclass

@@ -109,9 +109,14 @@ def eliminate_bins(
 
 # %% ../../nbs/transits/normal_equations.ipynb #f91b12ba
 def posterior(reduced: Reduced, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute mean (S,) and covariance (S, S) of the shared parameters under Gaussian priors `mean`, `std` (S,)."""
-    inner = np.eye(len(std)) + std[:, None] * reduced.precision * std
-    half = np.linalg.solve(np.linalg.cholesky(inner), np.diag(std))
+    """Compute mean (S,) and covariance (S, S) of the shared parameters under a Gaussian prior.
+
+    `mean` (S,) is the prior's mean. `std` holds its standard deviations (S,), or a factor F (S, S) of its covariance
+    F F^T.
+    """
+    root = np.diag(std) if std.ndim == 1 else std
+    inner = np.eye(len(root)) + root.T @ reduced.precision @ root
+    half = np.linalg.solve(np.linalg.cholesky(inner), root.T)
     covariance = half.T @ half
     return mean + covariance @ (reduced.information - reduced.precision @ mean), covariance
 
@@ -130,12 +135,12 @@ def marginal(reduced: Reduced, kept: np.ndarray, mean: np.ndarray, std: np.ndarr
     return a_kk - scaled[:, :-1].T @ solved[:, :-1], information
 
 # %% ../../nbs/transits/normal_equations.ipynb #7acaa9b5
-def log_evidence(precision: np.ndarray, information: np.ndarray, stds: np.ndarray) -> np.ndarray:  # (H,)
-    """Compute the log probability of the data, up to a constant, under each of H sets of priors.
+def log_evidence(precision: np.ndarray, information: np.ndarray, roots: np.ndarray) -> np.ndarray:  # (H,)
+    """Compute the log probability of the data, up to a constant, under each of H Gaussian priors about zero.
 
-    The priors have standard deviations (H, k) about zero; `precision` (k, k) and `information` (k,) are those of
-    `marginal`.
+    `roots` are factors of their covariances, (H, k, k); `precision` (k, k) and `information` (k,) as by `marginal`.
     """
-    factor = np.linalg.cholesky(np.eye(stds.shape[1]) + stds[:, :, None] * precision * stds[:, None, :])
-    half = np.linalg.solve(factor, (stds * information)[..., None])[..., 0]
+    turned = roots.transpose(0, 2, 1)
+    factor = np.linalg.cholesky(np.eye(len(information)) + turned @ precision @ roots)
+    half = np.linalg.solve(factor, (turned @ information)[..., None])[..., 0]
     return 0.5 * (half**2).sum(axis=1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
