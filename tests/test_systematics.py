@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from spectramind_nb.transits.normal_equations import log_evidence
 from spectramind_nb.transits.systematics import (
     JUMP_ODDS,
     JUMPS,
@@ -13,6 +14,7 @@ from spectramind_nb.transits.systematics import (
     noise_directions,
     not_negative,
     own_drift_covariance,
+    polynomial_roots,
 )
 
 STEPS = 400
@@ -31,6 +33,40 @@ def test_priors_of_the_drift_fall_off() -> None:
     assert family == pytest.approx(np.array(expected))
     common = drift_priors((1e-4,), (0.5, 1.0), ())
     assert common == pytest.approx(1e-4 * np.array([in_time, np.ones(8)])[..., None])
+
+
+@pytest.mark.parametrize("wavelength", [False, True], ids=["FGS1", "AIRS"])
+def test_evidence_tells_drifts_of_exosims_form_from_others(wavelength: bool) -> None:
+    """Each form of drift, measured with a tenth of its size in error, is the likelier one where it is the true one."""
+    rng = np.random.default_rng(2)
+    forms = polynomial_roots((4e-4,), wavelength)
+    soft = drift_priors((2e-4, 4e-4), (0.5, 0.7), (0.5, 0.7) if wavelength else ())
+    soft = soft.reshape(len(soft), -1)[:, :, None] * np.eye(forms.shape[1])
+    error = 4e-5
+    odds = {}
+    for name, roots in (("polynomial", forms), ("soft", soft)):
+        gained = []
+        for number in range(40):
+            drift = roots[number % len(roots)] @ rng.normal(size=forms.shape[1])
+            measured = drift + error * rng.normal(size=len(drift))
+            logs = [
+                np.logaddexp.reduce(log_evidence(np.eye(len(drift)) / error**2, measured / error**2, family))
+                for family in (forms, soft)
+            ]
+            gained.append(logs[0] - logs[1])
+        odds[name] = np.mean(gained)
+    assert odds["polynomial"] > 1 and odds["soft"] < -1
+
+
+def test_drift_of_exosims_form_has_its_size_whatever_the_direction() -> None:
+    z, rng = np.linspace(-1, 1, 81), np.random.default_rng(3)
+    time, place = np.polynomial.chebyshev.chebvander(z, 8)[:, 1:], np.polynomial.chebyshev.chebvander(z, 6)
+    roots = polynomial_roots((3e-4,), wavelength=True)
+    assert len(roots) == 2 and not np.allclose(roots[0] @ roots[0].T, roots[1] @ roots[1].T)
+    for root in roots:
+        draws = [time @ (root @ rng.normal(size=56)).reshape(8, 7) @ place.T for _ in range(1500)]
+        varying = np.array(draws) - np.mean(draws, axis=1, keepdims=True)
+        assert np.sqrt(np.mean(varying**2)) == pytest.approx(3e-4, rel=0.06)
 
 
 def test_jumps_are_expected_where_they_are() -> None:
