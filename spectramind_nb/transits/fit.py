@@ -89,7 +89,7 @@ def drift_hypotheses(block: Block, options: FitOptions) -> tuple[np.ndarray, np.
     odds = [(1 - options.polynomial_odds) / len(soft)] * len(soft) + [options.polynomial_odds / len(forms)] * len(forms)
     return np.concatenate([soft, forms]), np.array(odds)
 
-
+# %% ../../nbs/transits/fit.ipynb #fb1c4a7a
 def weigh_drifts(
     problem: FitProblem, reduced: Reduced, std: np.ndarray
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:

@@ -43,7 +43,7 @@ def unit_polynomials(
     columns = [poly2cheb((half**power).coef) for power in range(POLYNOMIAL_ORDER + 1)]
     return np.array([np.pad(column, (0, highest + 1 - len(column))) for column in columns]).T
 
-
+# %% ../../nbs/transits/systematics.ipynb #bb391959
 def polynomial_roots(
     sizes: tuple[float, ...],  # rms of the drift over a visit
     wavelength: bool,  # whether the channel has wavelengths (AIRS)
