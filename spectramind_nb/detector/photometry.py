@@ -111,7 +111,7 @@ def sky_sums(
     axis, weight = tuple(1 + number for number in profile.axis), sky_pixels(channel) * ~pairs.mask
     return (weight * np.nan_to_num(pairs.frames)).sum(axis=axis, dtype=float), (weight * profile.sky).sum(axis=axis)
 
-
+# %% ../../nbs/detector/photometry.ipynb #03af42e3
 def sky_course(
     sky: np.ndarray, level: np.ndarray, star: np.ndarray
 ) -> np.ndarray:  # mean about 1, (pairs, columns) for AIRS, (pairs,) for FGS1
@@ -206,7 +206,7 @@ class Plan:
     limit: np.ndarray  # e-, float32; negative where not usable
     weights: np.ndarray  # before the flat, float32, (pixels, K): light, sky, pictures of the movement
 
-
+# %% ../../nbs/detector/photometry.ipynb #2419499e
 def plan_sums(sample: Visit, typical: TypicalPair, profile: LightProfile, options: Options) -> Plan:
     """Compute the contribution of each pixel to the sums, from a visit's sampled pairs."""
     channel, flat = sample.channel, sample.calibration.flat

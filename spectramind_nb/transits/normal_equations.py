@@ -120,7 +120,7 @@ def posterior(reduced: Reduced, mean: np.ndarray, std: np.ndarray) -> tuple[np.n
     covariance = half.T @ half
     return mean + covariance @ (reduced.information - reduced.precision @ mean), covariance
 
-
+# %% ../../nbs/transits/normal_equations.ipynb #feb2bb6a
 def marginal(reduced: Reduced, kept: np.ndarray, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute precision (k, k) and information (k,) of the `kept` parameters (S bools).
 
