@@ -278,7 +278,7 @@ def test_the_loss_is_the_weighed_mean_and_skips_what_has_no_weight(monkeypatch: 
     for wrong, said in (({"λ_x": 1.0}, "λ_x"), ({}, "form")):
         with pytest.raises(UserError, match=said):
             RuleLoss(wrong, "excess" if wrong else "raw")
-    with pytest.raises(UserError, match="one row a planet"):
+    with pytest.raises(UserError, match="one row for each planet"):
         rule_losses(MANY[:, :100], TABLE)
 
 
@@ -443,7 +443,7 @@ def test_what_cannot_be_audited_is_one_line(tmp_path: Path) -> None:
             audit([1], one, given_sigma)
     with pytest.raises(UserError, match=r"audit: mu .*Fix:"):
         audit([1], np.full_like(one, np.nan))
-    with pytest.raises(UserError, match="one row a planet"):
+    with pytest.raises(UserError, match="one row for each planet"):
         audit([1], one[:, :5])
     with pytest.raises(ContractError, match="Fix:"):
         audit_file(tmp_path / "none.csv", None, tmp_path)

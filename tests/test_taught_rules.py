@@ -172,7 +172,7 @@ def test_words_come_after_the_runs_own_rules(tmp_path: Path, given: Sequence[str
 def test_a_run_that_has_no_rules_yet_has_none(tmp_path: Path) -> None:
     assert rule_words(tmp_path, []) == [] and rules_of(compose([]).loss).weights == {}
     assert rules_of(compose(["+loss.λ_sm=0.2"]).loss).weights == {"smoothness": 0.2}
-    with pytest.raises(UserError, match=r"loss\.λ_x is no rule's weight"):
+    with pytest.raises(UserError, match=r"loss\.λ_x is not the weight of a rule"):
         rules_of({"λ_x": 0.2, "form": "excess"})
 
 

@@ -35,7 +35,7 @@ class Verdict:
     """Hold the result of one rule for B spectra."""
 
     terms: Terms
-    significance: np.ndarray  # standard deviations beyond the bound; units, where sigma isn't known, (B, K)
+    significance: np.ndarray  # standard deviations beyond the bound; units if sigma is unknown, (B, K)
     broken: np.ndarray  # bool, (B, K)
     score: np.ndarray  # the rule's loss, (B,)
 
@@ -46,21 +46,23 @@ class Verdict:
 
 
 def verdict_of(terms: Terms) -> Verdict:
-    """Judge terms: `ALARM_SIGMA` where they have noise, else anything beyond."""
+    """Judge terms: broken beyond `ALARM_SIGMA` if the noise is known, otherwise by any excess over the bound."""
     scale = terms.unit if terms.noise is None else terms.noise
     far = torch.where(terms.judged, terms.beyond / scale, -torch.inf).numpy()
     return Verdict(terms, far, far > (CROSSED if terms.noise is None else ALARM_SIGMA), terms.loss.numpy())
 
 
 def tensor_or_none(values: np.ndarray | None, shape: tuple[int, ...], name: str) -> torch.Tensor | None:
-    """Double precision; raises `UserError` unless finite and of this shape. A temperature may be nan."""
+    """Convert to a float64 tensor. Raises `UserError` unless finite and of this shape; a temperature may be nan."""
     if values is None:
         return None
     array = np.array(values, float)
     if array.shape != shape or (name != "kelvin" and not np.isfinite(array).all()):
-        raise UserError(f"audit: {name} is {array.shape} or not finite. Fix: give finite numbers, {shape}")
+        raise UserError(
+            f"audit: {name} has shape {array.shape} or is not finite. Fix: give finite numbers of shape {shape}"
+        )
     if name == "sigma" and (array <= 0).any():
-        raise UserError("audit: sigma holds values that are not above zero. Fix: give standard deviations")
+        raise UserError("audit: sigma has values that are not above zero. Fix: give standard deviations")
     return torch.from_numpy(array)
 
 # %% ../../nbs/rules/auditor.ipynb #7baab8c2
@@ -72,21 +74,18 @@ def verdicts(
     table: RuleTable | None = None,
     rules: tuple[str, ...] = RULES,
 ) -> dict[str, Verdict]:
-    """Judge spectra by each rule; results are by rule and molecule or pair, as `rules.judge` names them.
-
-    Raises `UserError`.
-    """
+    """Judge spectra by each rule, with the names of `rule_terms`, such as "coherence:H2O". Raises `UserError`."""
     shape = np.shape(mu)
     spectra = tensor_or_none(mu, shape, "mu")
     given = tensor_or_none(kelvin, shape[:1], "kelvin"), tensor_or_none(sigma, shape, "sigma")
     with torch.no_grad():
-        seen = prepare_spectra(spectra, table or read_rules(), *given)  # type: ignore[arg-type]
-        found = rule_terms(seen, tensor_or_none(quantiles, (*shape, 3), "quantiles"), rules)
+        prepared = prepare_spectra(spectra, table or read_rules(), *given)  # type: ignore[arg-type]
+        found = rule_terms(prepared, tensor_or_none(quantiles, (*shape, 3), "quantiles"), rules)
         return {name: verdict_of(terms) for name, terms in found.items()}
 
 # %% ../../nbs/rules/auditor.ipynb #f37f6677
 def verdict_details(verdict: Verdict, row: int) -> dict[str, Any]:
-    """Collect the results of all rules for spectrum `row`."""
+    """Summarise a verdict on spectrum `row`: status, size of the violation, value, bound and bins."""
     if not verdict.judged[row]:
         return {"status": "not judged"}
     far, terms = verdict.significance[row], verdict.terms
@@ -104,26 +103,29 @@ def verdict_details(verdict: Verdict, row: int) -> dict[str, Any]:
 
 
 def record_of(name: str, verdict: Verdict, row: int) -> dict[str, Any]:
-    """Make the record of one rule and spectrum with the specification's names and `verdict_details`."""
-    told, terms = verdict_details(verdict, row), verdict.terms
+    """Make the specification's record of one rule and spectrum: `verdict_details` and fields of the rule's own."""
+    record, terms = verdict_details(verdict, row), verdict.terms
     if name == "smoothness":
-        told["top_bins"] = told.pop("bins", [])
+        record["top_bins"] = record.pop("bins", [])
     elif name == "nonneg":
-        told |= {"count": int((terms.value[row] < 0).sum()), "min": float(terms.value[row].min())}
+        record |= {"count": int((terms.value[row] < 0).sum()), "min": float(terms.value[row].min())}
     elif name == "seam":
-        told["delta"] = float(terms.value[row, 0])
+        record["delta"] = float(terms.value[row, 0])
     elif name == "quantile_monotonicity":
-        told["count"] = int(verdict.broken[row].sum())
+        record["count"] = int(verdict.broken[row].sum())
     elif name.startswith("ratios") and verdict.judged[row]:
         high, low = (float(bound) for bound in terms.bound[row])
-        told |= {"r": ratio_value(terms, row), "side": "above" if verdict.significance[row].argmax() == 0 else "below"}
-        told |= {"area_highest": high, "area_lowest": low, "area": float(terms.value[row, 0])}  # (Rp/Rs)^2 um
-        told = {key: value for key, value in told.items() if not key.endswith("_ppm")}
-    return told
+        record |= {
+            "r": ratio_value(terms, row),
+            "side": "above" if verdict.significance[row].argmax() == 0 else "below",
+        }
+        record |= {"area_highest": high, "area_lowest": low, "area": float(terms.value[row, 0])}  # (Rp/Rs)^2 um
+        record = {key: value for key, value in record.items() if not key.endswith("_ppm")}
+    return record
 
 
 def ratio_value(terms: Terms, row: int) -> float:
-    """Compute the ratio; the areas' bounds are multiples of the lower area, whose multiple is not kept."""
+    """Compute the ratio of two band areas; nan if the terms are not ratios."""
     return float(terms.value[row, 0] / terms.reference[row]) if terms.reference is not None else float("nan")
 
 # %% ../../nbs/rules/auditor.ipynb #a849fd3b
@@ -135,31 +137,28 @@ def audit(
     kelvin: np.ndarray | None = None,
     table: RuleTable | None = None,
 ) -> list[dict[str, Any]]:
-    """Make a record for each planet in the specification's schema.
-
-    Arguments are those of `verdicts`. Raises `UserError`.
-    """
+    """Audit spectra: one record a planet in the specification's schema. The arguments are those of `verdicts`."""
     found = verdicts(mu, sigma, quantiles, kelvin, table)
     records = []
     for row, planet in enumerate(planet_ids):
-        told: dict[str, Any] = {}
+        violations: dict[str, Any] = {}
         for name, verdict in found.items():
             rule, _, pair = name.partition(":")
             each = record_of(name, verdict, row)
             if rule == "ratios":
-                told.setdefault("ratios", {})[pair] = each
+                violations.setdefault("ratios", {})[pair] = each
             else:
-                told[name] = each
-        records.append({"planet_id": int(planet), "violations": told})
+                violations[name] = each
+        records.append({"planet_id": int(planet), "violations": violations})
     return records
 
 # %% ../../nbs/rules/auditor.ipynb #d74cd539
 def statuses(record: Mapping[str, Any]) -> dict[str, str]:
-    """Status of each of the six rules for one planet: violated if any of its parts is, else ok if any was judged."""
+    """Reduce a record to the status of each of the six rules: violated if any part is, else ok if any was judged."""
     found = dict.fromkeys(RULES, "not judged")
-    for name, told in record["violations"].items():
+    for name, outcome in record["violations"].items():
         rule = name.partition(":")[0]
-        parts = told.values() if rule == "ratios" else [told]
+        parts = outcome.values() if rule == "ratios" else [outcome]
         for status in [part["status"] for part in parts]:
             if status == "violated" or found[rule] == "not judged":
                 found[rule] = status
@@ -180,7 +179,7 @@ def summarise_audit(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str,
 
 
 def _score(record: Mapping[str, Any], rule: str) -> float:
-    parts = [told for name, told in record["violations"].items() if name.partition(":")[0] == rule]
+    parts = [outcome for name, outcome in record["violations"].items() if name.partition(":")[0] == rule]
     parts = list(parts[0].values()) if rule == "ratios" else parts
     return max(part.get("score", 0.0) for part in parts)
 
@@ -196,7 +195,7 @@ def write_audit(
     kelvin: np.ndarray | None = None,
     quantiles: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Audit spectra and write both artifacts into `folder`; the summary, rule by rule. Arguments as of `verdicts`."""
+    """Audit spectra, write log and maps into `folder` and return the summary; the arguments are those of `verdicts`."""
     records = audit(planet_ids, mu, sigma, quantiles, kelvin)
     maps = influence_by_rule(mu, sigma, quantiles, kelvin)
     write_json(Path(folder) / LOG, records)
@@ -211,9 +210,9 @@ def write_audit(
 
 # %% ../../nbs/rules/auditor.ipynb #0e39d9bc
 def read_quantiles(path: Path, planets: np.ndarray) -> np.ndarray:  # (P, 283, 3)
-    """Read q10, q50, q90 of these planets from an npz file.
+    """Read q10, q50, q90 of planets from an npz file with planet_id (N,) and quantiles (N, 283, 3).
 
-    The file holds arrays planet_id (N,) and quantiles (N, 283, 3). Raises `ContractError`.
+    Raises `ContractError`.
     """
     fix = f"give arrays planet_id (planets,) and quantiles (planets, {N_BINS}, 3), finite, (Rp/Rs)^2"
     if not path.is_file():
@@ -232,14 +231,13 @@ def read_quantiles(path: Path, planets: np.ndarray) -> np.ndarray:  # (P, 283, 3
         raise ContractError(path, "planet_id", f"planet {min(missing)} is missing ({len(missing)} in all)", fix)
     return found[[row[planet] for planet in planets.tolist()]].astype(float)
 
-
+# %% ../../nbs/rules/auditor.ipynb #33cb1088
 def audit_file(
     submission: Path, stars: Path | None, out: Path, quantiles: Path | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Audit a submission's file into `out`, and return the summary.
+    """Audit a submission file into the folder `out` and return the summary.
 
-    Temperatures come from a star table where it names the planet, quantiles from `read_quantiles`' file where there is
-    one. Raises `ContractError`.
+    A table `stars` gives the temperatures; a file `quantiles` is read by `read_quantiles`. Raises `ContractError`.
     """
     found, kelvin = read_submission(submission), None
     given = None if quantiles is None else read_quantiles(quantiles, found.planet_id)
@@ -250,8 +248,8 @@ def audit_file(
 
 
 def audit_lines(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Format a summary as an aligned table, a line each."""
+    """Format a summary as the lines of a table."""
     head = f"{'rule':<22}  {'judged':>6}  {'violated':>8}  worst planet"
-    rows = [f"{rule:<22}  {told['judged']:>6}  {told['violated']:>8}  " for rule, told in summary.items()]
-    worst = ["–" if told["worst_planet"] is None else str(told["worst_planet"]) for told in summary.values()]
+    rows = [f"{rule:<22}  {count['judged']:>6}  {count['violated']:>8}  " for rule, count in summary.items()]
+    worst = ["–" if count["worst_planet"] is None else str(count["worst_planet"]) for count in summary.values()]
     return [head, "-" * len(head), *(row + name for row, name in zip(rows, worst, strict=True))]

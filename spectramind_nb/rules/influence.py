@@ -23,9 +23,9 @@ def influence_by_rule(
     kelvin: np.ndarray | None = None,
     table: RuleTable | None = None,
 ) -> dict[str, np.ndarray]:
-    """Compute d loss / d mu of each rule, (P, 283), per (Rp/Rs)^2.
+    """Compute the gradient of each rule's loss with respect to mu, (P, 283), per (Rp/Rs)^2.
 
-    Arguments are those of `verdicts`. The order of quantiles does not depend on mu, so its influence is 0.
+    The arguments are those of `verdicts`. The order of quantiles does not depend on mu, so its map is 0.
     """
     spectra = torch.from_numpy(np.array(mu, float)).requires_grad_()
     given = {"kelvin": kelvin, "sigma": sigma, "quantiles": quantiles}
@@ -41,9 +41,6 @@ def influence_by_rule(
 def influence_of_rules(
     mu: np.ndarray, weights: Mapping[str, float] = SPECIFICATION, **given: Any
 ) -> np.ndarray:  # (P, 283), per (Rp/Rs)^2
-    """Compute d L_sym / d mu for each planet, with weighted rules.
-
-    Arguments are those of `influence_by_rule`.
-    """
+    """Compute the gradient of the weighted sum of all rules; other arguments are those of `influence_by_rule`."""
     each = influence_by_rule(mu, **given)
     return np.sum([weight * each[WEIGHT_NAMES[name]] for name, weight in weights.items()], axis=0)
