@@ -52,7 +52,8 @@ from spectramind_nb.detector.extraction import (
     signal_paths,
     without_gaps,
 )
-from spectramind_nb.detector.raw import Adc, RawFolder, open_signal, pixel_histories
+from spectramind_nb.detector.raw import Adc, RawFolder
+from spectramind_nb.detector.signal_files import open_signal, pixel_histories
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, frame_hours, simulate_dataset, visit_transit
 from spectramind_nb.simulator.detector import ground_calibration
 from spectramind_nb.simulator.frames import Exposure, expose, prepare_exposure

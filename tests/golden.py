@@ -21,7 +21,8 @@ from spectramind_nb.core.instrument import CHANNELS, N_AIRS_BINS, N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.core.versions import VERSIONS
 from spectramind_nb.detector.extraction import extract_planet
-from spectramind_nb.detector.raw import RawFolder, choose_planets, read_signal
+from spectramind_nb.detector.raw import RawFolder, choose_planets
+from spectramind_nb.detector.signal_files import read_signal
 from spectramind_nb.network.mamba import fgs1_inputs
 from spectramind_nb.network.model import (
     NetworkOptions,

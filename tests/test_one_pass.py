@@ -34,7 +34,8 @@ from spectramind_nb.detector.photometry import (
     star_moves,
     sum_series,
 )
-from spectramind_nb.detector.raw import CalibrationSet, open_signal, pixel_histories
+from spectramind_nb.detector.raw import CalibrationSet
+from spectramind_nb.detector.signal_files import open_signal, pixel_histories
 from spectramind_nb.detector.streaming import (
     BLOCK_PAIRS,
     FULL_SCALE,

@@ -34,7 +34,8 @@ from spectramind_nb.detector.corrections import (
     typical_pair,
 )
 from spectramind_nb.detector.extraction import bin_features, extract_visit, white_features
-from spectramind_nb.detector.raw import RawFolder, read_signal
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.detector.signal_files import read_signal
 from spectramind_nb.pipeline.planets import Workers
 
 REAL = Path(__file__).parents[2] / "shared" / "real_sample"

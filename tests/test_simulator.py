@@ -14,14 +14,9 @@ from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.instrument import ADC_GAIN, ADC_OFFSET, AIRS, CHANNELS, FGS1, SATURATION_E
 from spectramind_nb.core.star_table import kepler_axis
 from spectramind_nb.detector.photometry import star_centre
-from spectramind_nb.detector.raw import (
-    RawFolder,
-    choose_planets,
-    read_adc,
-    read_calibration,
-    read_pair_times,
-    read_signal,
-)
+from spectramind_nb.detector.raw import RawFolder, choose_planets, read_adc, read_calibration
+from spectramind_nb.detector.signal_files import read_signal
+from spectramind_nb.detector.time_axis import read_pair_times
 from spectramind_nb.simulator.atmosphere import OOD_GASES
 from spectramind_nb.simulator.data_sets import (
     FRAME_COUNTS,

@@ -335,6 +335,8 @@ def spoilt(damage: dict[tuple[int, int, int], str]) -> Visit:
     for (pair, row, column), what in damage.items():
         if what == "saturated":
             signal[pair, 1, row, column] = 65535
+        elif what == "lost":
+            signal[pair, 1, row, column] = 0
         elif what in ("cosmic", "persistence"):
             signal[pair, 1, row, column] = 60_000
         else:
@@ -363,7 +365,7 @@ def test_nan_means_masked_and_no_flag_is_ever_cleared(
 
 
 NO_COSMIC = Options(linearity=False, cosmic_sigma=1e12)
-ADU = arrays(np.uint16, (4, 2, 8, 8), elements=st.integers(0, 30_000))
+ADU = arrays(np.uint16, (4, 2, 8, 8), elements=st.integers(1, 30_000))  # a read of 0 is lost
 
 
 def with_signal(signal: np.ndarray) -> Visit:

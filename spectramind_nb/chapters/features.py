@@ -25,7 +25,8 @@ from ..core.files import run_folder, write_json
 from ..core.instrument import CHANNELS
 from ..detector.extraction import Recipe, Steps, extract_planet, signal_paths
 from ..detector.photometry import Photometry
-from ..detector.raw import RawFolder, open_signal, pixel_histories, read_ahead
+from ..detector.raw import RawFolder
+from ..detector.signal_files import open_signal, pixel_histories, read_ahead
 from ..figures.picture import Picture
 from ..pipeline.planets import Workers, map_planets, write_failures
 from ..pipeline.provenance import LOG_FILE, digest, medians

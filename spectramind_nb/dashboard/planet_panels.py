@@ -47,7 +47,8 @@ from spectramind_nb.dashboard.schema import (
     Spectrum,
     Violation,
 )
-from ..detector.raw import read_pair_times, read_signal
+from ..detector.signal_files import read_signal
+from ..detector.time_axis import read_pair_times
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #b355ae9e
 SHOWN_STAR_UNITS = {"Rs": "Rsun", "Ms": "Msun", "Ts": "K", "Mp": "Mjup", "e": "", "P": "d", "sma": "Rs", "i": "deg"}

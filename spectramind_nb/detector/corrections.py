@@ -18,16 +18,11 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from ..core.instrument import Channel
-from spectramind_nb.detector.raw import (
-    Adc,
-    CalibrationSet,
-    RawFolder,
-    read_adc,
-    read_calibration,
-    read_pair_times,
-    read_signal,
-)
-from .streaming import FULL_SCALE
+from .raw import Adc, CalibrationSet, RawFolder, read_adc, read_calibration
+from .read_checks import check_frames
+from .signal_files import open_signal, read_frames, read_signal
+from .streaming import FULL_SCALE, empty_reading
+from .time_axis import read_frame_times, read_pair_times
 
 # %% ../../nbs/detector/corrections.ipynb #4f742be9
 @dataclass(frozen=True)
@@ -46,13 +41,21 @@ def visit_paths(raw: RawFolder, split: str, planet: int, visit: int, channel: Ch
     folder = raw.planet_folder(split, planet)
     return folder / f"{channel.name}_signal_{visit}.parquet", folder / f"{channel.name}_calibration_{visit}"
 
-
+# %% ../../nbs/detector/corrections.ipynb #0397a7a7
 def read_visit(raw: RawFolder, split: str, planet: int, visit: int, channel: Channel, most: int | None = None) -> Visit:
-    """Read one channel of a visit, or its first `most` pairs. Raises `ContractError` for a bad file."""
+    """Read one channel of a visit, or its first `most` pairs as they stand.
+
+    A whole visit is checked: its frames stand in their places, and damaged pairs hold zeros. Raises `ContractError`
+    for a bad file.
+    """
     signal_path, calibration_folder = visit_paths(raw, split, planet, visit, channel)
-    signal = read_signal(signal_path, channel, most)
-    time_h = read_pair_times(raw, channel, len(signal))
-    return Visit(channel, signal, time_h, read_calibration(calibration_folder, channel), read_adc(raw, channel, planet))
+    calibration, adc = read_calibration(calibration_folder, channel), read_adc(raw, channel, planet)
+    if most:
+        signal = read_signal(signal_path, channel, most)
+    else:
+        frames, times = read_frames(open_signal(signal_path, channel)), read_frame_times(raw, channel)
+        signal, _ = check_frames(frames, channel, calibration.dead, adc, len(times), signal_path)
+    return Visit(channel, signal, read_pair_times(raw, channel, len(signal)), calibration, adc)
 
 # %% ../../nbs/detector/corrections.ipynb #c84c3166
 def adc_to_electrons(signal: np.ndarray, adc: Adc) -> np.ndarray:  # e-, float32, same shape
@@ -65,7 +68,7 @@ def quantisation_variance(adc: Adc) -> float:  # e-^2
     return 1 / (12 * adc.gain**2)
 
 # %% ../../nbs/detector/corrections.ipynb #d57d3555
-FLAGS = {"dead": 1, "hot": 2, "saturated": 4, "cosmic": 8, "nan": 16, "cold": 32, "persistence": 64}
+FLAGS = {"dead": 1, "hot": 2, "saturated": 4, "cosmic": 8, "nan": 16, "cold": 32, "persistence": 64, "lost": 128}
 
 
 def hot_pixels(calibration: CalibrationSet, sigma: float = 5.0, rounds: int = 5) -> np.ndarray:  # bool, (rows, columns)
@@ -132,7 +135,7 @@ class Options:
     persistence_pairs: int = 1  # pairs flagged after a saturated one
 
 
-def cds_electrons(visit: Visit, chosen: slice, options: Options) -> tuple[np.ndarray, np.ndarray]:
+def cds_electrons(visit: Visit, chosen: slice | np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Compute the signal of the chosen pairs before the flat field.
 
     Returns the signal in e-, (pairs, rows, columns), and the squared slopes f'^2 of both reads,
@@ -166,8 +169,9 @@ def sample_pairs(pairs: int, most: int = 64) -> slice:
 
 def typical_pair(visit: Visit, options: Options) -> TypicalPair:
     """Compute the typical pair of a visit: medians over pairs spread over the visit."""
-    calibration = visit.calibration
-    signal, slope2 = cds_electrons(visit, sample_pairs(len(visit.signal)), options)
+    calibration, chosen = visit.calibration, np.arange(len(visit.signal))[sample_pairs(len(visit.signal))]
+    there = visit.signal[chosen].any(axis=(1, 2, 3))  # pairs that are left out hold zeros
+    signal, slope2 = cds_electrons(visit, chosen[there] if there.any() else chosen, options)
     median = np.where(calibration.dead, np.nan, np.median(signal, axis=0))
     poisson = np.maximum(median, 0) + np.maximum(calibration.dark, 0) * visit.channel.exposure_s
     read = slope2.mean(axis=0).sum(axis=0) * (calibration.read**2 + quantisation_variance(visit.adc))
@@ -197,6 +201,7 @@ def frame_flags(
         "persistence": np.logical_or.reduce(before, axis=0) & ~saturated if before else np.zeros_like(saturated),
         "cosmic": np.abs(signal - typical.signal) > cosmic_limit(typical, options),
         "nan": ~np.isfinite(signal),
+        "lost": (visit.signal[chosen] == empty_reading(visit.adc)).any(axis=1) & ~visit.calibration.dead,
     }
     flags = [(bad * FLAGS[name]).astype(np.uint8) for name, bad in found.items()]
     return np.bitwise_or.reduce([np.broadcast_to(pixel_flags(visit.calibration), signal.shape), *flags])
@@ -304,9 +309,13 @@ def calibrated_chunks(visit: Visit, length: int, pairs: int, options: Options) -
 
 
 def calibrate_visit(visit: Visit, steps: int, options: Options) -> tuple[CdsPairs, np.ndarray]:
-    """Calibrate a whole visit, averaged into at most `steps` steps; return it with the steps' times in hours."""
+    """Calibrate a whole visit, averaged into at most `steps` steps; return it with the steps' times in hours.
+
+    Steps whose pairs were all left out are not returned.
+    """
     edges = step_edges(len(visit.signal), steps)
     length = int(edges[1])
     parts = [average_pairs(pairs, length) for _, pairs in calibrated_chunks(visit, length, int(edges[-1]), options)]
-    joined = CdsPairs(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(CdsPairs)))
-    return joined, visit.time_h[: edges[-1]].reshape(-1, length).mean(axis=1)
+    seen = ~np.concatenate([part.mask for part in parts]).all(axis=(1, 2))
+    joined = CdsPairs(*(np.concatenate([getattr(part, f.name) for part in parts])[seen] for f in fields(CdsPairs)))
+    return joined, visit.time_h[: edges[-1]].reshape(-1, length).mean(axis=1)[seen]

@@ -33,7 +33,8 @@ from ..core.progress import Tell
 from ..detector.corrections import Options
 from ..detector.extraction import Recipe, Steps, extract_planet, signal_paths
 from ..detector.photometry import Photometry
-from ..detector.raw import RawFolder, choose_planets, read_ahead
+from ..detector.raw import RawFolder, choose_planets
+from ..detector.signal_files import read_ahead
 from ..network.weights import read_network
 from .learned import LEARNED, copy_whole, predict_each, read_learned, read_out_of_fold, take_over
 from .planets import Failure, Workers, _attempt, open_executor, require_any

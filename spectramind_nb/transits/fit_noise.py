@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from .fit_problem import FitProblem, State, local_prior
-from .model import DRIFT_FUNCTIONS, NOISE_TERMS, Block, Linearised
+from .model import DRIFT_FUNCTIONS, NOISE_TERMS, Block, Linearised, observed_steps
 from .normal_equations import Normal
 from spectramind_nb.transits.systematics import (
     Colour,
@@ -37,12 +37,13 @@ def reweighed(problem: FitProblem, state: State, at: Sequence[Linearised]) -> St
         frame = np.where(usual, z, 0).mean(axis=1)
         far = np.abs(frame - np.median(frame))
         kept = far < clip * 1.4826 * np.median(far) if block.is_airs else np.ones(len(far), bool)
+        kept &= observed_steps(block)
         used = np.where(usual & kept[:, None], z**2, 0)
         counts = np.maximum((usual & kept[:, None]).sum(axis=0), 1)
         common = used.sum() / counts.sum()
         scale = (used.sum(axis=0) + BIN_SHRINKAGE * common) / (counts + BIN_SHRINKAGE) if block.is_airs else common
         variance.append(block.variance * np.maximum(scale, LEAST_SCALE))
-        good.append(usual | ~kept[:, None])
+        good.append((usual | ~kept[:, None]) & observed_steps(block)[:, None])
         time_weight.append(block.time_weight * kept)
     return replace(state, variance=variance, good=good, time_weight=time_weight)
 

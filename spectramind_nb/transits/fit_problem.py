@@ -24,6 +24,7 @@ from spectramind_nb.transits.model import (
     Layout,
     Linearised,
     linearise_model,
+    observed_steps,
     priors,
 )
 from .normal_equations import Normal, Reduced, add_data, eliminate_bins, empty_normal
@@ -35,14 +36,14 @@ GUESS_LIMB = {"fgs1": (0.40, 0.15), "airs": (0.12, 0.10)}  # typical u1, u2
 def slide_transit(block: Block, star: Mapping[str, float], times_h: np.ndarray) -> np.ndarray:  # (N, 2)
     """Compute chi^2 and depth of the best transit in a block's white light at each mid-transit time (h)."""
     weight, u = 1 / block.variance, GUESS_LIMB[block.channel]
-    white = block.flux @ weight / weight.sum()
+    white = block.flux[observed_steps(block)] @ weight / weight.sum()
     b, offsets = min(star["sma"] * np.cos(np.radians(star["i"])), 0.9), np.arange(-7.5, 7.5, 0.01)
     shape = transit(offsets, Orbit(0.0, 24 * star["P"], star["sma"], b), np.array([0.0147]), *np.array(u)[:, None])
     drift = np.vander(2 * block.time_h / VISIT_HOURS - 1, 4)
     found = []
     for t0_h in times_h:
         dip = np.interp(block.time_h - t0_h, offsets, shape.flux[:, 0]) - 1
-        design = np.column_stack([dip, drift])
+        design = np.column_stack([dip, drift])[observed_steps(block)]
         coefficients, *_ = np.linalg.lstsq(design, white, rcond=None)
         found.append((np.sum((white - design @ coefficients) ** 2) * weight.sum(), 0.0147 * coefficients[0]))
     return np.array(found)
@@ -107,7 +108,7 @@ OWN_START = 5e-5  # relative size of each bin's own drift, before it is estimate
 
 def error_underestimate(block: Block) -> float:
     """Estimate measured over propagated variance of a block from differences of neighbouring steps; at least 1."""
-    z = np.diff(block.flux, axis=0) / np.sqrt(2 * block.variance)
+    z = np.diff(block.flux[observed_steps(block)], axis=0) / np.sqrt(2 * block.variance)
     return max(1.0, float(np.median(z**2)) / 0.4549)
 
 

@@ -218,13 +218,19 @@ def table_channels(path: Path, table: Any, names: Sequence[str], plain: bool) ->
     return [FileChannel(b, time_h, visit.astype(int), flux[:, b], error[:, b] ** 2) for b in bins]
 
 # %% ../../nbs/transits/light_curve_file.ipynb #0cf6e210
+def _observed(features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leave out the steps in gaps, whose variance is infinite."""
+    kept = np.isfinite(features["variance"].reshape(len(features["variance"]), -1)[:, -1])
+    return {name: array[kept] for name, array in features.items()}
+
+
 def npz_channels(path: Path) -> list[FileChannel]:
     """Read FGS1 and AIRS of a planet's features, given the path of either file. Raises `ContractError`."""
     kind, _, planet = path.stem.rpartition("_")
     if kind not in ("airs_bins", "fgs1_white"):
         raise ContractError(path, "file name", "is no feature file's", "give airs_bins_<planet>.npz, or an ECSV table")
     read = {name: read_npz(path.with_name(f"{name}_{planet}.npz"), name) for name in ("fgs1_white", "airs_bins")}
-    white, bins = read["fgs1_white"], read["airs_bins"]
+    white, bins = (_observed(read[name]) for name in ("fgs1_white", "airs_bins"))
     light, noise = white["flux"][:, None], white["variance"][:, None]
     return [
         FileChannel(slice(0, 1), white["time"], white["visit"], light, noise),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEPTH_PRIOR', 'SOLAR_K', 'OWN_ORDER', 'SHIFT_ORDER', 'NOISE_TERMS', 'START_SIZE', 'START_DECAY', 'DRIFT_FUNCTIONS',
-           'Block', 'make_block', 'blocks_of', 'read_blocks', 'FitOptions', 'Shared', 'limb_priors', 'orbit_priors',
-           'priors', 'airs_coordinate', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'VisitRows', 'BlockModel',
-           'local_slopes', 'shared_slopes', 'linearise_model']
+           'Block', 'observed_steps', 'make_block', 'blocks_of', 'read_blocks', 'FitOptions', 'Shared', 'limb_priors',
+           'orbit_priors', 'priors', 'airs_coordinate', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'VisitRows',
+           'BlockModel', 'local_slopes', 'shared_slopes', 'linearise_model']
 
 # %% ../../nbs/transits/model.ipynb #9d0709d6
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Block:
     time_h: np.ndarray  # hours, (T,)
     flux: np.ndarray  # (T, B)
     variance: np.ndarray  # of a bin's flux in a typical step, (B,)
-    time_weight: np.ndarray  # 1 / variance of a step over that of a typical one, (T,)
+    time_weight: np.ndarray  # 1 / variance of a step over that of a typical one, (T,); 0 in a gap
     pixel_slope: np.ndarray  # relative change of flux as the spectrum moves by one pixel, (B,)
 
     @property
@@ -46,6 +46,11 @@ class Block:
     def channel(self) -> str:
         """Short name of the channel, as parameters have it."""
         return "airs" if self.is_airs else "fgs1"
+
+# %% ../../nbs/transits/model.ipynb #0b82ea32
+def observed_steps(block: Block) -> np.ndarray:  # bool, (T,)
+    """Select the steps of a block that were observed; the flux in a gap is interpolated and has no weight."""
+    return block.time_weight > 0
 
 # %% ../../nbs/transits/model.ipynb #b7a18f50
 def make_block(visit: int, bins: slice, time_h: np.ndarray, flux: np.ndarray, variance: np.ndarray) -> Block:
