@@ -329,7 +329,7 @@ def check_reads(
     repeated = repeated_reads(reads, kinds := kinds_of_reads(charge, adc))
     order = order_of_reads(kinds, repeated, most)
     if len(order.reads) > most:
-        problem = f"{reads.shape[1]} frames for {most} times, and which are too many cannot be told"
+        problem = f"{reads.shape[1]} frames for {most} times, and it is not known which are too many"
         raise ContractError(where, "frames", problem, "copy the file and axis_info.parquet from one source")
     counts = {"reads_missing": order.missing, "reads_doubled": order.doubled, "pairs_exchanged": order.exchanged}
     checks = ReadChecks(order, np.zeros(len(order.reads) // 2, bool), counts, where)
