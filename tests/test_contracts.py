@@ -342,7 +342,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
 def test_submissions_come_back_to_the_last_digit(
     tmp_path_factory: pytest.TempPathFactory, planets: list[int], seed: int, spelling: str
 ) -> None:
-    values = np.random.default_rng(seed).lognormal(-5, 3, (2, len(planets), N_BINS))
+    rng, shape = np.random.default_rng(seed), (len(planets), N_BINS)
+    values = rng.lognormal(-4.2, 0.1, shape), rng.lognormal(-8, 1, shape)
     path = tmp_path_factory.mktemp("submission") / "s.csv"
     write_submission(path, Submission(np.array(planets), values[0] - 0.01, values[1]), spelling)
     found = read_submission(path)
@@ -408,3 +409,71 @@ with atomic_path(Path({str(path)!r})) as temporary:
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     assert path.read_bytes() == before and [file.name for file in tmp_path.glob("*.csv")] == ["s.csv"]
+
+
+# --- Submissions in other units ------------------------------------------------------------------------------------
+
+
+def submission_table(count: int = 12) -> pd.DataFrame:
+    rng, columns = np.random.default_rng(0), SUBMISSION_COLUMNS["challenge"]
+    mu = rng.uniform(0.005, 0.03, (count, 1)) * (1 + 0.01 * rng.normal(size=(count, N_BINS)))
+    table = pd.DataFrame(np.hstack([mu, np.full((count, N_BINS), 2e-4)]), columns=list(columns))
+    table.insert(0, "planet_id", range(count))
+    return table
+
+
+MU, SIGMA = (list(part) for part in np.split(np.array(SUBMISSION_COLUMNS["challenge"]), 2))
+Spoil = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def times(columns: list[str], factor: float) -> Spoil:
+    return lambda table: table.assign(**{name: factor * table[name] for name in columns})
+
+
+def put_sigma(value: float) -> Spoil:
+    return lambda table: table.assign(sigma_5=value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (times(MU, 1e6), "mu: planet 0 has a depth of .*; it looks like ppm"),
+        (times(MU + SIGMA, 1e6), "it looks like ppm"),
+        (times(MU, 100), "it looks like percent"),
+        (times(MU, 1000), "it looks like parts per thousand"),
+        (lambda t: t.assign(**{name: np.sqrt(t[name]) for name in MU}), "it looks like Rp/Rs, not its square"),
+        (times(MU, -1), "mu: planet 0 has a depth of -"),
+        (times(SIGMA, 1e6), "sigma: planet 0 has 200 in bin 0, larger than any error bar; it looks like ppm"),
+        (times(SIGMA, 1e-16), "sigma: planet 0 has 2e-20 in bin 0, smaller than any error bar"),
+        (put_sigma(0.0), "sigma_5: planet 0 has 0.0"),
+        (put_sigma(np.inf), "sigma_5: planet 0 has inf"),
+        (put_sigma(np.nan), "sigma_5: planet 0 has nan"),
+        (lambda t: t.rename(columns=dict(zip(MU + SIGMA, SIGMA + MU, strict=True))), "as if both were swapped"),
+        (lambda t: pd.concat([t, t.iloc[3:4]]), "planet_id: planet 3 stands twice"),
+        (lambda t: t.drop(columns="wl_7"), "wl_7: missing or unknown column; 565 columns beside planet_id"),
+    ],
+)
+def test_a_submission_in_another_unit_is_refused(spoil: Spoil, said: str, tmp_path: Path) -> None:
+    submission_table().to_csv(tmp_path / "good.csv", index=False)
+    assert len(read_submission(tmp_path / "good.csv").mu) == 12
+    spoil(submission_table()).to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(ContractError, match=said) as caught:
+        read_submission(tmp_path / "bad.csv")
+    assert "Fix: " in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_submission_in_another_format_is_named(tmp_path: Path) -> None:
+    path, table = tmp_path / "a.csv", submission_table()
+    table.to_csv(path, index=False, encoding="utf-16")
+    assert len(read_submission(path).mu) == 12
+    for said, write in {
+        "file: is separated by semicolons": lambda: table.to_csv(path, index=False, sep=";", decimal=","),
+        "file: is separated by tabs": lambda: table.to_csv(path, index=False, sep="\t"),
+        "Unnamed: 0: is a column of row numbers. Fix: write it with index=False": lambda: table.to_csv(path),
+        "wl_1: column stands 2 times": lambda: pd.concat([table, table[["wl_1"]]], axis=1).to_csv(path, index=False),
+        "file: is a parquet file": lambda: table.to_parquet(path),
+        "file: can't be read": lambda: path.write_text(""),
+    }.items():
+        write()
+        with pytest.raises(ContractError, match=said):
+            read_submission(path)

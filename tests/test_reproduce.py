@@ -176,7 +176,9 @@ def test_what_cannot_be_reproduced_is_one_line(words: tuple[str, ...], said: str
 
 def test_submissions_of_other_planets_are_no_match(tmp_path: Path) -> None:
     for name, planet in (("a", 7), ("b", 8)):
-        write_submission(tmp_path / name, Submission(np.array([planet]), np.full((1, 283), 0.01), np.full((1, 283), 1)))
+        write_submission(
+            tmp_path / name, Submission(np.array([planet]), np.full((1, 283), 0.01), np.full((1, 283), 1e-3))
+        )
     assert submission_line(tmp_path / "a", tmp_path / "b") == "differs: other planets"
 
 
@@ -226,7 +228,9 @@ def write_page(path: Path, run: str) -> None:
 def write_bundle(path: Path, run: str, planets: list[int]) -> None:
     """A bundle in outline."""
     shape = (len(planets), 283)
-    write_submission(path.with_suffix(".csv"), Submission(np.array(planets), np.full(shape, 0.01), np.ones(shape)))
+    write_submission(
+        path.with_suffix(".csv"), Submission(np.array(planets), np.full(shape, 0.01), np.full(shape, 1e-3))
+    )
     files = {"submission.csv": sha256(path.with_suffix(".csv"))}
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(path.with_suffix(".csv"), "submission.csv")

@@ -1,6 +1,8 @@
 """Light curves of one's own: what is read, refused, written, and whether injected transits come back."""
 
+import gzip
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -38,7 +40,7 @@ from spectramind_nb.transits.injection import (
     smooth_spectrum,
 )
 from spectramind_nb.transits.light_curve import Orbit, transit
-from spectramind_nb.transits.model import FitOptions, blocks_of, make_block
+from spectramind_nb.transits.model import FitOptions, blocks_of, make_block, orbit_priors
 
 STAR = {"sma": 10.5, "i": 88.5, "P": 5.2, "Ts": 5900.0}
 SIGMA = np.concatenate([[2e-4], np.linspace(1e-3, 4e-3, N_BINS - 1)])
@@ -99,6 +101,84 @@ def test_a_plain_table_says_the_same(mine: Path, tmp_path: Path) -> None:
         assert np.allclose(block.flux, its.flux, rtol=1e-12) and np.allclose(block.variance, its.variance)
 
 
+def frame_of(visit: Any = None) -> pd.DataFrame:
+    """The usual light curves as a plain table."""
+    hours, flux, error = observed()
+    columns = {"Time": hours} | ({} if visit is None else {"visit": visit})
+    columns |= {f"flux_{k}": flux[:, k] for k in range(N_BINS)}
+    return pd.DataFrame(columns | {f"flux_err_{k}": error[:, k] for k in range(N_BINS)})
+
+
+def as_text(path: Path, form: str) -> None:
+    table = frame_of("a" if form == "named visit" else None)
+    separator = {"semicolons": ";", "decimal commas": ";", "tabs": "\t", "spaces": " "}.get(form, ",")
+    text = table.to_csv(index=False, sep=separator, decimal="," if form == "decimal commas" else ".")
+    text = f"# by hand\n#\n{text}" if form == "comments" else text
+    text = text.replace("Time", "# Time", 1) if form == "header after #" else text
+    content = text.encode({"UTF-16": "utf-16", "BOM": "utf-8-sig"}.get(form, "utf-8"))
+    path.write_bytes(gzip.compress(content) if form == "gzip" else content)
+
+
+FORMS = (
+    "plain",
+    "semicolons",
+    "decimal commas",
+    "tabs",
+    "spaces",
+    "comments",
+    "header after #",
+    "UTF-16",
+    "BOM",
+    "gzip",
+)
+
+
+@pytest.mark.parametrize("form", [*FORMS, "UTF-16", "named visit"])
+def test_any_table_of_text_says_the_same(form: str, tmp_path: Path) -> None:
+    as_text(tmp_path / "a.csv", form)
+    found = curve_file.read_light_curves(tmp_path / "a.csv", STAR).blocks
+    for block, known in zip(found, fitted()[0].blocks, strict=True):
+        assert np.allclose(block.flux, known.flux, rtol=1e-12) and np.allclose(block.time_h, known.time_h)
+
+
+def write_hdf5(path: Path, bins: int = N_BINS, **names: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    hours, flux, error = observed()
+    with h5py.File(path, "w") as file:
+        file["time"] = 60_000.25 + hours / 24
+        file["time"].attrs["time_units"] = "BMJD_TDB"
+        file[names.get("flux", "data")], file["err"] = flux[:, :bins].T, error[:, :bins].T
+        file["wavelength"] = wavelengths()[:bins]
+
+
+@pytest.mark.parametrize("form", ["hdf5", "npz", "parquet", "fits"])
+def test_files_of_arrays_say_the_same(form: str, tmp_path: Path) -> None:
+    path, (hours, flux, error) = tmp_path / f"a.{form}", observed()
+    if form == "hdf5":
+        write_hdf5(path)
+    elif form == "npz":
+        np.savez(path, time=hours, flux=flux, flux_err=error)
+    elif form == "parquet":
+        frame_of().to_parquet(path)
+    else:
+        table = Table({"TIME": hours / 24, "FLUX": flux, "FLUX_ERR": error}, units={"TIME": "d"})
+        table.write(path, format="fits")
+    for block, known in zip(curve_file.read_light_curves(path, STAR).blocks, fitted()[0].blocks, strict=True):
+        assert np.allclose(block.flux, known.flux, rtol=1e-9)
+
+
+def test_an_hdf5_file_of_other_bins_is_described(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "a.h5", bins=40)
+    with pytest.raises(ContractError, match=r"flux: has 40 bins from 0\.7 to 2\.28 um, not 283\. Fix: bin to"):
+        curve_file.read_light_curves(tmp_path / "a.h5", STAR)
+    write_hdf5(tmp_path / "b.h5", flux="spectra")
+    with pytest.raises(ContractError, match=r"flux: is missing in this HDF5 file; it holds err \(283, 100\), spectra"):
+        curve_file.read_light_curves(tmp_path / "b.h5", STAR)
+    np.savez(tmp_path / "c.npz", t=np.zeros(3), f=np.zeros(3))
+    with pytest.raises(ContractError, match="the arrays in it are t, f"):
+        curve_file.read_light_curves(tmp_path / "c.npz", STAR)
+
+
 def test_features_of_a_run_fit_as_in_the_run(tmp_path: Path) -> None:
     hours, flux, error = (a.astype(np.float32) for a in observed())
     fine = np.repeat(flux[:, 0], 3), np.repeat(error[:, 0] ** 2, 3), (np.arange(300) + 0.5) * 7.5 / 300
@@ -129,19 +209,107 @@ def test_julian_dates_shift_nothing_but_mid_transit(tmp_path: Path) -> None:
     assert result.shared["t0_h[0]"] - 24 * start == pytest.approx(alone.shared["t0_h[0]"], abs=1e-4)
 
 
-def test_a_time_with_nan_is_left_out(tmp_path: Path) -> None:
+def test_a_nan_costs_its_point_and_a_dead_bin_has_no_depth(tmp_path: Path) -> None:
     hours, flux, error = observed()
     holed, wide = flux.copy(), error.copy()
     holed[20, 5], wide[60, 100], wide[61, 0] = np.nan, np.inf, np.nan
+    holed[30, 1:], holed[:, 50], holed[35:65, 80] = np.nan, np.nan, np.nan
     curves = curve_file.read_light_curves(curve_file.write_light_curves(tmp_path / "a.ecsv", hours, holed, wide, STAR))
-    assert curves.left_out == 3
     white, airs = curves.blocks
-    assert np.array_equal(white.time_h, np.delete(hours, 61)) and np.array_equal(
-        airs.time_h, np.delete(hours, [20, 60])
-    )
+    assert curves.left_out == 2
+    assert np.array_equal(white.time_h, np.delete(hours, 61)) and np.array_equal(airs.time_h, np.delete(hours, 30))
     fit, (_, alone) = fit_planet(curves.blocks, STAR), fitted()
-    assert np.abs((fit.depth - alone.depth) / np.sqrt(np.diag(alone.covariance))).max() < 1
-    assert "steps left out    3" in "\n".join(own.result_lines(results.result_of(fit, curves)))
+    sigma, before, live = *(np.sqrt(np.diag(f.covariance)) for f in (fit, alone)), np.arange(N_BINS) != 50
+    others = live & (np.arange(N_BINS) != 80)
+    assert np.abs((fit.depth - alone.depth) / before)[others].max() < 1 and fit.dead_bins.tolist() == [50]
+    assert np.allclose(sigma[others][1:], before[others][1:], rtol=0.1)
+    assert sigma[80] > 1.5 * before[80], "its transit was missing for the most part"
+    result = results.result_of(fit, curves)
+    lines = "\n".join(own.result_lines(result))
+    assert "steps left out    2" in lines and "1 dead bin without a depth: 50" in lines
+    paths = results.write_result(result, tmp_path / "out")
+    table, posterior = Table.read(paths["spectrum"]), results.read_posterior(paths["posterior"])
+    for depth in (table["depth"], table["depth_err"], posterior["depth"], np.diag(posterior["depth_covariance"])):
+        assert np.array_equal(np.isnan(np.asarray(depth)), ~live)
+    assert table.meta["warnings"] == ["1 dead bin without a depth: 50"]
+    assert abs(result.airs_depth[0] - results.result_of(alone, fitted()[0]).airs_depth[0]) < 0.5 * result.airs_depth[1]
+
+
+def with_star(**values: float) -> results.Result:
+    """The result of the usual light curves with other values of the star."""
+    curves, _ = fitted()
+    star = {**STAR, **values}
+    return results.result_of(fit_planet(curves.blocks, star), replace(curves, star=star))
+
+
+def airs_z(result: results.Result) -> float:
+    truth = np.average(DEPTH[1:], weights=1 / result.noise_variance[1:])
+    return (result.airs_depth[0] - truth) / result.airs_depth[1]
+
+
+def test_an_orbit_that_light_curves_contradict_is_told_and_freed(tmp_path: Path) -> None:
+    result = with_star(i=90.0)
+    (words,) = results.warnings_of(result)
+    assert "contradict the star's orbit by" in words and result.quality["i_prior_widening"] >= 4
+    assert abs(airs_z(result)) < 2 and 0.02 < result.shared["b2"] < 0.13
+    table = Table.read(results.write_result(result, tmp_path)["spectrum"])
+    assert table.meta["warnings"] == [words] and table.meta["quality"]["orbit_tension"] > 4
+    assert f"warning           {words}" in own.result_lines(result)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [{"sma": 12.9}, {"sma": 9.0}, {"i": 86.0}, {"P": 6.5}])
+def test_other_wrong_orbits_are_told_and_freed(wrong: dict[str, float]) -> None:
+    result = with_star(**wrong)
+    assert any("contradict the star's orbit" in words for words in results.warnings_of(result))
+    assert abs(airs_z(result)) < 2.5
+    assert abs(result.depth[0] - DEPTH[0]) < 3 * np.sqrt(result.covariance[0, 0])
+
+
+def test_errors_of_the_orbit_set_its_prior() -> None:
+    star = {**STAR, "sma_err": 0.5, "i_err": 0.4, "P_err": 0.26}
+    prior = orbit_priors(star, FitOptions())
+    assert prior["sma"] == pytest.approx((10.5, 10.5 * np.hypot(0.5 / 10.5, 0.26 / 5.2)))
+    same_inclination = orbit_priors(STAR, replace(FitOptions(), inclination_scatter_deg=0.4))
+    assert prior["b2"] == pytest.approx(same_inclination["b2"])
+    assert orbit_priors(STAR, FitOptions())["sma"][1] == pytest.approx(0.012 * 10.5)
+
+
+def test_a_wide_prior_of_one_s_own_is_no_contradiction() -> None:
+    result = with_star(i=90.0, i_err=1.0)
+    assert results.warnings_of(result) == [] and abs(airs_z(result)) < 2
+
+
+def test_stated_errors_far_from_the_scatter_are_told_and_scaled(tmp_path: Path) -> None:
+    hours, flux, error = observed()
+    paths = [curve_file.write_light_curves(tmp_path / f"{k}.ecsv", hours, flux, k * error, STAR) for k in (10, 0.1)]
+    curves, fit = own.fit_file(paths[0], scale_errors=True)
+    _, alone = fitted()
+    assert np.allclose(np.diag(fit.covariance)[1:], np.diag(alone.covariance)[1:], rtol=0.15)
+    assert np.abs((fit.depth - alone.depth) / np.sqrt(np.diag(alone.covariance))).max() < 0.5
+    assert results.warnings_of(results.result_of(fit, curves)) == []
+    for path, said in zip(paths, ("stated errors are", "the scatter is"), strict=True):
+        ratios = results.errors_over_scatter(curve_file.read_light_curves(path).blocks)
+        told = results.noise_warnings({f"{name}_errors_over_scatter": x for name, x in ratios.items()})
+        numbers = [float(re.findall(r" ([\d.]+) times", words)[0]) for words in told]
+        assert all(said in words for words in told) and len(told) == 2, told
+        assert np.allclose(numbers, 10, rtol=0.3), told
+
+
+def test_a_bound_that_is_reached_and_no_transit_are_marked_in_the_files(tmp_path: Path) -> None:
+    curves, fit = fitted()
+    deep = results.result_of(replace(fit, depth=fit.depth + 0.28), curves)
+    none = results.result_of(replace(fit, depth=0 * fit.depth), curves)
+    edge = results.result_of(replace(fit, shared=fit.shared | {"sma": 40.0}), curves)
+    for name, result, said in (
+        ("deep", deep, "the depth reaches 0.25"),
+        ("none", none, "no transit is seen"),
+        ("edge", edge, "sma reaches its bound (2 to 40)"),
+    ):
+        paths = results.write_result(result, tmp_path / name)
+        assert said in Table.read(paths["spectrum"]).meta["warnings"][0]
+        with netcdf_file(str(paths["posterior"]), mmap=False) as file:
+            assert said in file.warnings.decode()
 
 
 def test_visits_are_told_apart(tmp_path: Path) -> None:
@@ -179,15 +347,22 @@ def unit(name: str, text: str | None) -> Change:
         (lambda t: t.replace_column("flux", t["flux"][:, :100]), "flux: has shape (100, 100), not (steps, 283)"),
         (unit("time", None), "time: has no unit. Fix: give it a unit such as h"),
         (unit("time", "um"), "time: is in 'um', not in 'h'"),
-        (unit("time", "d"), "more than 7.5 h. Fix: check the unit"),
+        (unit("time", "d"), "more than 7.5 h, as if it were in hours. Fix: check the unit"),
+        (lambda t: t.replace_column("time", t["time"] / 24), "spans 0.309 h, less than 1 h, as if it were in days"),
+        (lambda t: t.replace_column("time", t["time"] * 3600), "h, as if it were in seconds. Fix: check the unit"),
+        (lambda t: t.replace_column("time", t["time"] * 60), "h, as if it were in minutes"),
+        (lambda t: t.reverse(), "time: FGS1 of visit 0 falls after step 0"),
+        (put("time", 50, 49.5 * 7.5 / 100), "time: FGS1 of visit 0 repeats a value after step 49"),
+        (unit("flux", "mag"), "flux: is in 'mag', which is no unit of flux"),
+        (unit("flux", "dex"), "which is no unit of flux"),
+        (unit("flux", "h"), "flux: is in 'h', which is no unit of flux"),
+        (unit("flux", "K"), "flux: is in 'K', which is no unit of flux"),
         (unit("flux", "electron"), "flux_err: has no unit. Fix: give it a unit such as electron"),
         (put("time", 50, 0.1), "time: FGS1 of visit 0 doesn't rise after step 49"),
         (put("time", 50, np.nan), "time: row 50 is not a number"),
-        (
-            put("flux", (slice(0, 30), 7), np.nan),
-            "AIRS has NaN in 30 of 100 time steps, most often in bin 7 (30 times)",
-        ),
-        (put("flux", (slice(0, 30), 0), np.nan), "FGS1 has NaN in 30 of 100 time steps"),
+        (put("flux", (slice(0, 60), 0), np.nan), "FGS1 has no value in 60 of 100 time steps"),
+        (put("flux", (slice(0, 60), slice(1, None)), np.nan), "AIRS has no value in 60 of 100 time steps"),
+        (put("flux", (slice(None), slice(1, 200)), np.nan), "AIRS has no values in 199 of 282 bins"),
         (put("flux", (slice(None), 7), -1.0), "flux: AIRS of visit 0 has a median that is not above zero"),
         (put("flux_err", (3, 7), 0.0), "flux_err: is 0 in row 3, bin 7"),
         (put("flux_err", (3, 7), -2.0), "flux_err: is -2 in row 3, bin 7"),
@@ -229,7 +404,16 @@ def test_what_can_not_be_fitted_is_one_line(change: Change, said: str, mine: Pat
     ("name", "content", "said"),
     [
         ("no.ecsv", None, "file: is missing"),
-        ("a.npz", b"PK", "is no feature file's"),
+        ("a.npz", b"PK", "can't be read"),
+        ("a.xlsx", b"\xd0\xcf\x11\xe0" + bytes(600), "is an Excel workbook"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(600), "can't be read"),
+        ("a.fits", b"SIMPLE  =                    T", "can't be read"),
+        ("a.nc", b"CDF\x01" + bytes(600), "is a netCDF file of the classic format"),
+        ("a.bin", bytes(range(256)), "is a binary file"),
+        ("a.pkl", b"\x80\x04\x95" + bytes(60), "is a pickle"),
+        ("b.h5", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        ("d.csv", b"time,flux_0,Flux_0\n1,2,3\n", "flux_0: column stands 2 times"),
+        ("e.csv", b"bjd,flux_0\n1,2\n", "time: column is missing (the first columns are bjd, flux_0)"),
         ("airs_bins_7.npz", b"PK", "fgs1_white_7.npz: file: is missing"),
         ("a.ecsv", b"# %ECSV 1.0\n# ---\nnonsense\n1 2 3\n", "can't be read"),
         ("a.csv", b"time,flux_0\n1,2\n", "flux_1: column is missing"),

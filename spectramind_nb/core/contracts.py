@@ -8,6 +8,7 @@ __all__ = ['SCHEMAS', 'WAVELENGTH_COLUMNS', 'SIGMA_COLUMNS', 'COPY_AGAIN', 'SUBM
            'read_submission', 'write_submission', 'check_planets']
 
 # %% ../../nbs/core/contracts.ipynb #8c903b47
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from .depth_checks import check_spectra
 from .errors import ContractError
+from .file_kinds import read_text
 from .files import atomic_path
 from .instrument import N_BINS
 
@@ -238,11 +241,19 @@ COPY_AGAIN = "copy the file again from its source"
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """Read a CSV file without further checks. Raises `ContractError` where it is missing or not a table."""
-    if not Path(path).is_file():
-        raise ContractError(path, "file", "is missing", COPY_AGAIN)
+    """Read a CSV file as it stands. Raises `ContractError` where it is missing or no table with commas."""
+    text = read_text(path, COPY_AGAIN)
+    header = text[: text.find("\n")].strip() if "\n" in text else text.strip()
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if header.count(separator) > header.count(","):
+            raise ContractError(
+                path, "file", f"is separated by {name}, not by commas", "save it with commas and points"
+            )
+    names = [name.strip().strip('"') for name in header.split(",")]
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise ContractError(path, twice[0], f"column stands {names.count(twice[0])} times", "keep one of them")
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(io.StringIO(text))
     except (ValueError, OSError) as error:
         raise ContractError(path, "file", f"can't be read ({str(error).splitlines()[0]})", COPY_AGAIN) from error
 
@@ -254,7 +265,7 @@ def read_table(
     planets: Sequence[int] | None = None,
     extra: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Read a CSV table indexed by planet_id (int), with `columns` as finite floats and each planet once.
+    """Read a CSV table indexed by planet_id (int), holding `columns` as finite floats; each planet once.
 
     Columns named in `positive` must be above zero; those in `extra` are kept where they are there, NaN where they are
     empty. With `planets`, only their rows are looked at and returned. Raises `ContractError`.
@@ -318,27 +329,27 @@ class Submission:
     sigma: np.ndarray  # (Rp/Rs)^2, (P, 283)
 
 # %% ../../nbs/core/contracts.ipynb #063dc68f
-def read_submission(path: str | Path) -> Submission:
-    """Read a submission in either spelling: exact columns, numbers only, sigma positive. Raises `ContractError`."""
-    if not Path(path).is_file():
-        raise ContractError(path, "file", "is missing", "give the path of a submission CSV")
-    try:
-        columns = set(pd.read_csv(path, nrows=0).columns) - {"planet_id"}
-    except (ValueError, OSError) as error:
-        raise ContractError(path, "file", f"can't be read ({error})", "give the path of a submission CSV") from error
+def read_submission(path: str | Path, physical: bool = True) -> Submission:
+    """Read a submission in either spelling: exact columns, numbers only, sigma positive. Raises `ContractError`.
+
+    With `physical`, depths and error bars must also be those of planets.
+    """
+    table = read_csv(path)
+    columns = set(table.columns) - {"planet_id"}
     spelling = "specification" if "mu_0" in columns else "challenge"
     wanted = SUBMISSION_COLUMNS[spelling]
-    if columns != set(wanted):
-        odd = sorted(columns ^ set(wanted))
-        raise ContractError(
-            path,
-            odd[0],
-            f"missing or unknown column; {len(columns)} columns beside planet_id, not {len(wanted)}",
-            f"columns are {wanted[0]}..{wanted[282]}, {wanted[283]}..{wanted[-1]}",
-        )
-    table = read_table(path, wanted, positive=wanted[N_BINS:])
-    values = table.to_numpy(dtype=np.float64)
-    return Submission(table.index.to_numpy(), values[:, :N_BINS], values[:, N_BINS:])
+    if columns != set(wanted) or "planet_id" not in table:
+        odd = sorted(columns ^ set(wanted)) or ["planet_id"]
+        index = [name for name in odd if str(name).startswith("Unnamed") or name in ("index", "level_0")]
+        problem = f"missing or unknown column; {len(columns)} columns beside planet_id, not {len(wanted)}"
+        problem, fix = ("is a column of row numbers", "write it with index=False") if index else (problem, "")
+        fix = fix or f"columns are {wanted[0]}..{wanted[282]}, {wanted[283]}..{wanted[-1]}"
+        raise ContractError(path, str((index or odd)[0]), problem, fix)
+    values = _checked_rows(path, table, wanted, positive=wanted[N_BINS:])
+    submission = Submission(values.index.to_numpy(), *np.split(values.to_numpy(dtype=np.float64), [N_BINS], axis=1))
+    if physical:
+        check_spectra(path, submission.planet_id, submission.mu, submission.sigma)
+    return submission
 
 # %% ../../nbs/core/contracts.ipynb #12298b6f
 def write_submission(path: str | Path, submission: Submission, spelling: str = "challenge") -> Path:
@@ -349,7 +360,7 @@ def write_submission(path: str | Path, submission: Submission, spelling: str = "
     _checked_rows(path, table, columns, positive=columns[N_BINS:])
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
-        read_submission(temporary)
+        read_submission(temporary, physical=False)
     return Path(path)
 
 

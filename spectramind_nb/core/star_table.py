@@ -172,14 +172,14 @@ def star_fault(star: Mapping[Any, float]) -> StarFault | None:
     if fault is None:
         return None
     names = [fault.name] if "Kepler" not in fault.problem else [n for n in ("sma", "P", "Rs", "Ms") if n in known]
-    found = sorted(conversions(known, names))
-    if not found and fault.name == "i":
-        found = sorted(conversions(known, ["sma"]))
-    if not found or (found[0][0] > 9 and fault.name == "sma" and "Kepler" in fault.problem):
+    candidates = sorted(conversions(known, names))
+    if not candidates and fault.name == "i":
+        candidates = sorted(conversions(known, ["sma"]))
+    if not candidates or (candidates[0][0] > 9 and fault.name == "sma" and "Kepler" in fault.problem):
         return fault
-    _, name, unit, value = found[0]
+    _, name, unit, value = candidates[0]
     if name == "i":
-        unit = " or ".join(one[2] for one in found if one[0] < found[0][0] + 1)
+        unit = " or ".join(one[2] for one in candidates if one[0] < candidates[0][0] + 1)
     problem = fault.problem if name == fault.name else f"is {known[name]:.6g}, and sma {fault.problem}"
     return replace(fault, name=name, problem=problem, looks_like=unit, converted=value)
 

@@ -41,6 +41,12 @@ def _visits_in(folder: Path) -> list[int]:
     return sorted(visits["FGS1"])
 
 # %% ../../nbs/detector/raw.ipynb #aa3b0f6e
+def _has_spectra(path: Path) -> bool:
+    if not path.exists() or not path.read_bytes().strip():
+        return False
+    return not {*read_csv(path).columns} <= {"planet_id", *STAR_COLUMNS, *ERROR_COLUMNS}  # rows of stars
+
+
 def _check_stars(path: Path, table: pd.DataFrame) -> None:
     for planet, row in zip(table.index, table.to_dict("records"), strict=True):
         if fault := star_fault(row):
@@ -71,8 +77,6 @@ class RawFolder:
 
         Columns: Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg) and, where given,
         `ERROR_COLUMNS`. Raises `ContractError`.
-
-        Columns: Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg). Raises `ContractError`.
         """
         path = self.root / f"{split}_star_info.csv"
         table = read_table(path, STAR_COLUMNS, planets=planets, extra=ERROR_COLUMNS)
@@ -88,7 +92,7 @@ class RawFolder:
         Of `planets`, or of all planets.
         """
         path = self.root / "train.csv"
-        return read_table(path, WAVELENGTH_COLUMNS, WAVELENGTH_COLUMNS, planets) if path.exists() else None
+        return read_table(path, WAVELENGTH_COLUMNS, WAVELENGTH_COLUMNS, planets) if _has_spectra(path) else None
 
     def planet_folder(self, split: str, planet: int) -> Path:
         """Return the planet's folder. Raises `ContractError` where it is missing."""

@@ -90,6 +90,11 @@ def first_sound(
 def check_rows(raw: RawFolder, chosen: dict[str, list[int]]) -> list[Failure]:
     """Find planets whose row in the tables of stars or labels is missing or invalid."""
     failures = []
+    both = {*raw.planets_on_disk("train")} & {*raw.planets_on_disk("test")}
+    if twins := both & {planet for planets in chosen.values() for planet in planets}:
+        problem = f"{raw.root}: planet folder: planet {{}} is in train/ and in test/. Fix: give one of them another id"
+        failures = [Failure(s, p, problem.format(p)) for s in chosen for p in chosen[s] if p in twins]
+        chosen = {split: [planet for planet in chosen[split] if planet not in twins] for split in chosen}
     for split in filter(chosen.get, chosen):
         try:
             check_columns(raw, split)

@@ -33,7 +33,10 @@ def reweighed(problem: FitProblem, state: State, at: Sequence[Linearised]) -> St
     variance, good, time_weight, clip = [], [], [], problem.options.clip_sigma
     for block, linear in zip(problem.blocks, at, strict=True):
         z = (block.flux - linear.model) * np.sqrt(block.time_weight[:, None] / block.variance)
-        usual = np.abs(z) < clip * 1.4826 * np.median(np.abs(z))
+        size = np.abs(z)
+        usual = size < clip * 1.4826 * np.median(size)
+        if block.missing is not None:
+            usual = (size < clip * 1.4826 * np.median(size[~block.missing])) & ~block.missing
         frame = np.where(usual, z, 0).mean(axis=1)
         far = np.abs(frame - np.median(frame))
         kept = far < clip * 1.4826 * np.median(far) if block.is_airs else np.ones(len(far), bool)
@@ -43,7 +46,11 @@ def reweighed(problem: FitProblem, state: State, at: Sequence[Linearised]) -> St
         common = used.sum() / counts.sum()
         scale = (used.sum(axis=0) + BIN_SHRINKAGE * common) / (counts + BIN_SHRINKAGE) if block.is_airs else common
         variance.append(block.variance * np.maximum(scale, LEAST_SCALE))
+<<<<<<< HEAD
         good.append((usual | ~kept[:, None]) & observed_steps(block)[:, None])
+=======
+        good.append(usual | ~kept[:, None] if block.missing is None else (usual | ~kept[:, None]) & ~block.missing)
+>>>>>>> 1bd8668 (Read light curves of any usual format, refuse other units, free orbits that light curves contradict, mark dead bins and warnings in results, check submissions by physical bounds, refuse a planet in both splits)
         time_weight.append(block.time_weight * kept)
     return replace(state, variance=variance, good=good, time_weight=time_weight)
 

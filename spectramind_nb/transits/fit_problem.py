@@ -115,7 +115,8 @@ def error_underestimate(block: Block) -> float:
 def near_neighbours(block: Block) -> np.ndarray:  # bool, (T, B)
     """Select the points within 8 robust standard deviations of a running median over nine steps."""
     away = np.abs(block.flux - median_filter(block.flux, size=(9, 1)))
-    return np.asarray(away <= 8 * 1.4826 * np.median(away, axis=0))
+    near = away <= 8 * 1.4826 * np.median(away, axis=0)
+    return np.asarray(near if block.missing is None else near & ~block.missing)
 
 # %% ../../nbs/transits/fit_problem.ipynb #4a1e48ec
 def set_up(
@@ -165,7 +166,8 @@ def data_equations(problem: FitProblem, state: State) -> tuple[list[Linearised],
     normal = empty_normal(N_BINS, problem.layout.n_local, len(state.shared))
     for number, (block, linear) in enumerate(zip(problem.blocks, at, strict=True)):
         residual = np.where(state.good[number], block.flux - linear.model, 0)
-        add_data(normal, linear.slopes, residual, state.time_weight[number], 1 / state.variance[number])
+        weights = state.time_weight[number], 1 / state.variance[number]
+        add_data(normal, linear.slopes, residual, *weights, block.missing)
     return at, normal
 
 # %% ../../nbs/transits/fit_problem.ipynb #d9e8afdf

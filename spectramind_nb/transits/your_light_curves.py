@@ -7,13 +7,14 @@ __all__ = ['fit_file', 'result_lines']
 
 # %% ../../nbs/transits/your_light_curves.ipynb #24007714
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from .fit import fit_planet
 from .fit_report import Fit
-from .fit_results import Result
+from .fit_results import Result, errors_over_scatter, warnings_of
 from .light_curve_file import ObservedLightCurves, read_light_curves
 from .model import FitOptions
 
@@ -22,25 +23,31 @@ def fit_file(
     path: str | Path,
     star: Mapping[str, float | None] | None = None,
     options: FitOptions = FitOptions(),  # noqa: B008
+    scale_errors: bool = False,
 ) -> tuple[ObservedLightCurves, Fit]:
-    """Read light curves and fit them; values in `star` override the file's. Raises `ContractError`."""
+    """Read light curves and fit them; values in `star` override the file's. Raises `ContractError`.
+
+    With `scale_errors`, stated errors are first divided by how many times larger they are than the scatter.
+    """
     curves = read_light_curves(path, star)
-    return curves, fit_planet(curves.blocks, curves.star, options)
+    blocks = curves.blocks
+    if scale_errors:
+        ratio = errors_over_scatter(blocks)
+        blocks = [replace(block, variance=block.variance / ratio[block.channel] ** 2) for block in blocks]
+        curves = replace(curves, blocks=blocks)
+    return curves, fit_planet(blocks, curves.star, options)
 
 # %% ../../nbs/transits/your_light_curves.ipynb #114f6955
 def result_lines(result: Result) -> list[str]:
     """Summarise a result in a few lines of text: depths (ppm), mid-transit times (h) and points left out."""
-    sigma, left_out = np.sqrt(result.covariance[1:, 1:].mean()), result.quality.get("steps_left_out", 0)
-    depths = (
-        ("FGS1", result.depth[0], np.sqrt(result.covariance[0, 0])),
-        ("AIRS mean", result.depth[1:].mean(), sigma),
-    )
+    left_out, missing = (result.quality.get(name, 0) for name in ("steps_left_out", "points_missing"))
+    depths = (("FGS1", result.depth[0], np.sqrt(result.covariance[0, 0])), ("AIRS mean", *result.airs_depth))
     lines = [f"{name + ' depth':<17} {1e6 * depth:.0f} ± {1e6 * err:.0f} ppm" for name, depth, err in depths]
     for name in (name for name in result.shared if name.startswith("t0_h[")):
         lines.append(f"{'mid-transit ' + name[4:]:<17} {result.shared[name]:.4f} ± {result.shared_std[name]:.4f} h")
     lines.append(f"{'points clipped':<17} {100 * result.quality['clipped_fraction']:.2f} %")
     if left_out:
-        lines.append(f"{'steps left out':<17} {left_out:.0f}, for they hold NaN")
-    if result.depth[1:].mean() < 3 * sigma:
-        lines.append("no transit is seen: check star, times and unit before using these depths")
-    return lines
+        lines.append(f"{'steps left out':<17} {left_out:.0f}, without any value")
+    if missing:
+        lines.append(f"{'points missing':<17} {missing:.0f}")
+    return [*lines, *(f"warning           {words}" for words in warnings_of(result))]
