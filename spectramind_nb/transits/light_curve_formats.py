@@ -98,7 +98,7 @@ def matrix(path: Path, table: Mapping[str, Any], name: str, names: Sequence[str]
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #8293280f
 def visit_numbers(path: Path, labels: Any) -> np.ndarray:  # int, (T,)
-    """Number the visits, from whole numbers or names of any kind. Raises `ContractError`."""
+    """Return a number for each visit, from whole numbers or names of any kind. Raises `ContractError`."""
     column = np.asarray(labels)
     if column.dtype.kind in "iuf":
         if not np.array_equal(column, np.round(column)):
