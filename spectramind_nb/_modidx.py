@@ -868,17 +868,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'spectramind_nb/detector/raw.py'),
                                              'spectramind_nb.detector.raw._check_stars': ( 'detector/raw.html#_check_stars',
                                                                                            'spectramind_nb/detector/raw.py'),
-<<<<<<< HEAD
-=======
-                                             'spectramind_nb.detector.raw._first_pairs': ( 'detector/raw.html#_first_pairs',
-                                                                                           'spectramind_nb/detector/raw.py'),
                                              'spectramind_nb.detector.raw._has_spectra': ( 'detector/raw.html#_has_spectra',
                                                                                            'spectramind_nb/detector/raw.py'),
-                                             'spectramind_nb.detector.raw._read_parquet': ( 'detector/raw.html#_read_parquet',
-                                                                                            'spectramind_nb/detector/raw.py'),
-                                             'spectramind_nb.detector.raw._unreadable': ( 'detector/raw.html#_unreadable',
-                                                                                          'spectramind_nb/detector/raw.py'),
->>>>>>> 1bd8668 (Read light curves of any usual format, refuse other units, free orbits that light curves contradict, mark dead bins and warnings in results, check submissions by physical bounds, refuse a planet in both splits)
                                              'spectramind_nb.detector.raw._visits_in': ( 'detector/raw.html#_visits_in',
                                                                                          'spectramind_nb/detector/raw.py'),
                                              'spectramind_nb.detector.raw.check_columns': ( 'detector/raw.html#check_columns',
@@ -2775,13 +2766,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'spectramind_nb/transits/light_curve.py')},
             'spectramind_nb.transits.light_curve_file': { 'spectramind_nb.transits.light_curve_file.ObservedLightCurves': ( 'transits/light_curve_file.html#observedlightcurves',
                                                                                                                             'spectramind_nb/transits/light_curve_file.py'),
-<<<<<<< HEAD
-                                                          'spectramind_nb.transits.light_curve_file._observed': ( 'transits/light_curve_file.html#_observed',
-                                                                                                                  'spectramind_nb/transits/light_curve_file.py'),
-=======
                                                           'spectramind_nb.transits.light_curve_file.check_times': ( 'transits/light_curve_file.html#check_times',
                                                                                                                     'spectramind_nb/transits/light_curve_file.py'),
->>>>>>> 1bd8668 (Read light curves of any usual format, refuse other units, free orbits that light curves contradict, mark dead bins and warnings in results, check submissions by physical bounds, refuse a planet in both splits)
                                                           'spectramind_nb.transits.light_curve_file.check_visit': ( 'transits/light_curve_file.html#check_visit',
                                                                                                                     'spectramind_nb/transits/light_curve_file.py'),
                                                           'spectramind_nb.transits.light_curve_file.checked_star': ( 'transits/light_curve_file.html#checked_star',

@@ -46,11 +46,8 @@ def reweighed(problem: FitProblem, state: State, at: Sequence[Linearised]) -> St
         common = used.sum() / counts.sum()
         scale = (used.sum(axis=0) + BIN_SHRINKAGE * common) / (counts + BIN_SHRINKAGE) if block.is_airs else common
         variance.append(block.variance * np.maximum(scale, LEAST_SCALE))
-<<<<<<< HEAD
-        good.append((usual | ~kept[:, None]) & observed_steps(block)[:, None])
-=======
-        good.append(usual | ~kept[:, None] if block.missing is None else (usual | ~kept[:, None]) & ~block.missing)
->>>>>>> 1bd8668 (Read light curves of any usual format, refuse other units, free orbits that light curves contradict, mark dead bins and warnings in results, check submissions by physical bounds, refuse a planet in both splits)
+        used_points = (usual | ~kept[:, None]) & observed_steps(block)[:, None]
+        good.append(used_points if block.missing is None else used_points & ~block.missing)
         time_weight.append(block.time_weight * kept)
     return replace(state, variance=variance, good=good, time_weight=time_weight)
 
