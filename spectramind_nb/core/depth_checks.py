@@ -28,7 +28,7 @@ def depth_unit(values: np.ndarray) -> str:
         return "Rp/Rs, not its square"
     return next((unit for unit, factor in DEPTH_UNITS.items() if 0.003 < typical / factor < 0.09), "")
 
-
+# %% ../../nbs/core/depth_checks.ipynb #172111f8
 def depth_fault(planets: np.ndarray, mu: np.ndarray) -> str:
     """Describe the first planet whose depths (P, 283) can't be right; "" if there is none."""
     mean = mu.mean(axis=1)

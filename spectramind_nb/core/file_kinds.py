@@ -26,7 +26,7 @@ SIGNATURES = {  # first bytes, name, how to make a table of it
     b"\xfd7zXZ": ("an xz file", "unpack it first"),
     b"%PDF": ("a PDF file", "give a table"),
     b"\x89PNG": ("a picture", "give a table"),
-    b"version https://git-lfs": ("a pointer of Git LFS, not the file itself", "run: git lfs pull"),
+    b"version https://git-lfs": ("a pointer of Git LFS, not the file itself", "fetch the file itself with Git LFS"),
     b"<": ("an HTML or XML page", "download the file itself"),
 }
 

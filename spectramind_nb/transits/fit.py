@@ -164,7 +164,7 @@ MOST_TENSION = 4.0  # standard deviations
 MOST_WIDENINGS = 3
 WIDENINGS = tuple(2.0**k for k in range(8))
 
-
+# %% ../../nbs/transits/fit.ipynb #7cd45a16
 def weigh_orbit(
     problem: FitProblem, reduced: Reduced, std: np.ndarray, star: Mapping[str, float]
 ) -> tuple[float, tuple[float, float]]:

@@ -27,7 +27,7 @@ from spectramind_nb.transits.systematics import (
 LEAST_SCALE = 0.25
 BIN_SHRINKAGE = 1000  # weight of the channel's common scale, in steps
 
-
+# %% ../../nbs/transits/fit_noise.ipynb #39e0d1f2
 def reweighed(problem: FitProblem, state: State, at: Sequence[Linearised]) -> State:
     """Estimate the variances of a state from its residuals, and leave out outliers."""
     variance, good, time_weight, clip = [], [], [], problem.options.clip_sigma

@@ -66,7 +66,7 @@ def fill_missing(time_h: np.ndarray, values: np.ndarray, missing: np.ndarray) ->
         filled[~known, b] = np.interp(time_h[~known], time_h[known], values[known, b])
     return np.asarray(filled)
 
-
+# %% ../../nbs/transits/model.ipynb #2ce8d04c
 def make_block(visit: int, bins: slice, time_h: np.ndarray, flux: np.ndarray, variance: np.ndarray) -> Block:
     """Build a block from fluxes and their variances, (T, B), in any unit; NaN stands for a missing point."""
     flux, variance = np.asarray(flux, float), np.asarray(variance, float)
@@ -177,7 +177,7 @@ def orbit_widths(star: Mapping[str, float], options: FitOptions) -> tuple[float,
     sma = float(np.hypot(sma, star["P_err"] / star["P"])) if "P_err" in star else sma
     return options.widening[0] * sma, options.widening[1] * star.get("i_err", options.inclination_scatter_deg)
 
-
+# %% ../../nbs/transits/model.ipynb #71777bf4
 def orbit_priors(star: Mapping[str, float], options: FitOptions) -> dict[str, tuple[float, float]]:
     """Return mean and standard deviation of a/Rs and of the squared impact parameter, from a star table's row."""
     b = star["sma"] * np.cos(np.radians(star["i"]))

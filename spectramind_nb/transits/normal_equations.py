@@ -67,7 +67,7 @@ def remove_missing(
         normal.coupling[bin_][np.ix_(slopes.local_index, slopes.shared_index)] -= local @ shared.T
         normal.shared[np.ix_(slopes.shared_index, slopes.shared_index)] -= shared @ shared.T
 
-
+# %% ../../nbs/transits/normal_equations.ipynb #48400c26
 def add_data(
     normal: Normal,
     slopes: Slopes,
