@@ -42,7 +42,7 @@ from ..uncertainty.sigma_factors import Fits, Predicted, take_planets
 def training_plan(
     train: Mapping[str, Any], model: Mapping[str, Any], seed: int = 0, rules: RuleLoss | None = None
 ) -> TrainingPlan:
-    """From the configuration's sections, or parts of them. Raises `UserError`."""
+    """Make a training plan from (parts of) the configuration's sections `train` and `model`. Raises `UserError`."""
     usual = compose()
     try:
         plain, usual.model = asdict(options_of(usual.model)), OmegaConf.merge(usual.model, model)
@@ -176,8 +176,10 @@ def neural_predictions(
 
 # %% ../../nbs/pipeline/network_training.ipynb #41e95792
 def rule_words(run_dir: str | Path, given: Sequence[str]) -> list[str]:
-    """Return the settings of a run's rules, as words that come before those `given`: none where it hasn't come to
-    05_symbolic, or where these choose all weights at once (`loss=spec`). Raises `ContractError`.
+    """Return the settings of a run's rules as words of the command line, to be put before the words `given`.
+
+    There are none if the run has not reached 05_symbolic, or if `given` chooses all weights at once (`loss=spec`).
+    Raises `ContractError`.
     """
     written = (run_folder(run_dir, "outputs/rules") / "rules.json").is_file()
     if not written or any(word.startswith("loss=") for word in given):
@@ -187,15 +189,16 @@ def rule_words(run_dir: str | Path, given: Sequence[str]) -> list[str]:
 
 
 def rules_of(section: Mapping[str, Any]) -> RuleLoss:
-    """Rules of a section `loss` of the configuration. Raises `UserError`."""
+    """Make the loss of the configuration's section `loss`. Raises `UserError`."""
     return RuleLoss({name: value for name, value in section.items() if name != "form"}, section["form"])
 
 # %% ../../nbs/pipeline/network_training.ipynb #82c61f0e
 def planets_to_train_on(
     run_dir: str | Path, raw: RawFolder, training: TrainingPlan
 ) -> tuple[list[int], list[int], np.ndarray]:
-    """Planets of a run to learn from, those of them whose labels teach, and truths (P, 283), nan where none is known:
-    all planets of the run where no phase takes labels. Raises `ContractError`.
+    """Choose the planets to train on: all, those whose labels are used, and true spectra (P, 283), nan if unknown.
+
+    If no phase uses labels, these are all planets of the run. Raises `ContractError`.
     """
     planets, truth = labelled_planets(run_dir, raw)
     supervised = "supervised" in training.phases
@@ -240,7 +243,7 @@ def train_network_on(
 
 
 def unfinished(path: str | Path) -> bool:
-    """Tell whether a file holds weights that have learned without labels only."""
+    """Tell whether a file has weights that were trained without labels only."""
     return Path(path).is_file() and "supervised" not in read_network(path).about.get("phases", "supervised")
 
 # %% ../../nbs/pipeline/network_training.ipynb #b9a8ab34
