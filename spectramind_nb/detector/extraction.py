@@ -233,18 +233,18 @@ def extract_checked(
 ) -> LightCurves:
     """Extract light curves from pixel histories whose reads were checked. Raises `ContractError`."""
     pairs, chosen = len(checks.left_out), sample_pairs(len(checks.left_out))
-    placed = ((pixel, checks.in_place(reads)) for pixel, reads in histories)
+    if not checks.order.unchanged:
+        histories = ((pixel, checks.in_place(reads)) for pixel, reads in histories)
     how = (chosen, options.linearity, options.persistence_pairs)
-    series = read_series(placed, pairs, visit.channel, visit.adc, visit.calibration, *how)
+    series = read_series(histories, pairs, visit.channel, visit.adc, visit.calibration, *how)
     left_out = checks.left_out | series.incomplete
     counts = checks.counts | {"pairs_incomplete": int((series.incomplete & ~checks.left_out).sum())}
     require_enough(left_out, counts, checks.where)
     good = ~left_out[chosen] if not left_out[chosen].all() else slice(None)
     sample = replace(visit, signal=series.sample[good], time_h=visit.time_h[chosen][good])
     curves = extract_series(series, sample, visit.time_h, length, options, photometry, left_out)
-    lost = np.zeros(pairs, bool)
-    lost[: len(curves.flux)] = np.isnan(curves.flux.reshape(len(curves.flux), -1)).all(axis=1)
-    require_enough(lost | left_out, counts | {"pairs_implausible": curves.log["pairs_implausible"]}, checks.where)
+    left_out[: len(curves.flux)] |= np.isnan(curves.flux.reshape(len(curves.flux), -1)).all(axis=1)
+    require_enough(left_out, counts | {"pairs_implausible": curves.log["pairs_implausible"]}, checks.where)
     curves.log.update(counts)
     return curves
 

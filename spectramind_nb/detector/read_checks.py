@@ -11,6 +11,7 @@ __all__ = ['MIDDLE_PX', 'SWITCH_COST', 'IMAGE_LIMIT', 'MOST_JUMP', 'LOST_SHARE',
 # %% ../../nbs/detector/read_checks.ipynb #a5c48cbb
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,15 @@ class Order:
     doubled: int = 0  # frames left out because they repeat another
     exchanged: int = 0  # pairs whose reads were exchanged
 
+    @cached_property
+    def unchanged(self) -> bool:
+        """True if every frame of the file is in its place."""
+        return bool((self.reads == np.arange(len(self.reads))).all())
 
+# %% ../../nbs/detector/read_checks.ipynb #c2c52c0d
 def _breaks(kinds: np.ndarray, repeated: np.ndarray, frames: int) -> tuple[list[int], list[int]]:
+    if not ((kinds >= 0) & (kinds != np.arange(len(kinds)) % 2)).any():
+        return [], []
     phase = phases(kinds)
     before = [] if not phase[0] else [0]
     missing, doubled = list[int](), list[int]()
@@ -137,7 +145,7 @@ def order_of_reads(kinds: np.ndarray, repeated: np.ndarray, most: int) -> Order:
     short = most - len(kinds) + len(doubled) - len(missing)
     if len(missing) == 1 and short > 1:  # the other missing frames were lost with this one
         gaps[missing[0]] += short - short % 2
-    kept = np.setdiff1d(every, doubled)
+    kept = np.setdiff1d(every, doubled) if doubled else every
     places = np.searchsorted(kept, list(gaps))
     reads = np.insert(kept, np.repeat(places, list(gaps.values())).astype(int), -1)
     reads, exchanged = _paired(reads, kinds)
@@ -169,6 +177,14 @@ def _checksums(reads: np.ndarray, factors: np.ndarray) -> np.ndarray:
 def _more_than_chance(agreement: np.ndarray, chance: float, pixels: int) -> np.ndarray:
     return agreement > chance + 6 * np.sqrt(chance * (1 - chance) / pixels) + 0.1
 
+# %% ../../nbs/detector/read_checks.ipynb #42782ac5
+def _seen_before(numbers: np.ndarray) -> np.ndarray:  # bool, (N,)
+    again = np.zeros(len(numbers), bool)
+    if (np.diff(np.sort(numbers)) == 0).any():
+        again[:] = True
+        again[np.unique(numbers, return_index=True)[1]] = False
+    return again
+
 # %% ../../nbs/detector/read_checks.ipynb #2aa6452e
 def repeated_reads(reads: np.ndarray, kinds: np.ndarray) -> np.ndarray:  # bool, (frames,)
     """Find frames that repeat an earlier one, as a whole or in part.
@@ -177,9 +193,7 @@ def repeated_reads(reads: np.ndarray, kinds: np.ndarray) -> np.ndarray:  # bool,
     made-up data, do not count.
     """
     factors = np.random.default_rng(0).integers(1, 2**63, len(reads), dtype=np.uint64)
-    _, first = np.unique(_checksums(reads, factors), return_index=True)
-    again = np.ones(reads.shape[1], bool)
-    again[first] = False
+    again = _seen_before(_checksums(reads, factors))
     blank = ((reads == 0) | (reads == FULL_SCALE)).mean(axis=0) > 0.5 if again.any() else again
     near, pair = _agreement(reads, 1), _agreement(reads, 2)
     found = (again & ~blank) | _more_than_chance(near, float(np.median(near)), len(reads))
@@ -272,10 +286,9 @@ class ReadChecks:
 
     def in_place(self, reads: np.ndarray) -> np.ndarray:
         """Put frames, the last axis of `reads`, in their places; 0 where there is none."""
-        places = self.order.reads
-        if np.array_equal(places, np.arange(reads.shape[-1])):
+        if self.order.unchanged and reads.shape[-1] == len(self.order.reads):
             return reads
-        return np.concatenate([reads, np.zeros_like(reads[..., :1])], axis=-1)[..., places]
+        return np.concatenate([reads, np.zeros_like(reads[..., :1])], axis=-1)[..., self.order.reads]
 
 # %% ../../nbs/detector/read_checks.ipynb #03793add
 def _check_ratio(charge: np.ndarray, channel: Channel, where: Path) -> None:
@@ -287,6 +300,12 @@ def _check_ratio(charge: np.ndarray, channel: Channel, where: Path) -> None:
         raise ContractError(where, "frames", problem, "give both reads of each pair, as they were read out")
 
 # %% ../../nbs/detector/read_checks.ipynb #65af9b87
+def _share(reads: np.ndarray, value: int) -> np.ndarray:  # of the pixels, (reads,)
+    if value not in (reads.min(), reads.max()):
+        return np.zeros(reads.shape[1])
+    return np.asarray((reads == value).mean(axis=0))
+
+
 def _by_pair(reads: np.ndarray) -> np.ndarray:
     return np.asarray(reads.reshape(-1, 2).any(axis=1))
 
@@ -294,9 +313,9 @@ def _by_pair(reads: np.ndarray) -> np.ndarray:
 def _faults(
     reads: np.ndarray, repeated: np.ndarray, bright: np.ndarray, order: Order, channel: Channel, adc: Adc
 ) -> dict[str, np.ndarray]:
-    full, missing, black = (reads == FULL_SCALE).mean(axis=0), order.reads < 0, -adc.offset * adc.gain
+    full, missing, black = _share(reads, FULL_SCALE), order.reads < 0, -adc.offset * adc.gain
     faults = {
-        "lost": _by_pair(missing | ((reads == empty_reading(adc)).mean(axis=0) > LOST_SHARE)),
+        "lost": _by_pair(missing | (_share(reads, empty_reading(adc)) > LOST_SHARE)),
         "saturated": _by_pair(full > np.median(full) + LOST_SHARE),
         "frozen": _by_pair(repeated),
         "jumping": np.zeros(len(missing) // 2, bool),

@@ -136,7 +136,8 @@ def read_pixels(signal: SignalFile, pixels: Sequence[int]) -> list[np.ndarray]: 
             return [np.ascontiguousarray(signal.long_column[:, pixel]) for pixel in pixels]
         names = [signal.names[pixel] for pixel in pixels]
         table = signal.file.read(columns=names, use_threads=False)
-        found = [_whole(signal, name, table.column(name)) for name in names]
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+        found = [_whole(signal, name, columns[name]) for name in names]
     except (pa.ArrowException, OSError) as error:
         raise unreadable(signal.path, error) from error
     return found if signal.rows is None else [reads[signal.rows] for reads in found]

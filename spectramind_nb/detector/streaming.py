@@ -51,17 +51,20 @@ def _pairs_of(
     nothing: int,  # ADU of a read that was lost
     charge: np.ndarray,  # e-/pair, float32, (pairs,), filled
 ) -> tuple[int, int]:
-    saturated, empty = 0, 0
+    bad, saturated, empty, shift = 0, 0, 0, np.uint16(nothing == 0)
     for n in range(charge.size):
         first, second = reads[2 * n], reads[2 * n + 1]
         a, b = np.float32(first) * gain + offset, np.float32(second) * gain + offset
         low = ((((corr[5] * a + corr[4]) * a + corr[3]) * a + corr[2]) * a + corr[1]) * a
         high = ((((corr[5] * b + corr[4]) * b + corr[3]) * b + corr[2]) * b + corr[1]) * b
-        full = (first == FULL_SCALE) | (second == FULL_SCALE)
-        none = (first == nothing) | (second == nothing)
-        saturated += full
-        empty += none
-        charge[n] = np.float32(np.nan) if full | none else high - low - dark
+        most = max(np.uint16(first - shift), np.uint16(second - shift))  # less one, a read of 0 is full scale, too
+        none = most >= FULL_SCALE - shift
+        bad += none
+        charge[n] = np.float32(np.nan) if none else high - low - dark
+    for n in range(charge.size if bad else 0):
+        first, second = reads[2 * n], reads[2 * n + 1]
+        saturated += (first == FULL_SCALE) | (second == FULL_SCALE)
+        empty += (first == nothing) | (second == nothing)
     return saturated, empty
 
 # %% ../../nbs/detector/streaming.ipynb #9700899b
