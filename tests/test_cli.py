@@ -349,7 +349,9 @@ def test_native_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) 
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     told = {"predict": lambda *words, **named: seen.append((words, named)) or {}, "runtime_line": lambda out: "an hour"}
+    told["predictor_words"] = lambda run, network: "gaussian"
     fake_module(monkeypatch, "pipeline.predict", **told)
+    fake_module(monkeypatch, "pipeline.sigma_calibration", calibration_lines=lambda run: [])
     fake_module(monkeypatch, "core.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
     simulate = lambda out, *words: seen.append((out, words[:6]))  # noqa: E731
     fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=simulate)
@@ -407,7 +409,8 @@ def test_what_goes_on_names_every_option(home: Path, monkeypatch: pytest.MonkeyP
     def cut(*words: Any) -> None:
         raise KeyboardInterrupt
 
-    fake_module(monkeypatch, "pipeline.predict", predict=cut, runtime_line=cut)
+    fake_module(monkeypatch, "pipeline.predict", predict=cut, predictor_words=cut, runtime_line=cut)
+    fake_module(monkeypatch, "pipeline.sigma_calibration", calibration_lines=cut)
     fake_module(monkeypatch, "chapters.features", estimate_work=cut)
     layer = ("-c", "overrides/kaggle_fast")
     for words in (

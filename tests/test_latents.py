@@ -102,7 +102,7 @@ def test_too_few_planets_have_neither_map_nor_distance() -> None:
             form(np.ones((9, 4)))
     with pytest.raises(UserError, match=r"4 training planets are too few.*Fix: "):
         latent_distance(cloud(9, 0), np.arange(9) < 4)
-    with pytest.raises(UserError, match=r"say nothing.*Fix: "):
+    with pytest.raises(UserError, match=r"no measure of their residuals.*Fix: "):
         residual_distance(pd.DataFrame({"impact": np.ones(9)}), np.arange(9) < 6)
 
 

@@ -374,7 +374,8 @@ def test_a_training_without_gain_is_undone_and_says_why(taught: tuple[Path, str]
     words = ["train", "--run", str(run), "--out", str(tmp_path / "mine.safetensors"), "train.epochs=1"]
     words += ["train.pairs=64", "train.batch=16", "train.optim.lr=0.0", "+model.fusion.type=gated"]
     done = CliRunner().invoke(cli.app, words, prog_name="spectramind")
-    assert done.exit_code == 0 and not (tmp_path / "mine.safetensors").exists()
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "mine.safetensors").exists()
     assert "kept              nothing" in done.stdout and "predicts as before" in done.stdout
     assert re.search(r"warning: the training was undone: the loss of the 4 held-out planets did not fall", done.stderr)
     assert read_settings(run / "config.yaml").data.network == before
