@@ -372,7 +372,7 @@ def test_a_training_without_gain_is_undone_and_says_why(taught: tuple[Path, str]
     run = Path(shutil.copytree(home / "run", tmp_path / "run"))
     before = read_settings(run / "config.yaml").data.network
     words = ["train", "--run", str(run), "--out", str(tmp_path / "mine.safetensors"), "train.epochs=1"]
-    words += ["train.pairs=64", "train.batch=16", "train.optim.lr=0.0", "+model.fusion.type=gated"]
+    words += ["train.pairs=64", "train.batch=16", "train.optim.lr=1e-12", "+model.fusion.type=gated"]
     done = CliRunner().invoke(cli.app, words, prog_name="spectramind")
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "mine.safetensors").exists()
