@@ -116,8 +116,9 @@ def read_decoded(run_dir: str | Path, planets: np.ndarray) -> dict[str, tuple[np
     if not path.is_file():
         return {}
     decoded = read_npz(path, "decoded")
-    rows = [row_of_planet(decoded["planet"], planet) for planet in planets.tolist()]
-    if any(isinstance(row, str) for row in rows):
+    found = [row_of_planet(decoded["planet"], planet) for planet in planets.tolist()]
+    rows = [row for row in found if not isinstance(row, str)]
+    if len(rows) < len(found):
         return {}  # the predictions of labelled planets are copied from another run
     names = json.loads(str(decoded["predictors"]))
     return {name: (decoded["mu"][k, rows], decoded["sigma"][k, rows]) for k, name in enumerate(names)}

@@ -59,7 +59,7 @@ def _pairs_of(
         high = ((((corr[5] * b + corr[4]) * b + corr[3]) * b + corr[2]) * b + corr[1]) * b
         most = max(np.uint16(first - shift), np.uint16(second - shift))  # less one, a read of 0 is full scale, too
         none = most >= FULL_SCALE - shift
-        bad += none
+        bad += int(none)
         charge[n] = np.float32(np.nan) if none else high - low - dark
     for n in range(charge.size if bad else 0):
         first, second = reads[2 * n], reads[2 * n + 1]

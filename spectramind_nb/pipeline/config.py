@@ -198,7 +198,7 @@ RANGES: dict[str, str] = {
     **{"features.airs_steps": "[20, 1e7]", "features.fgs1_steps": "[20, 1e7]", "features.folds": "[2, 1000]"},
     **{"features.aperture_px": "(0, 100]", "transit.clip_sigma": _ABOVE_0, "transit.sma_scatter": "(0, 10]"},
     **{"transit.inclination_scatter_deg": "(0, 90]", "training.rank": "[1, 282]", "training.λ_factors": _FROM_0},
-    **{f"loss.λ_{name}": _FROM_0 for name in ("sm", "nn", "coh", "seam", "ratio", "qm")},
+    **{f"loss.{name}": _FROM_0 for name in ("λ_sm", "λ_nn", "λ_coh", "λ_seam", "λ_ratio", "λ_qm")},
     **{"calib.temp.tau_init": _ABOVE_0, "calib.corel.alpha": "(0, 1)", "calib.ood.widening": _FROM_0},
     **{"diag.fft.bins": _COUNT, "diag.fft.lines_mhz": _ABOVE_0, "diag.shap.planets": _COUNT},
     **{"diag.tsne.perplexity": _ABOVE_0, "diag.umap.neighbours": "[2, 1e7]", "diag.umap.min_dist": "[0, 1)"},

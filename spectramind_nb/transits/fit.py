@@ -177,7 +177,7 @@ def weigh_orbit(
     precision, information = marginal(reduced, kept, problem.mean, std)
     shown = np.linalg.pinv(precision, hermitian=True)
     best, candidates = shown @ information, []
-    for widening in product(WIDENINGS, repeat=2):
+    for widening in ((sma, b2) for sma in WIDENINGS for b2 in WIDENINGS):
         wider = replace(problem.options, widening=widening)
         prior = np.array([orbit_priors(star, wider)[name] for name in ("sma", "b2")])
         covariance, away = shown + np.diag(prior[:, 1] ** 2), best - prior[:, 0]
