@@ -214,7 +214,7 @@ def star_of(raw: RawFolder, star: pd.DataFrame, planet: int) -> dict[str, float]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a damaged planet gave."""
+    """Outcome of one damaged planet."""
 
     damage: str
     planet: int

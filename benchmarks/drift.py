@@ -1,4 +1,4 @@
-"""What a prior of ExoSim 2's form for the gain drift is worth, where the drift has that form and where it has not.
+"""Compare fits with and without a prior of ExoSim 2's form for the gain drift, on drifts of that form and of another.
 
     python benchmarks/drift.py [--planets 40] [--seed 21] [--workers 2]
 

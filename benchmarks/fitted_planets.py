@@ -92,21 +92,24 @@ class Setting:
 # What the fit was not told of.
 
 
+def add_drift(rng: np.random.Generator, curves: np.ndarray, drift: np.ndarray) -> None:
+    """Multiply light curves by a gain drift of the given form, with an rms as the simulator draws it."""
+    curves *= 1 + drift / drift.std() * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6)))
+
+
 def more_drift(rng: np.random.Generator, features: Features, order: int) -> None:
     """Gain drift of polynomials up to `order` in time and place, as large as the simulator's."""
     for curves, bins in ((features["fgs1_white"]["flux"][:, None], 1), (features["airs_bins"]["flux"][:, 1:], 282)):
         terms = rng.uniform(-1, 1, (order + 1, order + 1 if bins > 1 else 1))
         times, places = (np.linspace(-1, 1, count) for count in (len(curves), bins))
-        drift = np.vander(times, len(terms), True) @ terms @ np.vander(places, terms.shape[1], True).T
-        curves *= 1 + drift / drift.std() * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6)))
+        add_drift(rng, curves, np.vander(times, len(terms), True) @ terms @ np.vander(places, terms.shape[1], True).T)
 
 
 def exosim_drift(rng: np.random.Generator, features: Features) -> None:
     """Apply gain drift of ExoSim 2's form, f(time) g(column), as large as the simulator's."""
     for curves, bins in ((features["fgs1_white"]["flux"][:, None], 1), (features["airs_bins"]["flux"][:, 1:], 282)):
         time, place = (np.vander(np.linspace(0, 1, count), 6) @ rng.uniform(-1, 1, 6) for count in (len(curves), bins))
-        drift = np.outer(time - time.mean(), place if bins > 1 else np.ones(1))
-        curves *= 1 + drift / drift.std() * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6)))
+        add_drift(rng, curves, np.outer(time - time.mean(), place if bins > 1 else np.ones(1)))
 
 
 def red_noise(rng: np.random.Generator, features: Features) -> None:

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner, Result
+
+from spectramind_nb.cli import app as cli
+from spectramind_nb.pipeline import stages
 from spectramind_nb.pipeline.config import compose, section
 
 WRITE = "from pathlib import Path\n(Path(run_dir) / {stage!r} / 'artifacts' / 'sum.txt').write_text(str({sum}))"
@@ -43,6 +48,20 @@ def write_raw(folder: Path) -> Path:
         (folder / "test" / str(planet)).mkdir(parents=True, exist_ok=True)
         (folder / "test" / str(planet) / "FGS1_signal_0.parquet").write_text("…")
     (folder / "adc_info.csv").write_text("x\n1\n")
+    return folder
+
+
+def spectramind(*words: str) -> Result:
+    """Call the command in this process."""
+    return CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
+
+
+def enter_work_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder that holds one notebook, which is all that the chain has, and a raw folder."""
+    monkeypatch.chdir(folder)
+    write_stage(folder / "nbs", "01_features")
+    write_raw(folder / "mine")
+    monkeypatch.setattr(stages, "notebooks_folder", lambda: folder / "nbs")
     return folder
 
 

@@ -47,7 +47,7 @@ JOIN = """texts = [path.read_text() for path in sorted(Path(run_dir).glob("*/art
 
 @dataclass(frozen=True)
 class Kill:
-    """What was killed, when, how the command ended, and what the same command made then."""
+    """Record of one kill: target, time, how the command ended, and what the same command made then."""
 
     command: str
     victim: str
@@ -189,7 +189,7 @@ def line(values: list[object]) -> str:
 
 
 def sound(kill: Kill) -> bool:
-    """Whether nothing was left or lost, and the same command made the same."""
+    """Test that no process was left, no file was lost, and the same command made the same bytes."""
     return (kill.left, kill.lost, kill.again, kill.same) == (0, 0, 0, True)
 
 

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from fake_chain import start, write_raw, write_stage
-from typer.testing import CliRunner, Result
+from fake_chain import enter_work_folder, spectramind, start, write_stage
+from typer.testing import Result
 
 import spectramind_nb
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.calls import Call, recorded
 from spectramind_nb.core.contracts import Submission, write_submission
-from spectramind_nb.pipeline import stages
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.provenance import event_faults, read_events, write_summary
 
@@ -31,16 +30,8 @@ from spectramind_nb.pipeline.provenance import event_faults, read_events, write_
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with one notebook and a raw folder."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPECTRAMIND_DEBUG", "")  # --debug sets it: put back afterwards
-    write_stage(tmp_path / "nbs", "01_features")
-    write_raw(tmp_path / "mine")
-    monkeypatch.setattr(stages, "notebooks_folder", lambda: tmp_path / "nbs")
-    return tmp_path
-
-
-def spectramind(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
+    return enter_work_folder(tmp_path, monkeypatch)
 
 
 def fake_module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: object) -> None:

@@ -8,10 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from fake_chain import write_raw, write_stage
-from typer.testing import CliRunner, Result
+from fake_chain import spectramind, write_raw, write_stage
 
-from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.experiments import choices, plan, touched, variants
 from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.files import run_folder, write_json
@@ -31,10 +29,6 @@ from spectramind_nb.pipeline.learned import OutOfFold, write_out_of_fold
 from spectramind_nb.uncertainty.calibration import CalibOptions
 
 PLANETS = 30
-
-
-def spectramind(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
 
 
 def out_of_fold(count: int, spread: float, stated: float = 1e-4, seed: int = 0) -> OutOfFold:

@@ -1,4 +1,4 @@
-"""What needs an extra says so in one line, and everything else does without."""
+"""Optional packages: a command that needs one names it in one line, and all others work without."""
 
 import ast
 import os

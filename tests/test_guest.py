@@ -1,4 +1,4 @@
-"""A good guest: whatever the machine and its settings are, nothing outlives a command and nothing misleads it."""
+"""Commands on unusual machines: no process outlives a command, and no setting of the user changes its result."""
 
 import json
 import os
@@ -16,11 +16,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from fake_chain import start, write_raw, write_stage
+from fake_chain import enter_work_folder, spectramind, start, write_raw, write_stage
 from omegaconf import OmegaConf
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.diagnose import allowed_names
 from spectramind_nb.core import lifetime
 from spectramind_nb.core.errors import ContractError, UserError, os_fix
@@ -29,7 +28,7 @@ from spectramind_nb.core.lifetime import WRITERS, lock_file, wait_for_writers
 from spectramind_nb.dashboard.panels import log as log_panel
 from spectramind_nb.dashboard.run_reader import Run
 from spectramind_nb.dashboard.server import make_app
-from spectramind_nb.pipeline import provenance, stages
+from spectramind_nb.pipeline import provenance
 from spectramind_nb.pipeline.chain import run_lock
 from spectramind_nb.pipeline.config import GROUPS, RANGES, REPEATED, ConfigError, compose, flatten
 from spectramind_nb.pipeline.provenance import append_line, commit, environment, git_sha, read_log
@@ -41,15 +40,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with notebooks and a raw folder."""
-    monkeypatch.chdir(tmp_path)
-    write_stage(tmp_path / "nbs", "01_features")
-    write_raw(tmp_path / "mine")
-    monkeypatch.setattr(stages, "notebooks_folder", lambda: tmp_path / "nbs")
-    return tmp_path
-
-
-def spectramind(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
+    return enter_work_folder(tmp_path, monkeypatch)
 
 
 def refused(result: Result) -> str:

@@ -245,7 +245,7 @@ def test_vague_docstrings_become_fewer() -> None:
 
 
 def examples(book: Iterable[Path] = BOOK) -> tuple[int, int]:
-    """How many functions and classes notebooks export, and how many assertions stand in the cells beside them."""
+    """Count the functions and classes that notebooks export, and the assertions in the cells beside them."""
     functions = sum(
         len(re.findall(r"^(?:def|class) [a-zA-Z]", source, re.M)) for path in book for source in exported(path)
     )

@@ -97,12 +97,13 @@ def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Sum
     light, variance, background = (np.atleast_2d(part.T) for part in light_sums(pairs, profile))
     sky, level = (np.atleast_2d(part.T) for part in sky_sums(pairs, profile, visit.channel))
     lost = pairs.mask.sum(axis=0).ravel()
+    lost_in_pair = (pairs.mask & ~pairs.mask.all(axis=0)).sum(axis=(1, 2))
     if visit.channel is AIRS:
         moves, covariance = dense_motion(pairs, profile, typical.signal / visit.calibration.flat)
         products = picture_products(profile.star, profile.variance, ~pairs.mask.all(axis=0))
     else:
         moves, covariance, products = star_moves(pairs, profile), np.zeros((2, 2)), None
-    summed = Summed(light, variance, background, sky, level, moves, covariance, products, lost)
+    summed = Summed(light, variance, background, sky, level, moves, covariance, products, lost, lost_in_pair)
     return summed, profile, pairs.mask
 
 
@@ -170,6 +171,7 @@ def test_sums_are_those_of_whole_frames(name: str, photometry: Photometry, mask_
     assert fast.moves == pytest.approx(plain.moves, abs=1e-6)
     assert fast.moves_covariance == pytest.approx(plain.moves_covariance, rel=1e-6)
     assert np.array_equal(fast.lost, np.where(never.ravel(), 0, plain.lost))
+    assert np.array_equal(fast.lost_in_pair, plain.lost_in_pair)
 
 
 @in_every_way

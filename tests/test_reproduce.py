@@ -13,9 +13,9 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from fake_chain import spectramind
+from typer.testing import Result
 
-from spectramind_nb.cli import app as cli
 from spectramind_nb.core.contracts import Submission, read_submission, write_submission
 from spectramind_nb.core.files import write_json
 from spectramind_nb.operations import reproduce
@@ -41,10 +41,6 @@ def link(source: Path, target: Path) -> Path:
 def replace(path: Path, content: bytes) -> None:
     path.unlink()
     path.write_bytes(content)
-
-
-def spectramind(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from fake_chain import write_stage
+from fake_chain import spectramind, write_stage
 from jupyter_client.kernelspec import KernelSpecManager
 from safetensors import safe_open
 from safetensors.torch import save_file
-from typer.testing import CliRunner, Result
 
-from spectramind_nb.cli import app as cli
 from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.files import network_file
 from spectramind_nb.network import graph_attention, selective_scan
@@ -42,10 +40,6 @@ Patch = pytest.MonkeyPatch
 def home(tmp_path: Path, monkeypatch: Patch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def spectramind(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, list(words), prog_name="spectramind")
 
 
 def one(check: Callable[[], Check]) -> Check:

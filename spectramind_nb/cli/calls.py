@@ -190,7 +190,7 @@ def hear_interrupts() -> None:
 
 # %% ../../nbs/cli/calls.ipynb #089150b2
 def prepare_process() -> None:
-    """Make this process independent of a user's settings of terminal and libraries, and let it hear interrupts."""
+    """Make this process independent of a user's settings of terminal and libraries, and receive interrupts."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

@@ -19,7 +19,7 @@ import pandas as pd
 
 from .depth_checks import check_spectra
 from .errors import ContractError
-from .file_kinds import read_text
+from .file_kinds import read_text, refuse_repeated, separator_of
 from .files import atomic_path
 from .instrument import N_BINS
 
@@ -244,14 +244,9 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     """Read a CSV file as it stands. Raises `ContractError` where it is missing or no table with commas."""
     text = read_text(path, COPY_AGAIN)
     header = text[: text.find("\n")].strip() if "\n" in text else text.strip()
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if header.count(separator) > header.count(","):
-            raise ContractError(
-                path, "file", f"is separated by {name}, not by commas", "save it with commas and points"
-            )
-    names = [name.strip().strip('"') for name in header.split(",")]
-    if twice := [name for name in names if name and names.count(name) > 1]:
-        raise ContractError(path, twice[0], f"column stands {names.count(twice[0])} times", "keep one of them")
+    if name := {";": "semicolons", "\t": "tabs"}.get(separator_of(header)):
+        raise ContractError(path, "file", f"is separated by {name}, not by commas", "save it with commas and points")
+    refuse_repeated(path, [name.strip().strip('"') for name in header.split(",")])
     try:
         return pd.read_csv(io.StringIO(text))
     except (ValueError, OSError) as error:

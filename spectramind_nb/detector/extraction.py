@@ -47,7 +47,7 @@ from spectramind_nb.detector.photometry import (
 from .raw import RawFolder, read_adc, read_calibration
 from .read_checks import ReadChecks, check_reads, is_central, require_enough, sampled_pixels
 from .signal_files import open_signal, pixel_histories, read_pixels
-from .streaming import MOST_HOLES, PixelSeries, lost_values, read_series
+from .streaming import MOST_HOLES, PixelSeries, read_series
 from .time_axis import read_frame_times, read_pair_times
 
 # %% ../../nbs/detector/extraction.ipynb #3ed8c91c
@@ -108,8 +108,7 @@ def stray_stars(moves: np.ndarray) -> np.ndarray:  # bool, (pairs,)
 def sum_sound_pairs(series: PixelSeries, plan: Plan, pairs: int) -> tuple[Summed, np.ndarray]:
     """Sum the first `pairs` pairs; also find those that are no image of the star, and sum again without them."""
     summed = sum_series(series, plan, pairs)
-    _, pair = lost_values(series, plan.expected, plan.limit, summed.lost, pairs)
-    crowded = np.bincount(pair, minlength=pairs) > MOST_HOLES * plan.usable.sum()
+    crowded = summed.lost_in_pair > MOST_HOLES * plan.usable.sum()
     crowded |= odd_spectra(summed.light[AIRS_COLUMNS]) if plan.groups > 1 else stray_stars(summed.moves[:, :2])
     if crowded.any():
         blank_pairs(series, plan, np.flatnonzero(crowded))

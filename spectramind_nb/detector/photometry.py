@@ -243,6 +243,7 @@ class Summed:
     moves_covariance: np.ndarray  # of the error of row and width in one pair, (2, 2); FGS1: 0
     products: PictureProducts | None  # of AIRS
     lost: np.ndarray  # number of each pixel's values that were left out, (pixels,)
+    lost_in_pair: np.ndarray  # number of each pair's values that were left out, (pairs,)
 
 # %% ../../nbs/detector/photometry.ipynb #f4af8d95
 def _moves(plan: Plan, sums: np.ndarray, pixel: np.ndarray, pair: np.ndarray) -> np.ndarray:  # (pairs, 3)
@@ -303,4 +304,5 @@ def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
         covariance,
         products,
         lost,
+        np.bincount(pair, minlength=pairs),
     )

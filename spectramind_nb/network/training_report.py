@@ -29,7 +29,7 @@ class PhaseGain:
 # %% ../../nbs/network/training_report.ipynb #852ef992
 @dataclass
 class TrainingReport:
-    """What a training has gained: losses in sample and held out, the Gaussian predictor's less."""
+    """Hold the losses of a training in sample and held out, each less the Gaussian predictor's."""
 
     planets: int  # learned from
     held_out: int  # planets

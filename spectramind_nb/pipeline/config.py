@@ -224,7 +224,7 @@ RANGES: dict[str, str] = {
 
 # %% ../../nbs/pipeline/config.ipynb #1406e379
 def in_range(value: float, bounds: str) -> bool:
-    """Whether a number lies in an interval such as `[2, 1000]` or `(0, 1)`; NaN lies in none."""
+    """Test whether a number lies in an interval such as `[2, 1000]` or `(0, 1)`; NaN lies in none."""
     low, high = (float(word) for word in bounds[1:-1].split(","))
     return (low <= value if bounds[0] == "[" else low < value) and (
         value <= high if bounds[-1] == "]" else value < high

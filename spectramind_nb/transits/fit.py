@@ -10,6 +10,7 @@ __all__ = ['BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'ROUNDS', 'MOST_TENSION', 'MOS
 # %% ../../nbs/transits/fit.ipynb #4f87ecfc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -78,15 +79,16 @@ def held(problem: FitProblem, state: State) -> State:
     return replace(state, std=std)
 
 # %% ../../nbs/transits/fit.ipynb #3a05a1fc
-def drift_hypotheses(block: Block, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
-    """List the priors of a block's drift: factors of their covariances (H, k, k), and prior probabilities (H,)."""
-    decays = options.wavelength_decays if block.is_airs else ()
+@lru_cache(maxsize=8)
+def drift_hypotheses(is_airs: bool, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
+    """List the priors of a channel's drift: factors of their covariances (H, k, k), and prior probabilities (H,)."""
+    decays = options.wavelength_decays if is_airs else ()
     smooth = drift_priors(options.drift_sizes, options.time_decays, decays)
     smooth = smooth.reshape(len(smooth), -1)
     soft = smooth[:, :, None] * np.eye(smooth.shape[1])
     if not options.polynomial_sizes:
         return soft, np.full(len(soft), 1 / len(soft))
-    forms = polynomial_roots(options.polynomial_sizes, block.is_airs)
+    forms = polynomial_roots(options.polynomial_sizes, is_airs)
     odds = [(1 - options.polynomial_odds) / len(soft)] * len(soft) + [options.polynomial_odds / len(forms)] * len(forms)
     return np.concatenate([soft, forms]), np.array(odds)
 
@@ -101,7 +103,7 @@ def weigh_drifts(
     """
     std, weighed = std.copy(), []
     for block in problem.blocks:
-        roots, odds = drift_hypotheses(block, problem.options)
+        roots, odds = drift_hypotheses(block.is_airs, problem.options)
         kept = np.zeros(len(std), bool)
         kept[problem.layout.of(block, "drift")] = True
         logs = log_evidence(*marginal(reduced, kept, problem.mean, std), roots) + np.log(odds)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FileChannel', 'in_unit', 'is_flux_unit', 'check_flux_unit', 'matrix', 'visit_numbers', 'table_channels',
-           'separator_of', 'read_text_table', 'npz_channels', 'hdf5_words', 'hdf5_channels', 'hdf5_matrix',
-           'read_astropy_table', 'read_channels']
+           'read_text_table', 'npz_channels', 'hdf5_words', 'hdf5_channels', 'hdf5_matrix', 'read_astropy_table',
+           'read_channels']
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #b4bfd705
 import io
@@ -21,7 +21,7 @@ from astropy.table import Table
 
 from ..core.contracts import load_arrays, read_npz
 from ..core.errors import ContractError
-from ..core.file_kinds import file_kind, read_text
+from ..core.file_kinds import file_kind, read_text, refuse_repeated, separator_of
 from ..core.instrument import N_BINS, wavelengths
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #9043f1cb
@@ -129,13 +129,6 @@ def table_channels(path: Path, table: Any, names: Sequence[str], plain: bool) ->
     bins = (slice(0, 1), slice(1, N_BINS))
     return [FileChannel(b, time_h, visit, flux[:, b], error[:, b] ** 2) for b in bins]
 
-# %% ../../nbs/transits/light_curve_formats.ipynb #a68298f0
-def separator_of(header: str) -> str:
-    """Guess the separator of a line: a comma, a semicolon, a tab or spaces."""
-    counts = {separator: header.count(separator) for separator in (",", ";", "\t")}
-    best = max(counts, key=lambda separator: counts[separator])
-    return best if counts[best] else r"\s+"
-
 # %% ../../nbs/transits/light_curve_formats.ipynb #b472624f
 def read_text_table(path: Path) -> pd.DataFrame:
     """Read a table of text with any usual separator. Raises `ContractError`."""
@@ -150,8 +143,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
     names = [
         name.strip().strip("\"'").lower() for name in pd.Series(rows[0].strip()).str.split(separator, regex=True)[0]
     ]
-    if twice := [name for name in names if name and names.count(name) > 1]:
-        raise ContractError(path, twice[0], f"column stands {names.count(twice[0])} times", "keep one of them")
+    refuse_repeated(path, names)
     decimal = "," if separator != "," and "," in rows[1] and "." not in rows[1] else "."
     try:
         options: Any = {
