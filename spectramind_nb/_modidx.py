@@ -2846,6 +2846,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'spectramind_nb/transits/model.py'),
                                                'spectramind_nb.transits.model.FitOptions': ( 'transits/model.html#fitoptions',
                                                                                              'spectramind_nb/transits/model.py'),
+                                               'spectramind_nb.transits.model.FitOptions.from_record': ( 'transits/model.html#fitoptions.from_record',
+                                                                                                         'spectramind_nb/transits/model.py'),
                                                'spectramind_nb.transits.model.FitOptions.of_simulator': ( 'transits/model.html#fitoptions.of_simulator',
                                                                                                           'spectramind_nb/transits/model.py'),
                                                'spectramind_nb.transits.model.Layout': ( 'transits/model.html#layout',

@@ -88,7 +88,9 @@ def prediction_settings(run_dir: str | Path) -> PredictionSettings:
         read_network(checkpoints / LEARNED[2])
     made = _read(run_folder(run_dir, "data/splits") / "groupkfold.json")["recipe"]
     recipe = Recipe(Steps(**made["steps"]), options, Photometry(**made["photometry"]))
-    return PredictionSettings(recipe, FitOptions(**_read(Path(run_dir) / "02_transit" / "artifacts" / "options.json")))
+    return PredictionSettings(
+        recipe, FitOptions.from_record(_read(Path(run_dir) / "02_transit" / "artifacts" / "options.json"))
+    )
 
 
 def check_predictor(run_dir: str | Path, network: str) -> None:

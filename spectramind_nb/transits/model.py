@@ -13,6 +13,7 @@ __all__ = ['DEAD_VARIANCE', 'DEPTH_PRIOR', 'SOLAR_K', 'OWN_ORDER', 'SHIFT_ORDER'
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -123,6 +124,11 @@ class FitOptions:
     def of_simulator(cls) -> "FitOptions":
         """Return options with the scatters and drift that the simulator draws from: for limits only."""
         return cls(5.0, 0.01, 0.1, (2e-4, 4e-4, 8e-4), (0.5,), (0.5,), ())
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "FitOptions":
+        """Return the options of a JSON object, in which tuples have become lists."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
 
 # %% ../../nbs/transits/model.ipynb #d672c698
 @dataclass
