@@ -227,7 +227,7 @@ def test_the_command_writes_weights_that_say_where_they_come_from(
     assert json.loads(about["planets"]) == sorted(planets) and about["phases"] == "contrastive, supervised"
     assert [json.loads(about["rules"])] == taught_by == [{"smoothness": 0.2}]
     with pytest.raises(UserError, match=r"learned from 16 planets of this very run\. Fix: .*train=finetune"):
-        train_run(home / "run", home / "raw", "", 3, 0.02, "mine.safetensors")
+        train_run(home / "run", home / "raw", "", 3, 0.02, "mine.safetensors", training=TrainingPlan("finetune"))
     again = CliRunner().invoke(cli.app, [*words, "--network", "no.safetensors"], prog_name="spectramind")
     assert again.exit_code == 2 and "no such weights" in again.stderr
 

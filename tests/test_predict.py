@@ -30,6 +30,7 @@ from spectramind_nb.core.extras import EXTRAS
 from spectramind_nb.core.files import run_folder
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE, reference_of
+from spectramind_nb.core.versions import VERSIONS
 from spectramind_nb.detector.corrections import Options
 from spectramind_nb.detector.extraction import Steps
 from spectramind_nb.detector.photometry import Photometry
@@ -307,7 +308,8 @@ def taught(weights: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -
     table.iloc[:, 1:] *= 1.05
     table.to_csv(home / "raw/train.csv", index=False)
     OmegaConf.save(compose([f"data.raw='{home / 'raw'}'"]), home / "run/config.yaml")
-    (home / "run/02_transit/manifest.json").write_text('{"status": "ok", "artifacts": {}}')
+    manifest = {"status": "ok", "artifacts": {}, "versions": VERSIONS}
+    (home / "run/02_transit/manifest.json").write_text(json.dumps(manifest))
     words = ["train", "--run", str(home / "run"), "--out", str(home / "mine.safetensors"), "train.epochs=2"]
     words += ["train.pairs=128", "train.batch=16", "train.optim.lr=2e-2", "+model.fusion.type=cross-attend"]
     done = CliRunner().invoke(cli.app, words, prog_name="spectramind")
@@ -363,7 +365,7 @@ def test_planets_that_a_network_has_learned_from_do_not_judge_it(taught: tuple[P
         told = {name: value for name, value in about.about.items() if start == "finetune" or name != "held_out"}
         write_network(tmp_path / "known.safetensors", replace(about, about=told))
         with pytest.raises(UserError, match=r"has learned from 16 planets of this very run\. Fix: "):
-            train_run(run, home / "raw", "", 3, 0.02, str(tmp_path / "known.safetensors"), teaching=TrainingPlan(start))
+            train_run(run, home / "raw", "", 3, 0.02, str(tmp_path / "known.safetensors"), training=TrainingPlan(start))
     assert before == sorted((path, path.read_bytes()) for path in (run / "06_training").rglob("*") if path.is_file())
 
 
