@@ -326,6 +326,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'spectramind_nb/core/lifetime.py'),
                                               'spectramind_nb.core.lifetime.reply_of': ( 'core/lifetime.html#reply_of',
                                                                                          'spectramind_nb/core/lifetime.py'),
+                                              'spectramind_nb.core.lifetime.run_bound': ( 'core/lifetime.html#run_bound',
+                                                                                          'spectramind_nb/core/lifetime.py'),
                                               'spectramind_nb.core.lifetime.run_lock': ( 'core/lifetime.html#run_lock',
                                                                                          'spectramind_nb/core/lifetime.py'),
                                               'spectramind_nb.core.lifetime.wait_for_writers': ( 'core/lifetime.html#wait_for_writers',

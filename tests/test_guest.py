@@ -138,6 +138,25 @@ def test_a_killed_kernel_or_worker_ends_the_command(home: Path, victim: int, sai
         assert wait_until(lambda: not marked(mark), 5)
 
 
+PARENT = """import sys
+from spectramind_nb.core.lifetime import run_bound
+run_bound(["sh", "-c", "sleep 60 & echo up; sleep 60"])"""
+
+
+@LINUX
+@pytest.mark.parametrize("blow", ["SIGTERM", "SIGKILL", "SIGINT", "SIGHUP"])
+def test_programs_of_a_command_end_with_it(blow: str) -> None:
+    mark = uuid.uuid4().hex
+    env, quiet = {**os.environ, "SPECTRAMIND_MARK": mark}, {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    with subprocess.Popen([sys.executable, "-c", hears + PARENT], env=env, text=True, **quiet) as process:
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        assert len(marked(mark)) >= 4
+        process.send_signal(getattr(signal, blow))
+        process.wait(10)
+        assert wait_until(lambda: not marked(mark), 5), marked(mark)
+
+
 def test_a_run_waits_for_those_who_still_write(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "run").mkdir()
     monkeypatch.setattr(lifetime, "wait_for_writers", lambda path: wait_for_writers(path, 0.2))
@@ -230,6 +249,11 @@ def test_finished_raw_data_are_not_simulated_anew_without_force(home: Path, simu
         assert "was simulated with other settings" in refused(spectramind("run", *words))
     assert {path: path.stat().st_mtime_ns for path in (home / "runs/demo/raw").rglob("*")} == before
     assert spectramind("run", "simulate.planets=3", "--force").exit_code == 0
+
+
+def test_a_run_may_name_the_raw_data_that_it_simulated(home: Path, simulator: None) -> None:
+    for words in ([], ["--raw", "runs/demo/raw", "--run-dir", "runs/demo"], ["profile=demo"]):
+        assert spectramind("run", *words).exit_code == 0
 
 
 # What only describes the machine

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from spectramind_nb.core import lifetime
 from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.files import network_file
 from spectramind_nb.network import graph_attention, selective_scan
@@ -278,7 +278,7 @@ def test_bench_lists_runs_and_hands_on(home: Path, monkeypatch: Patch, capfd: py
         returncode = 0
 
     seen: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda words, **how: seen.append(words) or Ran())
+    monkeypatch.setattr(lifetime, "run_bound", lambda words, **how: seen.append(words) or Ran())
     assert spectramind("bench", "scan", "--batch", "2").exit_code == 0
     assert seen[-1][1].endswith("benchmarks/scan.py") and seen[-1][2:] == ["--batch", "2"]
     monkeypatch.setattr(Ran, "returncode", 3)

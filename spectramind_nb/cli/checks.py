@@ -154,10 +154,10 @@ def bench(
 ) -> None:
     """List the benchmarks of a checkout, or run one with the arguments behind its name."""
     with recorded("bench", name=name, run=run, more=context.args) as call:
-        import subprocess
         import sys
 
         from spectramind_nb.core.errors import ContractError, UserError
+        from spectramind_nb.core.lifetime import run_bound
         from spectramind_nb.pipeline.config import ConfigError, nearest
         from spectramind_nb.pipeline.provenance import PACKAGE, TIMING
 
@@ -177,6 +177,6 @@ def bench(
             return
         if name not in known:
             raise ConfigError("bench", f"'{name}' is unknown", nearest(name, list(known)))
-        code = subprocess.run([sys.executable, str(folder / f"{name}.py"), *context.args], check=False).returncode
+        code = run_bound([sys.executable, str(folder / f"{name}.py"), *context.args]).returncode
         if code:
             raise UserError(f"bench: {name} ended with exit code {code}. Fix: read its output above")

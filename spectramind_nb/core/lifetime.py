@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRITERS_FILE', 'WRITERS', 'WORKER_DIED', 'end_with', 'lock_file', 'begin_process', 'wait_for_writers', 'run_lock',
-           'process_pool', 'reply_of']
+           'process_pool', 'run_bound', 'reply_of']
 
 # %% ../../nbs/core/lifetime.ipynb #385487da
 import ctypes
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .errors import ContractError, UserError
 
@@ -119,6 +119,31 @@ WORKER_DIED = "a worker process died, often for lack of memory. Fix: --workers 1
 def process_pool(workers: int) -> ProcessPoolExecutor:
     """Make a pool of `workers` processes that start afresh and end with this one."""
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_process, (os.getpid(),))
+
+# %% ../../nbs/core/lifetime.ipynb #9287bc65
+_SUPERVISOR = """import os, signal, subprocess, sys
+process = subprocess.Popen(sys.argv[2:])
+while os.getppid() == int(sys.argv[1]):
+    try:
+        code = process.wait(0.2)
+        sys.exit(code if code >= 0 else 128 - code)
+    except subprocess.TimeoutExpired:
+        pass
+os.killpg(0, signal.SIGKILL)"""
+
+
+def run_bound(words: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a program as `subprocess.run` does; it ends with this process, and so do all programs that it has started."""
+    supervised = [sys.executable, "-S", "-c", _SUPERVISOR, str(os.getpid()), *words]
+    with subprocess.Popen(supervised, start_new_session=True, text=True, **options) as process:
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            with suppress(OSError, AttributeError):  # native Windows has no groups
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 # %% ../../nbs/core/lifetime.ipynb #b328c9aa
 def reply_of(words: Sequence[str], seconds: float = 2.0) -> str | None:

@@ -24,6 +24,7 @@ from packaging.requirements import Requirement
 
 from ..core.errors import ContractError, UserError
 from ..core.files import write_json
+from ..core.lifetime import run_bound
 from ..pipeline.provenance import PACKAGE, sha256
 
 # %% ../../nbs/operations/kaggle_pack.ipynb #0beca280
@@ -43,7 +44,8 @@ def wheel_requirements(wheel: Path) -> list[str]:
 
 # %% ../../nbs/operations/kaggle_pack.ipynb #c42540e6
 def _pip(what: str, *words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", *words, "--quiet"], capture_output=True, text=True, check=False)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    done = run_bound([sys.executable, "-m", "pip", *words, "--quiet"], **pipes)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         fix = "run it where pip reaches a package index, or name a folder of wheels in PIP_FIND_LINKS"

@@ -72,7 +72,9 @@ def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
 
 def _raw_before(saved: Path, marker: Path) -> str:
     try:
-        return str(read_settings(saved).data.raw or "") if saved.is_file() else ""
+        before = str(read_settings(saved).data.raw or "") if saved.is_file() else ""
+        simulated = before and marker.is_file() and Path(before).expanduser().resolve() == saved.parent / "raw"
+        return "" if simulated else before
     except ContractError:
         if marker.is_file():  # the run simulated its own
             return ""
