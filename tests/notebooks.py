@@ -15,7 +15,7 @@ import nbformat
 import numpy as np
 from nbclient import NotebookClient
 
-from spectramind_nb.pipeline.warm_kernels import warm_kernels
+from spectramind_nb.pipeline.warm_kernels import INLINE, warm_kernels
 
 NBS = Path(__file__).parents[1] / "nbs"
 # These train networks or start processes for longer than a fast test may take: whole chapters run in the slow set.
@@ -35,8 +35,9 @@ LONG = {
 def execute(path: Path) -> nbformat.NotebookNode:
     """The notebook, executed from top to bottom in a fresh kernel."""
     book = nbformat.read(path, as_version=4)
+    variables = {**os.environ, "MPLBACKEND": INLINE}  # a command that a test called may have chosen another
     with warm_kernels():
-        NotebookClient(book, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+        NotebookClient(book, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute(env=variables)
     return book
 
 

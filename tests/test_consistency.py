@@ -101,8 +101,7 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     change("spectramind_nb/configs/config_v50.yaml", "\nfeatures:\n", "\nfeatures:\n  newest: 1\n")
     change("spectramind_nb/configs/config_v50.yaml", "\nchain:\n", "\nchain:\n  patience: 3\n")
     change("spectramind_nb/configs/model/fusion.yaml", "\n  hidden:", "\n  width: 3\n  hidden:")
-    (alpha,) = [path for path in configs.rglob("*.yaml") if "alpha: 0.1" in path.read_text(encoding="utf-8")]
-    change(str(alpha.relative_to(tmp_path)), ", alpha: 0.1", "")
+    change("spectramind_nb/configs/calib/corel.yaml", ", alpha: 0.1", "")
     (tmp_path / "spectramind_nb/core/planted.py").write_text("read_npz(path, 'latent')\nkey = 'features.fold'\n")
     monkeypatch.setitem(contracts.SCHEMAS, "spare", {})
     commands = tuple(name for name in provenance.COMMANDS if name != "inject")

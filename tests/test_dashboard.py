@@ -189,8 +189,9 @@ def test_a_line_of_the_log_that_is_no_event_costs_itself(copy: Run) -> None:
     good = {"ts": "2026-01-01T00:00:00Z", "cmd": "run", "status": "ok", "args": {"run": "x"}}
     lines = ["7", "[]", '"words"', '{"args": 3}', '{"cmd": {}}', "torn {", json.dumps(good), "null"]
     (copy.folder.parent / "events.jsonl").write_text("\n".join(lines))
-    (event,) = WHOLE["log"](copy)
+    damaged, event = WHOLE["log"](copy)
     assert (event.cmd, event.args) == ("run", "run=x")
+    assert (damaged.status, damaged.args) == ("warn", "7 lines of events.jsonl can't be read")
 
 
 def test_prepare_mends_what_is_damaged(copy: Run) -> None:
@@ -256,7 +257,7 @@ def test_the_page_is_written_by_the_command(finished: Run, tmp_path: Path) -> No
     assert said.exit_code == 0 and "page" in said.output and out.stat().st_size > 1e5
     (tmp_path / "empty").mkdir()
     for words in (["dashboard", "--html", str(tmp_path / "no.html")], ["serve"]):
-        for name, problem in (("nowhere", "is missing"), ("empty", "is no run")):
+        for name, problem in (("nowhere", "is missing"), ("empty", "is not a run")):
             said = CliRunner().invoke(command, ["diagnose", *words, "--run", str(tmp_path / name)])
             assert said.exit_code == 2 and problem in said.output and "Fix:" in said.output
     assert not (tmp_path / "no.html").exists()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROW_FILES', 'RAW_FILES', 'PlanetSet', 'out_of_fold_planets', 'submitted_planets', 'unpredicted_planets',
-           'join_planets', 'rows_stamp', 'planet_set', 'prediction_figures', 'artifact_figures', 'audits', 'read_audit',
-           'broken_rules', 'planet_rows']
+           'join_planets', 'rows_stamp', 'planet_set', 'prediction_figures', 'audits', 'read_audit', 'broken_rules',
+           'artifact_figures', 'planet_rows']
 
 # %% ../../nbs/dashboard/planet_table.ipynb #60f19853
 from collections.abc import Callable, Mapping, Sequence
@@ -192,6 +192,22 @@ def prediction_figures(found: PlanetSet) -> pd.DataFrame:
     }
     return pd.DataFrame(columns, index=found.planet)
 
+# %% ../../nbs/dashboard/planet_table.ipynb #152b09c4
+def audits(run: Run) -> dict[int, dict[str, Any]]:
+    """Collect the auditor's records by planet: of the submission, and of out-of-fold predictions."""
+    each = [panel(run, partial(read_audit, run, stage)) for stage in (DIAGNOSE, PREDICT)]
+    return {planet: record for found in each for planet, record in (found.data or {}).items()}
+
+
+def read_audit(run: Run, stage: str) -> dict[int, dict[str, Any]]:
+    """Read the audit records that one stage wrote. Raises `Absent`."""
+    return {int(record["planet_id"]): record for record in run.json(stage, "constraint_violation_log.json")}
+
+
+def broken_rules(record: Mapping[str, Any]) -> int:
+    """Count the rules that a planet breaks."""
+    return sum(status == "violated" for status in statuses(record).values())
+
 # %% ../../nbs/dashboard/planet_table.ipynb #b1d374ac
 def artifact_figures(run: Run, found: PlanetSet) -> pd.DataFrame:
     """Collect the columns of `PlanetRow` from other artifacts of the run, where these exist."""
@@ -221,22 +237,6 @@ def _distances(run: Run) -> pd.DataFrame:
     arrays = run.npz(DIAGNOSE, "latents.npz", "latents")
     names = ("latent_distance", "residual_distance")
     return pd.DataFrame({name: arrays[name] for name in names}, index=arrays["planet"])
-
-# %% ../../nbs/dashboard/planet_table.ipynb #152b09c4
-def audits(run: Run) -> dict[int, dict[str, Any]]:
-    """Collect the auditor's records by planet: of the submission, and of out-of-fold predictions."""
-    each = [panel(run, partial(read_audit, run, stage)) for stage in (DIAGNOSE, PREDICT)]
-    return {planet: record for found in each for planet, record in (found.data or {}).items()}
-
-
-def read_audit(run: Run, stage: str) -> dict[int, dict[str, Any]]:
-    """Read the audit records that one stage wrote. Raises `Absent`."""
-    return {int(record["planet_id"]): record for record in run.json(stage, "constraint_violation_log.json")}
-
-
-def broken_rules(record: Mapping[str, Any]) -> int:
-    """Count the rules that a planet breaks."""
-    return sum(status == "violated" for status in statuses(record).values())
 
 # %% ../../nbs/dashboard/planet_table.ipynb #919a56fe
 def planet_rows(run: Run) -> list[PlanetRow]:
