@@ -53,6 +53,15 @@ PLANTED = {
         r"nbs/uncertainty/corel.ipynb isn't listed. Fix: add a row for it",
         r"nbs/core/metric.ipynb isn't listed. Fix: add a row for it",
     ],
+    "docs/specification.md": [
+        r"Attention exported: no test proves it. Fix: name one as",
+        r"Edge features.*: there is no test tests/test_graph.py::test_edges_are. Fix: did you mean",
+        r"Output \(B, D\): no file is named",
+        r"mamba-ssm: the difference has no reason. Fix: link to adr/0020",
+        r"AMP in the encoder: 'fine' says not how it is met",
+        r"the row has 3 cells. Fix: give item, where, test and how",
+        r"the link ../nbs/core/metrics.ipynb leads nowhere",
+    ],
     "nbs/network/graph.ipynb": ["spectramind has no command grph"],
     "kaggle/submit/submit.ipynb": [r"spectramind predict: No such option: --budgets"],
     ".github/workflows/test.yaml": ["there is no gate nonsense", "spectramind has no command selfdestruct"],
@@ -77,6 +86,25 @@ def forget() -> None:
     for function in (*vars(config).values(), checker.setting_fault):
         if hasattr(function, "cache_clear"):
             function.cache_clear()
+
+
+def spoil_rows(page: Path) -> None:
+    """One fault of each kind in the table of the specification's items."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+
+    def change(item: str, pattern: str, new: str) -> None:
+        (number,) = (k for k, line in enumerate(lines) if line.startswith(f"| {item} |"))
+        assert re.search(pattern, lines[number]), item
+        lines[number] = re.sub(pattern, new, lines[number])
+
+    change("Attention exported", r"`tests/.*`", "by eye")
+    change("Edge features: Δλ, molecules of both ends, seam", "test_edges_are_what_they_are_called", "test_edges_are")
+    change("Output (B, D)", r"\[.*?\]\(.*?\)", "somewhere")
+    change("mamba-ssm", r"\[ADR 20\]\(.*?\), ", "")
+    change("AMP in the encoder", "as written", "fine")
+    change("TorchScript-safe", r" \| as written", "")
+    change("FGS1 weighs as much as 58 AIRS bins", "core/metric.ipynb", "core/metrics.ipynb")
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -112,6 +140,7 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     change("dvc.yaml", "nbs/02_transit.ipynb", "unknown.py")
     change("docs/chapters.md", "(../nbs/uncertainty/corel.ipynb)", "(../nbs/07_uncertainty.ipynb)")
     change("docs/chapters.md", "(../nbs/core/metric.ipynb)", "(../nbs/detector/raw.ipynb)")
+    spoil_rows(tmp_path / "docs/specification.md")
     readme = tmp_path / "README.md"
     readme.write_text(readme.read_text(encoding="utf-8") + MORE, encoding="utf-8")
     change("nbs/network/graph.ipynb", '"source": [\n    "# ', '"source": [\n    "`spectramind grph --x`\\n",\n    "# ')
@@ -135,6 +164,19 @@ def test_each_planted_fault_is_found_with_its_place_and_its_mending(spoiled: Pat
         number = int(line.split(":")[1])
         assert ("predct" in lines[number - 1]) or ("nowhere.md" in lines[number - 1])
     assert not [line for line in found if "what a command answers" in line or "partial" in line]
+
+
+def test_every_item_of_the_specification_has_a_test(tmp_path: Path) -> None:
+    assert [*checker.check_specification(ROOT)] == []
+    (tmp_path / "docs").mkdir()
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("golden", "__pycache__"))
+    page = Path(shutil.copy2(ROOT / "docs/specification.md", tmp_path / "docs"))
+    spoil_rows(page)
+    found = [f"{fault.what}. Fix: {fault.fix}" for fault in checker.check_specification(tmp_path)]
+    wanted = [words for words in PLANTED["docs/specification.md"] if "leads nowhere" not in words]
+    assert len(found) == len(wanted)
+    for words in wanted:
+        assert [line for line in found if re.search(words, line)], words
 
 
 def test_partial_commands_are_no_faults() -> None:

@@ -508,11 +508,41 @@ def check_differences(root: Path) -> Iterator[Fault]:
         yield Fault(path, 1, "there is no table", "list the differences from the specification")
 
 
+def check_specification(root: Path) -> Iterator[Fault]:
+    """Each item of the specification names files and tests that exist, and how it is met."""
+    path, differences = root / "docs/specification.md", "(adr/0020-where-we-differ.md)"
+    functions = {
+        f"tests/{file.name}::{node.name}"
+        for file in (root / "tests").glob("test_*.py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+    for number, line in prose(path):
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if not line.startswith("| ") or len(cells) == 2 or cells[-1] == "how":
+            continue
+        if len(cells) != 4 or not all(cells):
+            yield Fault(path, number, f"the row has {len(cells)} cells", "give item, where, test and how")
+            continue
+        item, where, named, how = cells[0], cells[1], re.findall(r"`([^`]+)`", cells[2]), cells[3]
+        if not re.search(r"\]\([^)]+\)", where):
+            yield Fault(path, number, f"{item}: no file is named", "link to the file where it lives")
+        if not named:
+            yield Fault(path, number, f"{item}: no test proves it", "name one as `tests/test_x.py::test_name`")
+        for name in (name for name in named if name not in functions):
+            yield Fault(path, number, f"{item}: there is no test {name}", nearest(name, sorted(functions)))
+        if not re.match(r"as written$|partly: \w|differs: ", how):
+            yield Fault(path, number, f"{item}: '{how}' says not how it is met", "as written, partly: or differs:")
+        elif how.startswith("differs:") and differences not in how:
+            yield Fault(path, number, f"{item}: the difference has no reason", f"link to {differences[1:-1]}")
+
+
 CHECKS: tuple[Callable[[Path], Iterator[Fault]], ...] = (
     check_settings,
     check_named_settings,
     check_contracts,
     check_differences,
+    check_specification,
     check_events,
     check_dvc,
     check_docs,
