@@ -6,7 +6,7 @@ pairs; last line JSON.
 Variants of the shipped weights go on from them, without a part or with another; what they lack is new. `Mamba on`
 learns from the training planets' own errors with their light curves, `own errors` from the same without light curves.
 `mae first` and `no mae` start from nothing, the first with its encoder pretrained. Spectra and noise are those that
-train_network.py holds out; the figure is nats a bin over the closed form, with its standard error over pairs.
+train_network.py holds out; the figure is nats a bin over the Gaussian predictor, with its standard error over pairs.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def variant(weights: Weights, changes: Mapping[str, Any]) -> SpectralNetwork:
 
 
 def losses_of(network: SpectralNetwork, data: TrainingData) -> torch.Tensor:  # (P,)
-    """Losses over the closed form, nats a bin."""
+    """Losses over the Gaussian predictor, nats a bin."""
     network.eval()
     losses = []
     with torch.inference_mode():
@@ -110,7 +110,7 @@ def losses_of(network: SpectralNetwork, data: TrainingData) -> torch.Tensor:  # 
 
 
 def judged(network: SpectralNetwork, data: TrainingData) -> tuple[float, float]:
-    """Mean loss over the closed form, nats a bin, and its standard error."""
+    """Mean loss over the Gaussian predictor, nats a bin, and its standard error."""
     every = losses_of(network, data)
     return float(every.mean()), float(every.std() / len(every) ** 0.5)
 
@@ -121,7 +121,7 @@ def without_fgs1(data: TrainingData) -> TrainingData:
 
 
 def learned(name: str, weights: Weights, data: Data, a: argparse.Namespace) -> tuple[SpectralNetwork, TrainingData]:
-    """A variant after its lessons, and what it is judged on."""
+    """A variant after its training, and what it is judged on."""
     options = TrainOptions(epochs=a.epochs, lr=2e-4, seed=1)
     draws = lambda epoch: learning(data.drawing, weights.scaling, 700_000 + epoch, a.pairs, 0.4)  # noqa: E731
     if name in OWN:

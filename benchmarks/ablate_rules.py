@@ -1,4 +1,4 @@
-"""What the physics rules are worth in training: the same lessons with other weights of the rules; last line JSON.
+"""What the physics rules are worth in training: the same training with other weights of the rules; last line JSON.
 
     python benchmarks/ablate_rules.py [--network laptop] [--epochs 2] [--pairs 6000] [--planets 400] [--only NAME,NAME]
 
@@ -9,8 +9,8 @@ its gradient in a batch has a tenth of the likelihood's norm, or as much, on the
 name (`tenth seam`) that one alone. A rule that no batch breaks has no gradient; its line says so.
 
 Judged on pairs of spectra and noise that train_network.py holds out, and on fitted planets out of distribution
-(`--planets`, those of kind ood_bank). Loss: nats a bin over the closed form on pairs, and what a variant gains over no
-rules, with its standard error over pairs; on planets the same of the score. Shares that break a rule: by the auditor,
+(`--planets`, those of kind ood_bank). Loss: nats a bin over the Gaussian predictor on pairs, and what a variant gains
+over no rules, with its standard error over pairs; on planets the same of the score. Shares that break a rule: by the auditor,
 with the error bars as predicted, and (`beyond`) with anything beyond a bound.
 """
 
@@ -65,7 +65,7 @@ class Planets:
 class Judged:
     """What a network says, and how good it is."""
 
-    pairs: np.ndarray  # loss over the closed form, (P,)
+    pairs: np.ndarray  # loss over the Gaussian predictor, (P,)
     planets: np.ndarray  # score, (Q,)
     broken: dict[str, dict[str, float]]  # share of spectra by set, and rule
 

@@ -10,8 +10,8 @@ raw data without labels, are learned on `--calib` planets more. `--rules`: weigh
 that count beside the likelihood; none by default.
 
 Spectra: the first half of the bank of `--spectra`; the other half is held out. Noise: the fits of the training planets,
-of which every tenth is held out. The closed form that it starts from has learned the same half of the bank. A run that
-was cut goes on from its last epoch.
+of which every tenth is held out. The Gaussian predictor that it starts from has learned the same half of the bank. An
+interrupted run resumes from its last epoch.
 """
 
 import argparse
@@ -108,34 +108,34 @@ def some(values: Any, chosen: Any) -> Any:
 
 
 def half_prior(bank: Bank, half: int) -> SpectralPrior:
-    """The closed form's prior, of the bank's first half."""
+    """The Gaussian predictor's prior, of the bank's first half."""
     stars = pd.DataFrame(dict(zip(bank.names, bank.parameters.T, strict=True)))
     return learn_prior(bank.spectrum[:half], stars[:half])
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Training:
     """One part of the training: so many layers of the graph, so many epochs, each draw of pairs used so many times."""
 
-    number: int  # no two lessons share a draw
+    number: int  # no two trainings share a draw
     layers: int
     epochs: int
     reuse: int
     lr: float
 
 
-def train(a: argparse.Namespace, lesson: Lesson, data: Data, before: SpectralNetwork | None) -> SpectralNetwork:
-    """A network after this lesson."""
+def train(a: argparse.Namespace, training: Training, data: Data, before: SpectralNetwork | None) -> SpectralNetwork:
+    """A network after this training."""
     torch.manual_seed(a.seed)
-    made = network_of(NetworkOptions(airs_width=a.width, airs_layers=lesson.layers), data.scaling)
+    made = network_of(NetworkOptions(airs_width=a.width, airs_layers=training.layers), data.scaling)
     if before is not None:
         made.load_state_dict(before.state_dict(), strict=False)
     coming: dict[int, Future[TrainingData]] = {}
-    told = f"lesson {lesson.number}, {lesson.layers} layers, epoch"
+    label = f"training {training.number}, {training.layers} layers, epoch"
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
 
         def source(epoch: int) -> TrainingData:
-            draw = epoch // lesson.reuse + 10_000 * lesson.number
+            draw = epoch // training.reuse + 10_000 * training.number
             for k in (draw, draw + 1):  # the next pairs are drawn meanwhile
                 if k not in coming:
                     coming[k] = pool.submit(learning, data.drawing, data.scaling, k, a.pairs, a.spoiled)
@@ -143,10 +143,10 @@ def train(a: argparse.Namespace, lesson: Lesson, data: Data, before: SpectralNet
                 del coming[k]
             return coming[draw].result()
 
-        options = TrainOptions(epochs=lesson.epochs, seed=a.seed, lr=lesson.lr)
+        options = TrainOptions(epochs=training.epochs, seed=a.seed, lr=training.lr)
         objective = Supervised(made, options.aux_weight, options.worst, RuleLoss(a.rules))
-        checkpoint = a.out.with_suffix(f".{lesson.number}.checkpoint")
-        tell = partial(tell_progress, told, lesson.epochs)
+        checkpoint = a.out.with_suffix(f".{training.number}.checkpoint")
+        tell = partial(tell_progress, label, training.epochs)
         train_network(made, source, a.pairs, data.held_out, options, checkpoint, tell, objective=objective)
     return made
 
@@ -209,9 +209,9 @@ def main() -> None:
     first = drawing.pairs(1_000_000, 4000, 0.0)
     scaling = learn_scaling(first.start, first.truth)
     data = Data(drawing, scaling, learning(unseen, scaling, 0, 4000, 0.0))
-    made = train(a, Lesson(0, 0, a.alone, a.reuse, 1e-3), data, None)
-    made = train(a, Lesson(1, a.layers, a.epochs, 1, 5e-4), data, made)
-    made = halfway(made, train(a, Lesson(2, 0, a.more, a.reuse, 5e-4), data, made)) if a.more else made
+    made = train(a, Training(0, 0, a.alone, a.reuse, 1e-3), data, None)
+    made = train(a, Training(1, a.layers, a.epochs, 1, 5e-4), data, made)
+    made = halfway(made, train(a, Training(2, 0, a.more, a.reuse, 5e-4), data, made)) if a.more else made
     gained = mean_loss(Supervised(made, 0.0, np.inf), data.held_out, torch.device("cpu"))
     weights = Weights(made, scaling, prior)
     with open_pool(2) as pool:

@@ -5,7 +5,7 @@ JSON.
 
 Calibration (temperature, conformal quantiles) is learned on the network's predictions of `--planets` calibration
 planets; it is judged on as many test planets in distribution and out of it, none of which has taught anything but one
-number: the widening of planets like no other (`calib.ood.widening`) was fixed on the closed form's predictions of the
+number: the widening of planets like no other (`calib.ood.widening`) was fixed on the Gaussian predictions of the
 first 1,000 planets out of distribution. So the second 1,000 are told of apart, and the first table shows what other
 widenings do to 400 planets of another bank. Intervals are bootstraps over planets. Fits are those of predictors.py.
 
@@ -86,8 +86,8 @@ def misfit(fits: Fits, mu: np.ndarray) -> np.ndarray:
 
 
 def predict_part(path: Path, network: Path) -> tuple[list[Predicted], list[np.ndarray]]:
-    """Of the planets of one file: predictions by the closed form that the network starts from and by the network; and
-    the inputs, latent and misfit of `Seen`.
+    """Return, for the planets of a file, the Gaussian and the network's predictions, and the inputs, latent and misfit
+    of `Seen`.
     """
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files if name.startswith(("plain", "number", "stars"))}
@@ -253,7 +253,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for name, each in (("in", test), ("out of", ood)):
         after = {n: scores(x, learned[n].sigma(x.sigma, x.unknown)) for n, x in each.items()}
         gain = after["neural"] - after["gaussian"]
-        print(f"neural over the closed form, both calibrated, {name} distribution: {gain.mean():+.4f} {interval(gain)}")
+        print(f"neural over gaussian, both calibrated, {name} distribution: {gain.mean():+.4f} {interval(gain)}")
     figures = {
         "coverage90": found["coverage90"],
         "coverage90_ood": strange_found["coverage90"],

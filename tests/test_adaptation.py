@@ -88,7 +88,7 @@ def test_planets_that_are_held_out_get_no_worse(material: Material, before: Weig
 
 
 @pytest.mark.slow
-def test_curves_are_heard_by_those_who_have_learned_to(home: Path, material: Material, before: Weights) -> None:
+def test_only_networks_trained_on_light_curves_use_them(home: Path, material: Material, before: Weights) -> None:
     fits = read_fits(home / "run", labelled_planets(home / "run", RawFolder(home / "raw"))[0])
     assert fits.fgs1 is not None
     stirred = replace(fits, fgs1=fits.fgs1[:, ::-1].copy())
@@ -138,9 +138,9 @@ def test_what_fits_is_taken_into_another_design(material: Material, before: Weig
 
 
 @pytest.mark.slow
-def test_a_lesson_goes_on_where_it_was_cut(material: Material, before: Weights, tmp_path: Path) -> None:
-    lesson = partial(fine_tune, material, before, SHORT, ("contrastive", "supervised"), 64)
-    whole, seen = lesson(), list[str]()
+def test_an_interrupted_training_resumes(material: Material, before: Weights, tmp_path: Path) -> None:
+    training = partial(fine_tune, material, before, SHORT, ("contrastive", "supervised"), 64)
+    whole, seen = training(), list[str]()
 
     def cut(phase: str, progress: Progress, _: float) -> None:
         seen.append(f"{phase} {progress.epoch}")
@@ -148,14 +148,14 @@ def test_a_lesson_goes_on_where_it_was_cut(material: Material, before: Weights, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lesson(cut, checkpoints=tmp_path)
-    again = lesson(cut, checkpoints=tmp_path)
+        training(cut, checkpoints=tmp_path)
+    again = training(cut, checkpoints=tmp_path)
     assert seen == ["contrastive 1", "contrastive 2", "pairs 1", "pairs 2", "planets 1", "planets 2"]
     assert all(map(torch.equal, whole.network.state_dict().values(), again.network.state_dict().values()))
 
 
 @pytest.mark.slow
-def test_settings_become_a_lesson() -> None:
+def test_settings_define_a_training() -> None:
     for words, expected in (([], (64, 1)), (["model=full"], (16, 4)), (["model=full", "train.batch=32"], (32, 4))):
         cfg = compose(["train=fresh", *words])
         options = training_plan(cfg.train, cfg.model).options
@@ -176,7 +176,7 @@ def test_settings_become_a_lesson() -> None:
 
 
 @pytest.mark.slow
-def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Path) -> None:
+def test_a_planets_own_label_does_not_train_its_network(home: Path, tmp_path: Path) -> None:
     run, raw = home / "run", RawFolder(home / "raw")
     training = TrainingPlan(
         "fresh", pairs=64, options=TrainOptions(epochs=1, lr=3e-4), design=NetworkOptions(airs_width=24, airs_layers=2)
@@ -195,7 +195,7 @@ def test_a_planets_own_label_does_not_teach_its_network(home: Path, tmp_path: Pa
     folds = read_folds(run, np.array(labelled_planets(run, raw)[0]))
     with_7 = folds == folds[7]
     assert np.array_equal(before[with_7], after[with_7]) and not np.array_equal(before[~with_7], after[~with_7])
-    assert read_learned(run).weights == "laptop, fresh" and not (run / "06_training/lessons").exists()
+    assert read_learned(run).weights == "laptop, fresh" and not (run / "06_training/checkpoints").exists()
     curves = json.loads((run_folder(run, "outputs/checkpoints") / "curves.json").read_text())
     assert len(curves) == 1 + len({*folds}) and {*curves["all"]} == {"pairs", "planets"}
     assert len(curves["all"]["pairs"]["held_out"]) == 1
@@ -233,7 +233,7 @@ def test_the_command_writes_weights_that_say_where_they_come_from(
 
 
 @pytest.mark.slow
-def test_without_labels_all_planets_teach_what_takes_none(
+def test_without_labels_all_planets_train_the_unsupervised_phases(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -251,9 +251,7 @@ def test_without_labels_all_planets_teach_what_takes_none(
 
 
 @pytest.mark.slow
-def test_two_processes_learn_by_the_command_what_one_does(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_train_like_one(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["train", "--run", str(home / "run"), "--raw", str(home / "raw"), "train=fresh", "train.batch=5"]
     words += [

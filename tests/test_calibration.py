@@ -171,7 +171,7 @@ def test_hot_pixels_are_those_far_above_the_rest() -> None:
 
 
 @pytest.mark.parametrize("rubbish", [0, 30_000, 65535])
-def test_what_a_dead_pixel_says_does_not_matter(visit: Visit, rubbish: int) -> None:
+def test_values_of_dead_pixels_do_not_matter(visit: Visit, rubbish: int) -> None:
     dead = np.zeros(SHAPE, bool)
     dead[15, 14] = dead[3, 20] = True
     one = replace(visit, calibration=replace(visit.calibration, dead=dead))

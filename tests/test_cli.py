@@ -492,7 +492,7 @@ def test_the_same_command_resumes_a_run_that_was_cut(home: Path, blow: signal.Si
     assert not alive(kernel)
 
 
-def test_an_interrupt_that_python_drops_is_heard(home: Path) -> None:
+def test_an_interrupt_that_python_drops_is_received(home: Path) -> None:
     with start(home / "nbs", "run", "--raw", "mine", before=DROPPED, cwd=home) as process:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and err.startswith("interrupted: "), err

@@ -470,7 +470,7 @@ def test_search_selection_and_links(tab: Any, page_file: Path) -> None:
 
 @in_browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_nothing_serious_stands_in_a_readers_way(theme: str, tab: Any, page_file: Path) -> None:
+def test_the_page_has_no_serious_accessibility_fault(theme: str, tab: Any, page_file: Path) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     tab.emulate_media(color_scheme=theme, reduced_motion="reduce")
@@ -593,7 +593,7 @@ def serious_faults(tab: Any) -> dict[str, str]:
 
 
 @in_browser
-def test_nothing_serious_stands_in_the_way_on_a_phone(tab: Any, page_file: Path) -> None:
+def test_no_serious_accessibility_fault_on_a_phone(tab: Any, page_file: Path) -> None:
     tab.set_viewport_size({"width": 390, "height": 900})
     tab.emulate_media(reduced_motion="reduce")
     for route, panels in {**VIEWS, f"planets/{worst_of(page_file)}": OF_A_PLANET}.items():
@@ -602,7 +602,7 @@ def test_nothing_serious_stands_in_the_way_on_a_phone(tab: Any, page_file: Path)
 
 
 @in_browser
-def test_nor_where_a_run_has_nothing_yet(tab: Any, tmp_path: Path) -> None:
+def test_no_serious_accessibility_fault_in_an_empty_run(tab: Any, tmp_path: Path) -> None:
     (tmp_path / "bare/06_training").mkdir(parents=True)
     page = write_page(tmp_path / "bare", tmp_path / "bare.html")
     tab.emulate_media(reduced_motion="reduce")

@@ -46,7 +46,7 @@ def test_numbers_and_gradients_are_the_librarys(
         assert (found - value).abs().max() <= 1e-5 * value.abs().max() + 1e-6
 
 
-def test_a_node_that_hears_nobody_is_refused() -> None:
+def test_a_node_without_neighbours_is_refused() -> None:
     with pytest.raises(ValueError, match="nodes 0 to 2 needs one"):
         topology_of(np.array([0, 1]), np.array([0, 1]), 3)
 
@@ -87,7 +87,7 @@ def test_kinds_of_edges_can_be_left_out() -> None:
         spectral_graph(("water",))
 
 
-def test_planets_of_a_batch_do_not_hear_each_other() -> None:
+def test_planets_of_a_batch_do_not_influence_each_other() -> None:
     torch.manual_seed(0)
     encoder, nodes = AirsEncoder(6, 16, layers=2).eval(), torch.randn(3, N_BINS, 6)
     untrained, *_ = encoder(nodes)

@@ -22,7 +22,7 @@ MOST_CELL_LINES = 60  # of an exported cell
 MEDIAN_CELL_LINES = 32  # of a notebook's exported cells
 LONG_CELL, MOST_LONG_CELLS = 25, 210  # lines; exported cells of all notebooks that are longer
 MOST_MODULE_LINES = 400
-MOST_RETIRED_WORDS = 134  # in notebooks and docs
+MOST_RETIRED_WORDS = 1  # in notebooks and docs
 MOST_VAGUE_DOCSTRINGS = 15
 LEAST_EXAMPLES = 0.65  # assertions in notebooks for each exported function
 LEAST_PROSE = 0.26  # share of a notebook's cells that are markdown
@@ -207,8 +207,8 @@ def test_no_two_public_things_share_a_name() -> None:
 
 
 RETIRED = re.compile(
-    r"\b(pulls?|hang together|hears?|heard|lessons?|taught|teach|teaches|teaching|classroom|closed form|strangers?|"
-    r"believed?|fails? alone|listen(?:s|ed|ing)?|foretells?|told)\b",
+    r"(?<!dvc )\b(pulls?(?! request)|hang together|hears?|heard|lessons?|taught|teach|teaches|classroom|closed form|"
+    r"strangers?|believed?|fails? alone|listen(?:s|ed|ing)? to|foretells?|told)\b",
     re.IGNORECASE,
 )
 OPENINGS = re.compile(

@@ -207,7 +207,7 @@ def test_where_nothing_installs_there_is_a_submission(away: Path, kaggle_root: P
     assert hidden_by_the_population(tmp_path) and "not attached: send it again" in text
 
 
-def test_teaching_that_takes_too_long_leaves_the_shipped_network(away: Path, fitted: Path, kaggle_root: Path) -> None:
+def test_training_that_takes_too_long_leaves_the_shipped_network(away: Path, fitted: Path, kaggle_root: Path) -> None:
     bin_ = command(kaggle_root / "slow", f'case "$*" in *finetune) sleep 600;; esac\ncp -r {fitted} $5')
     text = said(execute(away, kaggle_root, "fit", bin_=bin_, train="finetune", hours=0.001))
     assert "train=finetune ended with code -9: the network stays as it was sent" in text

@@ -1,4 +1,4 @@
-"""The network: it starts at the closed form, knows what it isn't told, leaves Python unchanged, and learns."""
+"""The network: it starts at the Gaussian prediction, handles missing inputs, exports unchanged, and learns."""
 
 import json
 import signal
@@ -73,7 +73,7 @@ SMALL = NetworkOptions(
 
 
 def made_up(planets: int = PLANETS, seed: int = 0) -> tuple[Start, np.ndarray]:
-    """A closed form's answers, and spectra that they are not far from."""
+    """Gaussian predictions, and spectra near them."""
     rng = np.random.default_rng(seed)
     truth = 0.01 + 2e-5 * np.cumsum(rng.normal(size=(planets, N_BINS)), axis=1)
     ones, each = np.ones(planets), np.ones((planets, N_AIRS_BINS))
@@ -114,7 +114,7 @@ def outcome(of: SpectralNetwork, inputs: Inputs = INPUTS) -> NetworkOutput:
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("head", HEADS)
-def test_untrained_it_answers_what_the_closed_form_does(fusion: str, head: str) -> None:
+def test_an_untrained_network_gives_the_gaussian_prediction(fusion: str, head: str) -> None:
     combined = apply_corrections(
         START.combined, run_network(network(replace(SMALL, fusion=fusion, head=head)), INPUTS, batch=5)
     )
@@ -123,7 +123,7 @@ def test_untrained_it_answers_what_the_closed_form_does(fusion: str, head: str) 
         assert np.allclose(ours, theirs, rtol=3e-3, atol=1e-12), name
 
 
-def test_a_planet_unlike_all_others_keeps_the_closed_forms_answer() -> None:
+def test_an_outlying_planet_keeps_the_gaussian_prediction() -> None:
     kinds = np.tile([0.25, 0.25, 0.5], (PLANETS, 1))
     kinds[0], kinds[1] = [0, 0, 1], [0.5, 0.5, 0]
     combined, found = replace(START.combined, kinds=kinds, unknown=kinds[:, 2]), outcome(network(stirred=0.05))
@@ -150,7 +150,7 @@ def test_every_parameter_learns() -> None:
     assert not {*idle} - {"no_fgs1", "airs.layers.0.attention.bias"}, idle
 
 
-def test_what_is_not_known_changes_nothing_else() -> None:
+def test_missing_inputs_change_nothing_else() -> None:
     unknown = replace(START, log_scale=np.full(PLANETS, np.nan), place=np.full((PLANETS, 3), np.nan))
     fgs1 = CURVES_FGS1.copy()
     fgs1[::2] = np.nan
@@ -164,13 +164,13 @@ def test_what_is_not_known_changes_nothing_else() -> None:
     assert np.isnan(place).all()
 
 
-def test_planets_do_not_hear_each_other() -> None:
+def test_planets_do_not_influence_each_other() -> None:
     made = network(stirred=0.05)
     alone = outcome(made, Inputs(*(x[3:4] for x in INPUTS)))
     assert torch.allclose(alone.shift[0], outcome(made).shift[3], rtol=1e-4, atol=1e-9)
 
 
-def test_memory_grows_with_the_batch_as_foretold() -> None:
+def test_memory_grows_with_the_batch_as_estimated() -> None:
     made, batch = network(replace(SMALL, airs_width=32, airs_layers=2)), Inputs(*(x[:6] for x in INPUTS))
     foretold = training_memory(made, Inputs(*(x[:1] for x in INPUTS)), 6)
     weights = 5 * 4 * sum(p.numel() for p in made.parameters())
@@ -321,7 +321,7 @@ def test_it_learns_what_can_be_learned() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_an_untrained_networks_loss_is_the_closed_forms(head: str) -> None:
+def test_the_loss_of_an_untrained_network_is_the_gaussian_predictors(head: str) -> None:
     """Zero, whatever the head."""
     error = torch.from_numpy(TRUTH - START.combined.mean).float()
     made = network(replace(SMALL, head=head))

@@ -229,7 +229,7 @@ def test_no_star_of_the_challenge_s_population_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_bad_planets_among_fifty_fail_alone(tiny: RawFolder, tmp_path: Path) -> None:
+def test_bad_planets_among_fifty_do_not_stop_the_others(tiny: RawFolder, tmp_path: Path) -> None:
     root = tmp_path / "raw"
     planets = fifty(tiny, root)
     wanted = {}

@@ -53,7 +53,7 @@ NOTHING = torch.zeros(PLANETS, N_BINS)
 DATA = TrainingData(INPUTS, NOTHING, NOTHING.double(), NOTHING[:, 0])
 
 
-def test_whole_features_are_hidden() -> None:
+def test_whole_features_are_masked() -> None:
     bins = hidden_bins(400, torch.Generator().manual_seed(0))
     assert bins.any(dim=1).all() and bins.float().mean() < 0.4
     steps = hidden_steps(INPUTS.fgs1[..., 0], torch.Generator().manual_seed(0))
@@ -61,7 +61,7 @@ def test_whole_features_are_hidden() -> None:
 
 
 @pytest.mark.parametrize("part", ["nodes", "fgs1"])
-def test_what_is_hidden_is_not_seen(part: str) -> None:
+def test_masked_inputs_do_not_reach_the_network(part: str) -> None:
     """If the guess doesn't depend on what is hidden, the error is a parabola in it, of curvature one."""
     masked = Masked(made()).eval()
     values = INPUTS.nodes if part == "nodes" else INPUTS.fgs1
@@ -95,7 +95,7 @@ def test_error_bars_of_what_is_filled_in_are_learned() -> None:
     assert float(masked.eval()(data).detach()) == pytest.approx(expected, abs=0.1)
 
 
-def test_a_look_sees_its_half_alone() -> None:
+def test_a_view_holds_only_its_own_half() -> None:
     contrast = Contrast(made()).eval()
     half = torch.arange(STEPS) % 4 < 2
     changed = INPUTS.fgs1.clone()

@@ -1,4 +1,4 @@
-"""The specification's quick start, word for word; only the demo is smaller, and the lessons are shorter."""
+"""The specification's quick start, word for word; only the demo is smaller, and training is shorter."""
 
 import os
 import shutil
@@ -41,8 +41,8 @@ def home(example_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the quick start was typed, from nothing."""
     home, run_chain, shipped = tmp_path_factory.mktemp("home"), chain.run_chain, config.CONFIGS
     short = Path(shutil.copytree(shipped, home / "configs"))
-    lesson = (short / "train/shipped.yaml").read_text().replace("epochs: 4", "epochs: 1").replace("4000", "64")
-    (short / "train/shipped.yaml").write_text(lesson)
+    shipped = (short / "train/shipped.yaml").read_text().replace("epochs: 4", "epochs: 1").replace("4000", "64")
+    (short / "train/shipped.yaml").write_text(shipped)
     taken = shutil.ignore_patterns(".lock")
 
     def smaller(cfg: Any, run: str | Path, **how: Any) -> Any:

@@ -76,13 +76,13 @@ def test_a_clean_spectrum_breaks_nothing() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES[:-1])
-def test_each_rule_speaks_for_what_breaks_it(rule: str) -> None:
+def test_each_rule_penalises_what_breaks_it(rule: str) -> None:
     losses = rule_losses(BROKEN[rule][None], TABLE)
     assert losses[rule].shape == (1,) and losses[rule] > 0
     assert losses["quantile_monotonicity"] == 0
 
 
-def test_quantiles_that_cross_cost() -> None:
+def test_crossing_quantiles_are_penalised() -> None:
     loss = rule_losses(MANY, TABLE, quantiles=CROSSING)["quantile_monotonicity"]
     assert (loss > 0).tolist() == [False, False, True, False, False, False]
 
@@ -185,7 +185,7 @@ def test_a_batch_is_its_planets_one_by_one(form: str) -> None:
 @given(
     seed=st.integers(0, 10**6), form=st.sampled_from(["excess", "literal"]), junk=st.sampled_from([0.0, 7.0, np.nan])
 )
-def test_masked_bins_say_nothing(seed: int, form: str, junk: float) -> None:
+def test_masked_bins_contribute_nothing(seed: int, form: str, junk: float) -> None:
     rng = np.random.default_rng(seed)
     valid = torch.from_numpy(rng.random((len(MANY), N_BINS)) > 0.2)
     losses = []

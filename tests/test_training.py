@@ -147,7 +147,7 @@ def test_posterior_of_held_out_spectra_is_honest_and_better(prior: SpectralPrior
 
 
 @pytest.mark.parametrize(("count", "kinds"), [(10, 1), (30, 1), (300, 7), (20_000, 8), (60_000, 8)])
-def test_any_number_of_spectra_teaches(count: int, kinds: int) -> None:
+def test_a_prior_is_learned_from_any_number_of_spectra(count: int, kinds: int) -> None:
     rng = np.random.default_rng(6)
     row = np.arange(count) % 100  # 60,000 spectra are variations of 100
     mean = SPECTRA[row].mean(axis=1, keepdims=True)
@@ -174,7 +174,7 @@ def test_a_gas_that_no_training_planet_holds_is_found() -> None:
     assert errors[0] < 0.7 * errors[1]
 
 
-def test_the_star_foretells_the_amplitude_and_a_shuffled_table_nothing(prior: SpectralPrior) -> None:
+def test_the_star_predicts_the_amplitude_and_a_shuffled_table_nothing(prior: SpectralPrior) -> None:
     slope = prior.with_star.slope
     assert slope > 0.5 and np.ptp(prior.with_star.residuals) < np.ptp(prior.without_star.residuals)
     shuffled = [learn_prior(SPECTRA, STARS.sample(frac=1, random_state=k)).with_star.slope for k in range(6)]

@@ -135,7 +135,7 @@ def test_depths_are_unbiased_and_their_errors_true() -> None:
     assert 0.9 < airs.std() < 1.1 and np.abs(np.array(pulls)[:, 0]).max() < 3
 
 
-def test_noise_is_measured_not_believed() -> None:
+def test_noise_is_estimated_from_residuals() -> None:
     fit, _, blocks = fitted(0)
     boasting = [replace(block, variance=block.variance / 4) for block in blocks]
     again = fit_planet(boasting, star(0.1))

@@ -66,8 +66,8 @@ def train_run(
     """
     run_dir, raw, training = Path(run_dir), RawFolder(Path(raw_dir)), training or TrainingPlan()
     if predictor not in (known := ("auto", "gaussian", *(["neural"] if network else []))):
-        told = ", ".join(known[1:])
-        raise UserError(f"predictor: {predictor} is none of {told}. Fix: choose one, or give a network")
+        choices = ", ".join(known[1:])
+        raise UserError(f"predictor: {predictor} is none of {choices}. Fix: choose one, or give a network")
     planets, truth = labelled_planets(run_dir, raw)
     if not planets:
         take_over(run_dir, weights_dir, network)

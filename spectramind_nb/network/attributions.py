@@ -32,10 +32,10 @@ from ..rules.rule_table import read_rules
 
 # %% ../../nbs/network/attributions.ipynb #23ec88c3
 INPUT_GROUPS = (
-    "closed form",
+    "Gaussian prediction",
     "fitted depth",
-    "fit minus closed form",
-    "closed form's sigma",
+    "fit minus Gaussian prediction",
+    "Gaussian sigma",
     "fit's sigma",
     "mean and shape",
     "temperature, mass, radius",

@@ -115,9 +115,9 @@ def some_planets(material: Material, chosen: np.ndarray) -> Material:
     return Material(Start(combined=combined, **start), **rest)
 
 
-def own_planets(material: Material, scaling: Scaling, heard: bool = True) -> TrainingData:
+def own_planets(material: Material, scaling: Scaling, with_fgs1: bool = True) -> TrainingData:
     """Convert the planets themselves to training data, with their light curves or without."""
-    return training_data(material.start, material.truth, scaling, material.fgs1 if heard else None)
+    return training_data(material.start, material.truth, scaling, material.fgs1 if with_fgs1 else None)
 
 
 def drawn_examples(material: Material, weights: Weights, count: int, seed: int, epoch: int) -> TrainingData:
@@ -239,7 +239,7 @@ def redesigned(weights: Weights, changes: Mapping[str, Any], seed: int = 0) -> W
     network.load_state_dict({name: before[name] if name in fits else value for name, value in own.items()})
     about = dict(weights.about)
     if not all(name in fits for name in own if name.startswith(("fgs1.", "fusion.mix", "mu."))):
-        about.pop("fgs1", None)  # whoever has new ears has heard nothing yet
+        about.pop("fgs1", None)  # a new encoder of light curves is untrained
     return replace(weights, network=network.eval(), about=about)
 
 # %% ../../nbs/network/fine_tuning.ipynb #d91c65a5
@@ -252,10 +252,10 @@ def starting_weights(material: Material, weights: Weights, prior: SpectralPrior,
 # %% ../../nbs/network/fine_tuning.ipynb #0da445dd
 def checkpoint_identity(material: Material, weights: Weights, phase: str, plan: object = "") -> str:
     """Name a checkpoint by a hash of planets, initial weights, phase and plan."""
-    told = hashlib.sha256(repr((phase, plan)).encode())
+    identity = hashlib.sha256(repr((phase, plan)).encode())
     for array in (material.truth, material.start.depth, material.fgs1, *weights.network.state_dict().values()):
-        told.update(np.ascontiguousarray(array).tobytes())
-    return f"{phase}-{told.hexdigest()[:12]}"
+        identity.update(np.ascontiguousarray(array).tobytes())
+    return f"{phase}-{identity.hexdigest()[:12]}"
 
 
 def add_light_curves(network: SpectralNetwork) -> None:
@@ -275,12 +275,12 @@ class FineTuner:
     """Train a network on some planets and evaluate it on others; a phase that does not reduce the loss is undone."""
 
     def __init__(self, material: Material, weights: Weights, options: TrainOptions, device: str) -> None:
-        self.network, self.heard, self.options = copy.deepcopy(weights.network), weights.uses_fgs1, options
+        self.network, self.uses_fgs1, self.options = copy.deepcopy(weights.network), weights.uses_fgs1, options
         self.device, self.curves = device, dict[str, dict[str, list[float]]]()
         held_out, scaling = np.arange(len(material.truth)) % 5 == 0, weights.scaling
         self.rest, judged = some_planets(material, ~held_out), some_planets(material, held_out)
         self.own = own_planets(self.rest, scaling)
-        self.judges = [own_planets(judged, scaling, heard) for heard in (False, True)]
+        self.judges = [own_planets(judged, scaling, with_fgs1) for with_fgs1 in (False, True)]
         known = np.isfinite(material.fgs1).all(axis=(1, 2))
         self.may_use_fgs1 = self.network.fgs1 is not None and bool(known[~held_out].any())
         self.report = TrainingReport(int((~held_out).sum()), int(held_out.sum()))
@@ -291,9 +291,11 @@ class FineTuner:
         own = self.own if uses_fgs1 else self.own._replace(inputs=without_light_curves(self.own.inputs))
         return mean_loss(objective, own, device), mean_loss(objective, self.judges[uses_fgs1], device)
 
-    def loss(self, objective: nn.Module, heard: bool | None = None) -> float:
+    def loss(self, objective: nn.Module, with_fgs1: bool | None = None) -> float:
         """Compute the loss of the held-out planets, with or without light curves."""
-        return mean_loss(objective, self.judges[self.heard if heard is None else heard], torch.device(self.device))
+        return mean_loss(
+            objective, self.judges[self.uses_fgs1 if with_fgs1 is None else with_fgs1], torch.device(self.device)
+        )
 
     def learn(
         self,
@@ -310,10 +312,10 @@ class FineTuner:
         Only the phase `planets` trains the use of light curves.
         """
         alone = name in OBJECTIVES
-        uses_fgs1 = alone or self.heard or (self.may_use_fgs1 and name == "planets")
+        uses_fgs1 = alone or self.uses_fgs1 or (self.may_use_fgs1 and name == "planets")
         before = self.loss(objective, True if alone else None)
         state = copy.deepcopy(self.network.state_dict())
-        if name == "planets" and self.may_use_fgs1 and not self.heard:
+        if name == "planets" and self.may_use_fgs1 and not self.uses_fgs1:
             add_light_curves(self.network)
         said = None if tell is None else lambda progress, seconds: tell(name, progress, seconds)
         found = train_network(
@@ -323,7 +325,7 @@ class FineTuner:
         gained = min(found.held_out) < before - LEAST_GAIN
         self.report.phases[name] = PhaseGain(before, min(found.held_out), gained)
         if gained:
-            self.heard = uses_fgs1 and not alone
+            self.uses_fgs1 = uses_fgs1 and not alone
         else:
             self.network.load_state_dict(state)
         return gained
@@ -374,16 +376,16 @@ def fine_tune(
         else:
             learn(phase, lambda _: room.own, len(room.own.error), few)
     report = room.report
-    report.after = room.judge(network, room.heard)
+    report.after = room.judge(network, room.uses_fgs1)
     if "supervised" in phases:
         report.kept = report.after[1] < report.before[1] - LEAST_GAIN
     else:
         report.kept = any(phase.kept for phase in report.phases.values())
     if not report.kept:
         network.load_state_dict(untaught)
-        room.heard = weights.uses_fgs1
+        room.uses_fgs1 = weights.uses_fgs1
     before = json.loads(weights.about.get("curves", "{}"))
     about = {name: value for name, value in weights.about.items() if name != "fgs1"}
     about |= {"curves": json.dumps(before | room.curves), "training": report.text()}
-    about |= {"fgs1": "input"} if room.heard else {}
+    about |= {"fgs1": "input"} if room.uses_fgs1 else {}
     return replace(weights, network=network.eval().cpu(), about=about)

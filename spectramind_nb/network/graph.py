@@ -27,8 +27,8 @@ class GraphLayer(nn.Module):
 
     def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
         """Attend along `edges` (E, 4) and transform each node, both residual."""
-        heard, share = self.attention(self.before_attention(x), edges, topology)
-        x = x + self.gain[0] * self.dropout(heard)
+        messages, share = self.attention(self.before_attention(x), edges, topology)
+        x = x + self.gain[0] * self.dropout(messages)
         return x + self.gain[1] * self.dropout(self.own(self.before_own(x))), share
 
 # %% ../../nbs/network/graph.ipynb #3aca1c1d

@@ -33,8 +33,8 @@ def attend_plain(
     """
     source, target = (torch.as_tensor(x, device=left.device) for x in (topology.source, topology.target))
     place = torch.as_tensor(topology.padded, device=left.device)
-    heard = functional.leaky_relu(left[:, source] + right[:, target] + edge, slope)
-    score = (heard * att).sum(-1)
+    message = functional.leaky_relu(left[:, source] + right[:, target] + edge, slope)
+    score = (message * att).sum(-1)
     gaps = (place < 0)[None, :, :, None]
     place = place.clamp(min=0)
     share = score[:, place].masked_fill(gaps, -torch.inf).softmax(dim=2)  # (batch, N, K, H)

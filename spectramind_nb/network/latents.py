@@ -29,7 +29,7 @@ class Latents:
     planet: np.ndarray  # int64, (P,)
     fused: np.ndarray  # latent of the planet, float32, (P, hidden)
     pooled: np.ndarray  # of its spectrum alone, float32, (P, A)
-    unknown: np.ndarray  # closed form: probability that no training spectrum is of its kind, (P,)
+    unknown: np.ndarray  # Gaussian predictor: probability that no training spectrum is of its kind, (P,)
     attention: np.ndarray  # last layer, mean over heads, float32, (P, E); a bin's shares sum to 1
     inputs: Inputs  # what the network was given
 

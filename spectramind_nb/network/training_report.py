@@ -51,8 +51,8 @@ class TrainingReport:
             if np.isfinite(self.before[k])
         ]
         for name, phase in self.phases.items():
-            told = "kept" if phase.kept else "undone"
-            found.append(f"{name:18}held out {phase.before:.4f} -> {phase.after:.4f}, {told}")
+            verdict = "kept" if phase.kept else "undone"
+            found.append(f"{name:18}held out {phase.before:.4f} -> {phase.after:.4f}, {verdict}")
         return found
 
     def reason(self) -> str:

@@ -109,32 +109,32 @@ def fine_tuned(
     report = report_of(found.about)
     if report is None or report.kept or training.start == "fresh":
         return found
-    told = {name: found.about[name] for name in ("curves", "training")}
-    return replace(given, about={**given.about, **told})  # an undone training leaves what was given
+    design = {name: found.about[name] for name in ("curves", "training")}
+    return replace(given, about={**given.about, **design})  # an undone training leaves what was given
 
 # %% ../../nbs/pipeline/network_training.ipynb #3b9e8a54
 class PhaseReporter:
-    """Tell how far `lessons` lessons are, one after the other, and how long all of them may still take."""
+    """Report the progress of several trainings, one after the other, and the time that is left."""
 
-    def __init__(self, training: TrainingPlan, lessons: int) -> None:
+    def __init__(self, training: TrainingPlan, trainings: int) -> None:
         parts = [("pairs", "planets") if phase == "supervised" else (phase,) for phase in training.phases]
         self.names, self.epochs = [name for part in parts for name in part], training.options.epochs
-        self.lesson, self.lessons, self.tell = 0, lessons, teller()
+        self.number, self.trainings, self.tell = 0, trainings, teller()
         self.begun, self.before = time.perf_counter(), -1  # epochs that an earlier run had done
 
     def __call__(self, phase: str, progress: Progress, seconds: float) -> None:
-        """A `ReportPhase`: an epoch of a phase of the present `lesson` is done."""
+        """A `ReportPhase`: an epoch of a phase of training `number` is done."""
         each = len(self.names) * self.epochs
-        done = self.lesson * each + self.names.index(phase) * self.epochs + progress.epoch
+        done = self.number * each + self.names.index(phase) * self.epochs + progress.epoch
         if self.before < 0:
             self.before = done - 1
-        left = (time.perf_counter() - self.begun) / (done - self.before) * (self.lessons * each - done)
+        left = (time.perf_counter() - self.begun) / (done - self.before) * (self.trainings * each - done)
         held_out = f"held out {progress.held_out[-1]:.4f}"
-        label = f"lesson {self.lesson + 1} of {self.lessons}, {phase}: {held_out}, {left:.0f} s left, epochs"
-        self.tell(label, done, self.lessons * each)
+        label = f"training {self.number + 1} of {self.trainings}, {phase}: {held_out}, {left:.0f} s left, epochs"
+        self.tell(label, done, self.trainings * each)
 
 # %% ../../nbs/pipeline/network_training.ipynb #6f02c9d1
-CHECKPOINTS, CURVES = "06_training/lessons", "curves.json"  # checkpoints while it learns; how it learned
+CHECKPOINTS, CURVES = "06_training/checkpoints", "curves.json"  # checkpoints while it learns; how it learned
 
 
 def unseen_predictions(weights: Weights, fits: Fits) -> Predicted:
@@ -162,13 +162,13 @@ def neural_predictions(
     curves: dict[str, Any] = {}
     parts, each = list[Predicted](), np.unique(folds)
     tell = PhaseReporter(training, len(each) + 1)
-    for tell.lesson, fold in enumerate(each):
+    for tell.number, fold in enumerate(each):
         test = folds == fold
         known_to = (take_planets(fits, ~test), truth[~test])
         own = fine_tuned(run_dir, weights, *known_to, training, tell, Path(run_dir) / CHECKPOINTS, announce=not parts)
         parts.append(predict_neural(own, take_planets(fits, test)))
         curves[f"without fold {fold}"] = json.loads(own.about["curves"])
-    tell.lesson = len(each)
+    tell.number = len(each)
     final = fine_tuned(run_dir, weights, fits, truth, training, tell, Path(run_dir) / CHECKPOINTS, announce=False)
     curves["all"] = json.loads(final.about["curves"])
     write_json(run_folder(run_dir, "outputs/checkpoints") / CURVES, curves)
@@ -229,15 +229,15 @@ def train_network_on(
     checkpoints = Path(out).with_suffix(".checkpoints")
     weights = fine_tuned(run_dir, before, read_fits(run_dir, planets), truth, training, tell, checkpoints)
     known = {*labelled, *json.loads(before.about.get("planets", "[]"))} if training.start == "finetune" else {*labelled}
-    told = {"planets": json.dumps(sorted(known)), "before": network, "how": training.start}
-    told["rules"] = json.dumps(training.rules.weights if training.rules is not None else {})
-    told["phases"] = ", ".join(training.phases)
-    told["held_out"] = json.dumps(sorted({*labelled[::5]} - learned_planets(before.about)))
+    about = {"planets": json.dumps(sorted(known)), "before": network, "how": training.start}
+    about["rules"] = json.dumps(training.rules.weights if training.rules is not None else {})
+    about["phases"] = ", ".join(training.phases)
+    about["held_out"] = json.dumps(sorted({*labelled[::5]} - learned_planets(before.about)))
     report = report_of(weights.about)
     assert report is not None
     if is_first():
         if report.kept:
-            write_network(out, replace(weights, about={**weights.about, **told}))
+            write_network(out, replace(weights, about={**weights.about, **about}))
         shutil.rmtree(checkpoints, ignore_errors=True)
     return report
 

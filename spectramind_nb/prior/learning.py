@@ -38,7 +38,7 @@ def principal_components(shapes: np.ndarray, rank: int) -> tuple[np.ndarray, np.
 
 # %% ../../nbs/prior/learning.ipynb #e48acc7b
 MIN_SPECTRA = 10
-KIND_RANK = 6  # principal components that kinds are told apart by
+KIND_RANK = 6  # principal components for clustering
 MOST_KINDS = 8
 PER_KIND = 40  # spectra
 

@@ -152,9 +152,10 @@ def conclusion(table: Table) -> list[str]:
         bias = float(np.median(table[f"{name}_recovered_ppm"] - table[f"{name}_injected_ppm"]))
         rms[title] = float(np.sqrt(np.mean(np.asarray(table[f"{name}_pull"]) ** 2)))
         err = float(np.median(table[f"{name}_err_ppm"]))
-        lines.append(f"{title:<10} median bias {bias:+7.1f} ppm, error bar {err:6.1f} ppm, rms pull {rms[title]:.2f}")
+        spread = f"rms standardised residual {rms[title]:.2f}"
+        lines.append(f"{title:<10} median bias {bias:+7.1f} ppm, error bar {err:6.1f} ppm, {spread}")
     bins = float(np.sqrt(np.mean(np.asarray(table["bins_pull_rms"]) ** 2)))
-    lines.append(f"{'AIRS bins':<10} rms pull {bins:.2f}")
+    lines.append(f"{'AIRS bins':<10} rms standardised residual {bins:.2f}")
     bad = [title for title, value in rms.items() if value > FAR] + (["AIRS bins"] if bins > TOO_SMALL else [])
     if bad:
         verdict = f"error bars of {', '.join(bad)} are too small for these light curves"

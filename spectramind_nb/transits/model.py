@@ -128,7 +128,8 @@ class FitOptions:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "FitOptions":
         """Return the options of a JSON object, in which tuples have become lists."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+        values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in record.items()}
+        return cls(**values)
 
 # %% ../../nbs/transits/model.ipynb #d672c698
 @dataclass
