@@ -10,8 +10,8 @@ name (`tenth seam`) that one alone. A rule that no batch breaks has no gradient;
 
 Judged on pairs of spectra and noise that train_network.py holds out, and on fitted planets out of distribution
 (`--planets`, those of kind ood_bank). Loss: nats a bin over the Gaussian predictor on pairs, and what a variant gains
-over no rules, with its standard error over pairs; on planets the same of the score. Shares that break a rule: by the auditor,
-with the error bars as predicted, and (`beyond`) with anything beyond a bound.
+over no rules, with its standard error over pairs; on planets the same of the score. Shares that break a rule: by the
+auditor, with the error bars as predicted, and (`beyond`) with anything beyond a bound.
 """
 
 import argparse
