@@ -271,6 +271,7 @@ ODD_PROGRAMS = {
     "fails": ("#!/bin/sh\nexit 9\n", 0o755),
     "hangs": ("#!/bin/sh\nsleep 600\n", 0o755),
     "hangs behind a child": ("#!/bin/sh\nsleep 600 &\nsleep 600\n", 0o755),
+    "prints without end": ("#!/bin/sh\nwhile :; do echo 1, 2; done\n", 0o755),
     "says odd bytes": ("#!/bin/sh\nprintf '\\377\\376'\n", 0o755),
 }
 
@@ -293,6 +294,14 @@ def test_a_program_that_describes_the_machine_neither_fails_nor_delays(
     assert time.monotonic() - begun < 9
     assert seen["git_sha"] == "0000000" and seen["torch"] != "unknown"
     assert seen["device"] == seen["driver"].replace("none", "cpu") == ("unknown" if name == "nvidia-smi" else "cpu")
+
+
+def test_a_program_that_hangs_is_asked_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(home / "bin", "git", "#!/bin/sh\necho >> asked\nexec /bin/sleep 600\n")
+    monkeypatch.setenv("PATH", f"{home / 'bin'}")
+    begun = time.monotonic()
+    assert [lifetime.reply_of(["git", "status"], 0.5) for _ in range(20)] == [None] * 20
+    assert time.monotonic() - begun < 5 and (home / "asked").read_text() == "\n"
 
 
 def test_damaged_metadata_of_a_library_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
