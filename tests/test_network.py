@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -352,6 +353,32 @@ def test_a_cut_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
         train_network(network(dropped), source, 96, source(90), replace(options, lr=1e-4), checkpoint=path)
     with pytest.raises(UserError, match="more pairs"):
         train_network(network(dropped), source, 8, source(90), options)
+
+
+def test_a_batch_without_finite_loss_is_left_out_and_an_epoch_ends_training() -> None:
+    def spoiled(count: int) -> Callable[[int], TrainingData]:
+        def data(epoch: int) -> TrainingData:
+            drawn = source(epoch)
+            drawn.error[:count] = torch.nan
+            return drawn
+
+        return data
+
+    made = network(PLAIN)
+    progress = train_network(made, spoiled(1), 96, source(90), OPTIONS)
+    assert np.isfinite(progress.loss + progress.held_out).all() and progress.best > 0
+    assert all(value.isfinite().all() for value in made.state_dict().values())
+    with pytest.raises(UserError, match=r"loss of training is not finite in epoch 1. Fix: train.amp=false"):
+        train_network(network(PLAIN), spoiled(96), 96, source(90), OPTIONS)
+    with pytest.raises(UserError, match="loss of held-out planets is not finite"):
+        train_network(network(PLAIN), source, 96, spoiled(96)(1), OPTIONS)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04half", b"\x00" * 99, b"no archive"])
+def test_a_damaged_checkpoint_is_named(damage: bytes, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(damage)
+    with pytest.raises(ContractError, match=r"checkpoint.pt: checkpoint: can't be read.*Fix: remove it"):
+        train_network(network(PLAIN), source, 96, source(90), OPTIONS, checkpoint=tmp_path / "checkpoint.pt")
 
 
 def test_it_stops_early_where_nothing_is_gained() -> None:

@@ -147,33 +147,8 @@ def run_bound(words: Sequence[str], **options: Any) -> "subprocess.CompletedProc
             raise
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
-# %% ../../nbs/core/lifetime.ipynb #b328c9aa
+# %% ../../nbs/core/lifetime.ipynb #c07cd991
 _MOST_BYTES = 1 << 16
-_SILENT: set[str | None] = set()  # programs that gave no reply in time; they are not asked again
-
-
-def reply_of(words: Sequence[str], seconds: float = 2.0) -> str | None:
-    """Return what a program prints; None if it can't be started, fails, or has not ended after so many `seconds`."""
-    path = shutil.which(words[0])
-    if path in _SILENT:
-        return None
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    try:
-        process = subprocess.Popen(words, start_new_session=True, **quiet)  # type: ignore[call-overload]
-    except (OSError, ValueError):
-        return None
-    ends = time.monotonic() + seconds
-    with process.stdout, suppress(subprocess.TimeoutExpired):
-        text = _read_until(process.stdout, ends)
-        if text is not None and process.wait(max(0.0, ends - time.monotonic())) == 0:
-            return text.decode(errors="replace").strip()
-    if process.returncode is None:
-        _SILENT.add(path)
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)
-    return None
 
 
 def _read_until(stream: IO[bytes], ends: float) -> bytes | None:
@@ -185,4 +160,30 @@ def _read_until(stream: IO[bytes], ends: float) -> bytes | None:
             if not piece:
                 return text
             text += piece
+    return None
+
+# %% ../../nbs/core/lifetime.ipynb #b328c9aa
+_SILENT: set[str | None] = set()  # programs that gave no reply in time; they are not asked again
+
+
+def reply_of(words: Sequence[str], seconds: float = 2.0) -> str | None:
+    """Return what a program prints; None if it can't be started, fails, or has not ended after so many `seconds`."""
+    path, ends = shutil.which(words[0]), time.monotonic() + seconds
+    if path in _SILENT:
+        return None
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    try:
+        process = subprocess.Popen(words, start_new_session=True, **quiet)  # type: ignore[call-overload]
+    except (OSError, ValueError):
+        return None
+    with process.stdout, suppress(subprocess.TimeoutExpired):
+        text = _read_until(process.stdout, ends)
+        if text is not None and process.wait(max(0.0, ends - time.monotonic())) == 0:
+            return text.decode(errors="replace").strip()
+    if process.returncode is None:
+        _SILENT.add(path)
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
     return None

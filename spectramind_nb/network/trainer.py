@@ -6,7 +6,8 @@
 __all__ = ['WEIGHT', 'STATEFUL', 'Source', 'ReportEpoch', 'TrainingData', 'training_data', 'select_rows', 'likelihood_loss',
            'Supervised', 'Judge', 'rule_arguments', 'gaussian_losses', 'TrainOptions', 'learning_rate_factor',
            'Progress', 'half_precision', 'Trainer', 'mean_of_processes', 'mean_loss', 'average_loss', 'trainer_state',
-           'restore_trainer', 'rules_text', 'is_first', 'process_part', 'epoch_loss', 'train_network']
+           'restore_trainer', 'rules_text', 'is_first', 'process_part', 'require_finite', 'read_checkpoint',
+           'epoch_loss', 'train_network']
 
 # %% ../../nbs/network/trainer.ipynb #2a8d2ccd
 import json
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..core.errors import UserError
+from ..core.errors import ContractError, UserError
 from ..core.files import atomic_path
 from ..core.metric import BIN_WEIGHTS
 from .decoders import pinball
@@ -211,11 +213,12 @@ class Trainer:
             self.scaler.scale(loss).backward()
             total += float(loss.detach())
         self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_(self.objective.parameters(), self.options.clip)
-        self.scaler.step(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self.options.clip)
+        if self.scaler.is_enabled() or norm.isfinite():  # the scaler leaves out such a step itself
+            self.scaler.step(self.optimiser)
+            self.schedule.step()
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        self.schedule.step()
         memory = min(self.options.average, 1 - 1 / (self.schedule.last_epoch + 1))
         for name, value in self.objective.state_dict().items():
             self.average[name].lerp_(value, 1 - memory)
@@ -293,9 +296,29 @@ def process_part(which: Tensor) -> Tensor:
     """Return the part of a batch that this process takes."""
     return which[dist.get_rank() :: dist.get_world_size()] if dist.is_initialized() else which
 
+# %% ../../nbs/network/trainer.ipynb #38f767dd
+def require_finite(progress: Progress) -> None:
+    """Raise `UserError` if a loss of the last epoch is not finite."""
+    for name, loss in (("training", progress.loss[-1]), ("held-out planets", progress.held_out[-1])):
+        if not math.isfinite(loss):
+            fix = "train.amp=false, or a smaller train.optim.lr"
+            raise UserError(f"train: the loss of {name} is not finite in epoch {progress.epoch}. Fix: {fix}")
+
+
+def read_checkpoint(path: Path, device: str) -> dict[str, Any]:
+    """Read the state of an interrupted training. Raises `ContractError` if the file is damaged."""
+    try:
+        state = torch.load(path, weights_only=True, map_location=device)
+        if "plan" in state:
+            return state
+        problem = "holds no training"
+    except (RuntimeError, EOFError, UnpicklingError, TypeError) as error:
+        problem = f"can't be read ({(str(error).splitlines() or ['empty'])[0]})"
+    raise ContractError(path, "checkpoint", problem, "remove it, and training begins anew")
+
 # %% ../../nbs/network/trainer.ipynb #56927071
 def epoch_loss(trainer: Trainer, data: TrainingData, epoch: int) -> float:
-    """Train on all planets once, in an order that depends on the epoch, and return the mean loss."""
+    """Train on all planets once, in an order that depends on the epoch, and return the mean finite loss, or NaN."""
     o, count = trainer.options, len(data.error)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(1_000_003 * o.seed + epoch))
     whole, world = o.batch * o.accumulate, dist.get_world_size() if dist.is_initialized() else 1
@@ -304,7 +327,8 @@ def epoch_loss(trainer: Trainer, data: TrainingData, epoch: int) -> float:
         own = [process_part(part) for part in order[k : k + whole].split(o.batch)]
         shares = [len(part) * world / o.batch for part in own]
         losses.append(trainer.step([select_rows(data, part, trainer.device) for part in own], shares))
-    return mean_of_processes(float(np.mean(losses)), trainer.device)
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return mean_of_processes(float(np.mean(finite)) if finite else math.nan, trainer.device)
 
 # %% ../../nbs/network/trainer.ipynb #bba88257
 def train_network(
@@ -321,7 +345,8 @@ def train_network(
     """Train on the data of `source`, `pairs` examples an epoch; the network keeps the best epoch's averaged weights.
 
     The loss is `Supervised` without rules, or another `objective` that contains the network. Training resumes from
-    `checkpoint` if it exists. Raises `UserError` if the checkpoint belongs to another network or plan.
+    `checkpoint` if it exists. Raises `UserError` if the checkpoint belongs to another network or plan, or no loss of an
+    epoch is finite.
     """
     objective = objective or Supervised(network, options.aux_weight, options.worst)
     steps = options.epochs * (pairs // (options.batch * options.accumulate))
@@ -338,7 +363,7 @@ def train_network(
     plan = repr((type(objective).__name__, rules_text(objective), network.options, options, pairs))
     best: dict[str, Tensor] = dict(trainer.average)
     if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        state = read_checkpoint(checkpoint, device)
         if state.pop("plan") != plan:
             raise UserError(f"{checkpoint} is of another network or plan. Fix: remove it, or choose another folder")
         best = state.pop("best")
@@ -349,6 +374,7 @@ def train_network(
         progress.loss.append(epoch_loss(trainer, data, progress.epoch))
         progress.held_out.append(average_loss(trainer, held_out))
         progress.epoch += 1
+        require_finite(progress)
         if progress.held_out[-1] == min(progress.held_out):
             progress.best, best = progress.epoch, {name: value.clone() for name, value in trainer.average.items()}
         due = progress.epoch % options.ckpt_every == 0 or progress.epoch == options.epochs
