@@ -47,10 +47,13 @@ def report_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     return aligned([[*_COLUMNS.values()], *([cell(name, row.get(name)) for name in _COLUMNS] for row in rows)], left=2)
 
 # %% ../../nbs/cli/report.ipynb #e8468ed1
+def _record(run_dir: Path, name: str, part: str) -> Any:
+    path = run_dir / "06_training/artifacts" / name
+    return json.loads(path.read_text(encoding="utf-8")).get(part) if path.is_file() else None
+
+
 def _training_lines(run_dir: Path) -> list[str]:
-    path = run_dir / "06_training/artifacts/predictors.json"
-    record = json.loads(path.read_text(encoding="utf-8")).get("training") if path.is_file() else None
-    if not record:
+    if not (record := _record(run_dir, "predictors.json", "training")):
         return []
     from spectramind_nb.network.training_report import training_lines
 
@@ -77,6 +80,7 @@ def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
             weights = f" (weights: {short(Path(content['weights']))})" if content["predictor"] == "neural" else ""
             lines.append(f"submitted         {content['predictor']}{weights}")
         lines += [line for line in _training_lines(run_dir) if "undone" in line]
+        lines += [f"labels            {note}" for note in _record(run_dir, "labels.json", "notes") or []]
         if content.get("seconds_per_planet"):
             lines.append(f"seconds a planet  {content['seconds_per_planet']:.2f}")
         lines.append(f"submission        {short(report.parent / content['submission'])}")

@@ -40,6 +40,7 @@ class Learned:
     factors: dict[str, SigmaFactors]
     weights: str = ""  # where the network comes from
     training: dict[str, Any] = field(default_factory=dict)  # report of its training in this run, see training_report
+    pairs: dict[str, float] = field(default_factory=dict)  # of a visit of the planets learned from, by channel
 
 # %% ../../nbs/pipeline/learned.ipynb #b1574de1
 def read_learned(run_dir: str | Path) -> Learned:
@@ -52,7 +53,8 @@ def read_learned(run_dir: str | Path) -> Learned:
         factors = {name: factors_of(own) for name, own in record["factors"].items()}
         if record["chosen"] not in factors:
             raise ValueError(f"no factors of {record['chosen']}")
-        return Learned(record["chosen"], factors, record.get("weights", ""), record.get("training", {}))
+        about = (record.get("weights", ""), record.get("training", {}), record.get("pairs", {}))
+        return Learned(record["chosen"], factors, *about)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ContractError(path, "file", f"can't be read ({error})", "run stage 06_training again") from error
 
@@ -117,10 +119,11 @@ def copy_whole(source: Path, target: Path) -> None:
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
 
-
+# %% ../../nbs/pipeline/learned.ipynb #37260a1d
 def take_over(run_dir: Path, weights_dir: str, network: str) -> None:
     """Copy the files that an earlier run learned, or those of a network's weights. Raises `ContractError`."""
     target = run_folder(run_dir, "outputs/checkpoints")
+    (target / "out_of_fold.npz").unlink(missing_ok=True)
     if weights_dir:
         source = run_folder(weights_dir, "outputs/checkpoints")
         check_run_versions(weights_dir)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_SPARE', 'select_planets', 'check_planet', 'first_sound', 'check_rows', 'read_plan', 'planets_of_run',
-           'row_of_planet']
+           'row_of_planet', 'pairs_per_visit']
 
 # %% ../../nbs/pipeline/selection.ipynb #bb052c34
 import json
@@ -140,3 +140,14 @@ def row_of_planet(planets: np.ndarray, planet: int | None) -> int | str:
         return 0
     rows = np.flatnonzero(planets == planet)
     return int(rows[0]) if len(rows) else f"planet {planet} is not in this run: {planets[:5].tolist()} ..."
+
+# %% ../../nbs/pipeline/selection.ipynb #d2d95883
+def pairs_per_visit(run_dir: str | Path, planets: Sequence[int]) -> dict[str, float]:
+    """Compute the median number of pairs of reads in a visit of these planets of a run, by channel."""
+    path = Path(run_dir) / "00_calibration" / "artifacts" / "detector_statistics.json"
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    pairs = {
+        name: [row["pairs"] for row in rows if (row["channel"], row["planet"] in planets) == (name, True)]
+        for name in CHANNELS
+    }
+    return {name: float(np.median(own)) for name, own in pairs.items() if own}

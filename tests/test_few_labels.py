@@ -1,0 +1,178 @@
+"""Runs with few labels or none: folds, labels without frames, and the package's own weights."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_chain import spectramind
+from hypothesis import given
+from hypothesis import strategies as st
+from test_predict import write_fitted_run
+
+from spectramind_nb.chapters.features import group_folds
+from spectramind_nb.chapters.training import train_run
+from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, read_submission
+from spectramind_nb.core.files import run_folder, write_json
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.pipeline.learned import read_learned, read_out_of_fold
+from spectramind_nb.pipeline.predictors import (
+    adapted_folds,
+    further_spectra,
+    out_of_fold_predictions,
+    planets_needed,
+    read_fits,
+)
+from spectramind_nb.pipeline.sigma_calibration import calibrate_sigmas
+from spectramind_nb.prior.learning import MIN_SPECTRA
+from spectramind_nb.prior.spectral_prior import read_prior
+from spectramind_nb.uncertainty.calibration import CalibOptions
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run of 16 labelled planets, fitted, and its raw tables. Never to be changed."""
+    home = tmp_path_factory.mktemp("fitted")
+    write_fitted_run(home / "run", home / "raw")
+    return home
+
+
+@pytest.fixture
+def home(fitted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(fitted, tmp_path / "home"))
+
+
+def change_labels(home: Path, change: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:
+    """Change the labels; None removes the file."""
+    path = home / "raw/train.csv"
+    changed = change(pd.read_csv(path))
+    path.unlink()
+    if changed is not None:
+        changed.to_csv(path, index=False)
+
+
+def train(home: Path, network: str = "") -> dict:
+    """Run stage 06; what it tells of the labels."""
+    train_run(home / "run", home / "raw", "", 3, 0.02, network)
+    return json.loads((run_folder(home / "run", "outputs/checkpoints") / "labels.json").read_text())
+
+
+@given(count=st.integers(1, 60), folds=st.integers(2, 9), further=st.integers(0, 20), seed=st.integers(0, 5))
+def test_every_fold_leaves_enough_to_learn_from(count: int, folds: int, further: int, seed: int) -> None:
+    drawn = np.array([*group_folds(range(count), folds, seed).values()])
+    adapted = adapted_folds(drawn, further)
+    if count < planets_needed(further):
+        assert adapted is None
+        return
+    assert adapted is not None and len(adapted) == count and len(np.unique(adapted)) > 1
+    assert count - np.bincount(adapted).max() + further >= MIN_SPECTRA
+    if count - np.bincount(drawn).max() >= planets_needed(further) - 1:
+        assert np.array_equal(adapted, drawn)
+
+
+@pytest.mark.parametrize(("count", "folds"), [(12, 6), (11, 11)])
+def test_folds_adapt_to_the_number_of_labelled_planets(home: Path, count: int, folds: int) -> None:
+    change_labels(home, lambda table: table.iloc[:count])
+    planets = pd.read_csv(home / "raw/train.csv")["planet_id"].tolist()
+    path = run_folder(home / "run", "data/splits") / "groupkfold.json"
+    write_json(path, {"fold_of_planet": group_folds(planets, 5, 0)})
+    told = train(home)
+    assert (told["planets"], told["folds"]) == (count, folds)
+    assert f"{count} labelled planets: {folds} folds" in told["notes"][0]
+    found = read_out_of_fold(home / "run")
+    assert found is not None and len(found.planet) == count and len(np.unique(found.fold)) == folds
+    assert calibrate_sigmas(home / "run", "", CalibOptions())["planets"] == count
+
+
+STAR_ROWS = pd.DataFrame({"planet_id": [1], "Rs": 1.0, "Ms": 1.0, "Ts": 5800.0, "Mp": 1.0, "e": 0.0, "P": 4.0})
+FEW: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame | None], str]] = {
+    "no train.csv": (lambda table: None, "no planet has frames and a label: "),
+    "a header without rows": (lambda table: table[:0], "no planet has frames and a label: "),
+    "rows of stars": (lambda table: STAR_ROWS.assign(sma=8.0, i=89.0), "no planet has frames and a label: "),
+    "one labelled planet": (
+        lambda table: table.iloc[:1],
+        "1 labelled planet is too few to learn from, which takes 11: ",
+    ),
+    "ten": (lambda table: table[:10], "10 labelled planets are too few to learn from, which takes 11: "),
+}
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_too_few_labels_leave_the_packages_own(home: Path, case: str) -> None:
+    change, said = FEW[case]
+    change_labels(home, change)
+    told = train(home, "laptop")
+    assert told["notes"] == [f"{said}prior, network and error-bar factors are the package's own"]
+    assert read_learned(home / "run").weights == "laptop" and read_out_of_fold(home / "run") is None
+    assert calibrate_sigmas(home / "run", "", CalibOptions())["tau"] == {"gaussian": 1.0, "neural": 1.0}
+
+
+def test_labels_without_frames_join_the_prior(home: Path) -> None:
+    raw, run = home / "raw", home / "run"
+    change_labels(home, lambda table: table)
+    table = pd.read_csv(raw / "train.csv")
+    first, last = table.iloc[:6], table.iloc[6:]  # the first have frames
+    plan = run / "00_calibration/artifacts/plan.json"
+    record = json.loads(plan.read_text())
+    write_json(plan, record | {"planets": {"train": first["planet_id"].tolist(), "test": []}})
+    for planet in first["planet_id"]:
+        (raw / "train" / str(planet)).mkdir(parents=True)
+    (raw / "test" / str(last["planet_id"].iloc[0])).mkdir(parents=True)  # whose label would be the answer
+    told = train(home)
+    assert (told["planets"], told["further"]) == (6, 9)
+    assert "9 labelled spectra without frames join the prior" in told["notes"]
+    learned_from = pd.concat([first, last.iloc[1:]])[list(WAVELENGTH_COLUMNS)[1:]].to_numpy().mean()
+    prior = read_prior(run_folder(run, "outputs/checkpoints") / "spectral_prior.npz")
+    assert prior.mean_depth == pytest.approx(learned_from, rel=1e-9)
+
+
+def test_a_label_does_not_reach_its_own_prediction_beside_further_spectra(home: Path) -> None:
+    table = pd.read_csv(home / "raw/train.csv")
+    planets, truth = table["planet_id"].tolist()[:8], table[list(WAVELENGTH_COLUMNS)].to_numpy()
+    for planet in planets:
+        (home / "raw/train" / str(planet)).mkdir(parents=True)
+    further = further_spectra(RawFolder(home / "raw"))
+    assert np.array_equal(further.truth, truth[8:])
+    fits, folds = read_fits(home / "run", planets), np.arange(8) % 4
+    before = out_of_fold_predictions(fits, truth[:8], folds, 3, further).mu
+    spoilt = truth[:8].copy()
+    spoilt[folds == 2] *= 1.5
+    after = out_of_fold_predictions(fits, spoilt, folds, 3, further).mu
+    assert np.array_equal(before[folds == 2], after[folds == 2])
+    assert not np.allclose(before[folds == 1], after[folds == 1], rtol=1e-6)
+
+
+def test_invalid_labels_without_frames_are_left_out_and_named(home: Path) -> None:
+    table = pd.read_csv(home / "raw/train.csv")
+    foreign = table.iloc[:2].assign(planet_id=[90001, 90002])
+    foreign[list(WAVELENGTH_COLUMNS)] *= 1e6  # ppm
+    pd.concat([table, foreign]).to_csv(home / "raw/train.csv", index=False)
+    told = train(home)
+    assert told["further"] == 0 and told["planets"] == 16
+    assert "2 labelled spectra without frames are left out" in told["notes"][0] and "ppm" in told["notes"][0]
+
+
+@pytest.mark.slow
+def test_a_run_without_labels_comes_to_a_submission(tiny: RawFolder, tmp_path: Path) -> None:
+    raw, run = tmp_path / "raw", tmp_path / "run"
+    shutil.copytree(tiny.root, raw, copy_function=os.link)
+    labels = pd.read_csv(raw / "train.csv")
+    (raw / "train.csv").unlink()
+    labels.iloc[:0].to_csv(raw / "train.csv", index=False)
+    words = ["run", "--raw", str(raw), "--run-dir", str(run), "diag.skip_heavy_diag=true"]
+    done = spectramind(*words)
+    assert done.exit_code == 0, done.output
+    assert "no planet has frames and a label: prior, network and error-bar factors are the package's own" in done.output
+    submission = run_folder(run, "outputs") / "submission.csv"
+    assert len(read_submission(submission).mu) == 2
+    for change, said in ((labels, "1 labelled planet is too few"), (None, "no planet has frames and a label")):
+        (raw / "train.csv").unlink()
+        if change is not None:
+            change.to_csv(raw / "train.csv", index=False)
+        done = spectramind(*words, "--from", "04_decoders")
+        assert done.exit_code == 0 and said in done.output, done.output
+        assert len(read_submission(submission).mu) == 2
