@@ -1,13 +1,11 @@
 """From frames to light curves: unbiased sums with a true variance, pointing, folds, order of the bins."""
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.ndimage import uniform_filter1d
 
 from spectramind_nb.chapters.features import group_folds
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths, wavelengths
@@ -18,8 +16,6 @@ from spectramind_nb.detector.photometry import (
     decorrelate,
     light_sums,
     make_profile,
-    sky_course,
-    sky_sums,
     star_centre,
     star_moves,
 )
@@ -82,47 +78,6 @@ def test_profile_and_sky_are_found() -> None:
     assert np.allclose(found.star, truth.star, atol=0.002) and np.allclose(found.star.sum(axis=0), 1)
     assert np.allclose(found.sky, SKY, atol=2.5)
     assert np.allclose(found.variance, truth.variance, rtol=1e-5)
-
-
-def test_sky_course_follows_the_background() -> None:
-    profile, course = profile_of(FGS1, 0.0), np.linspace(0.5, 1.5, 9)
-    sky, level = sky_sums(observe(profile, np.zeros(9), 2, masked=0.1, sky=course), profile, FGS1)
-    found = sky_course(sky, level, np.ones(9))
-    assert np.allclose(found, course, atol=4 * np.sqrt(profile.variance[0, 0] / 250) / SKY)
-
-
-def test_each_column_has_its_own_course_of_the_background() -> None:
-    profile, steady = profile_of(AIRS, 2e4), np.ones(40)
-    dims = np.where(np.arange(AIRS.columns) < 178, 1.0, 0.5)  # of the sky at the end of the visit
-    seen = observe(profile, 2e4 * steady, 5)
-    dimmed = 1 + np.linspace(0, 1, 40)[:, None] * (dims - 1)
-    frames = seen.frames + (dimmed[:, None, :] - 1) * profile.sky
-    sky, level = sky_sums(replace(seen, frames=frames), profile, AIRS)
-    course = sky_course(sky, level, steady)
-    apart = course[:, [*range(140), *range(220, AIRS.columns)]] / dimmed[:, [*range(140), *range(220, AIRS.columns)]]
-    assert apart.mean(axis=0) == pytest.approx(1, abs=0.04)  # five standard deviations
-    assert course[-1, :140].mean() == pytest.approx(1, abs=0.02)
-    assert course[-1, 220:].mean() == pytest.approx(0.5, abs=0.02)
-
-
-def test_a_steady_sky_has_the_noise_of_three_numbers() -> None:
-    pairs, noise, rng = 400, 0.05, np.random.default_rng(3)
-    level = np.ones((pairs, AIRS.columns))
-    found = [sky_course(level + noise * rng.normal(size=level.shape), level, np.ones(pairs)) for _ in range(30)]
-    variance = np.square(np.array(found)[:, :, 31:-31] - 1).mean()
-    assert variance == pytest.approx(noise**2 * 3 / (61 * pairs), rel=0.2)
-
-
-def test_a_transit_keeps_its_corners_in_the_background() -> None:
-    pairs, depth = 2000, 0.015
-    dip = 1 - depth * np.clip((0.45 - np.abs(np.linspace(-1, 1, pairs))) / 0.05, 0, 1)
-    wings, foreground = np.linspace(60, 20, AIRS.columns), np.linspace(2, 3, pairs)  # e- in the sky pixels
-    sky = wings * dip[:, None] + foreground[:, None]
-    level = np.tile(np.median(sky, axis=0), (pairs, 1))
-    course = sky_course(sky, level, 1e6 * dip)
-    inside = slice(40, -40)
-    assert np.abs(course * level / sky - 1)[inside, inside].max() < 0.1 * depth
-    assert np.abs(uniform_filter1d(sky, pairs // 22, axis=0) / sky - 1)[inside, inside].max() > 0.2 * depth
 
 
 def test_holes_take_their_neighbours_light() -> None:

@@ -20,6 +20,7 @@ from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, C
 from spectramind_nb.detector.airs_motion import column_pictures, picture_products, remove_motion
 from spectramind_nb.detector.corrections import CdsPairs, Options, Visit, calibrate_pairs, sample_pairs, typical_pair
 from spectramind_nb.detector.extraction import extract_visit
+from spectramind_nb.detector.foreground import background_light, measure_background, relative_light, separate_foreground
 from spectramind_nb.detector.photometry import (
     PSF,
     LightProfile,
@@ -29,7 +30,6 @@ from spectramind_nb.detector.photometry import (
     light_sums,
     make_profile,
     plan_sums,
-    sky_course,
     sky_sums,
     star_moves,
     sum_series,
@@ -96,6 +96,8 @@ def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Sum
     pairs = replace(pairs, frames=pairs.frames.astype(float))
     light, variance, background = (np.atleast_2d(part.T) for part in light_sums(pairs, profile))
     sky, level = (np.atleast_2d(part.T) for part in sky_sums(pairs, profile, visit.channel))
+    even = replace(profile, sky=np.ones_like(profile.sky))
+    reach = np.atleast_2d(light_sums(pairs, even)[2].T)
     lost = pairs.mask.sum(axis=0).ravel()
     lost_in_pair = (pairs.mask & ~pairs.mask.all(axis=0)).sum(axis=(1, 2))
     if visit.channel is AIRS:
@@ -103,7 +105,7 @@ def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Sum
         products = picture_products(profile.star, profile.variance, ~pairs.mask.all(axis=0))
     else:
         moves, covariance, products = star_moves(pairs, profile), np.zeros((2, 2)), None
-    summed = Summed(light, variance, background, sky, level, moves, covariance, products, lost, lost_in_pair)
+    summed = Summed(light, variance, background, sky, level, moves, covariance, products, lost, lost_in_pair, reach)
     return summed, profile, pairs.mask
 
 
@@ -161,7 +163,7 @@ def test_sums_are_those_of_whole_frames(name: str, photometry: Photometry, mask_
     columns = AIRS_COLUMNS if name == AIRS.name else slice(None)
     light = plain.light[columns]
     assert fast.light[columns] == pytest.approx(light, abs=0, rel=1e-6)
-    for part in ("variance", "background"):  # also the denominators of pairs that lack values
+    for part in ("variance", "background", "reach"):  # also the denominators of pairs that lack values
         wanted, found = getattr(plain, part), getattr(fast, part)
         assert found == pytest.approx(wanted, abs=0, rel=1e-6), part
     assert np.ptp(plain.variance, axis=1).max() > 1e-4 * plain.variance.mean()
@@ -179,10 +181,12 @@ def test_light_curves_are_those_of_whole_frames(
     name: str, photometry: Photometry, mask_hot: bool, linearity: bool
 ) -> None:
     visit, options = damaged_visit(name), Options(linearity, mask_hot)
-    plain, _, _ = plain_sums(name, options, photometry)
-    sky, level = (part.T if name == AIRS.name else part[0] for part in (plain.sky, plain.sky_level))
-    course = sky_course(sky, level, plain.light.sum(axis=0)).reshape(len(sky), -1)
-    flux, variance = plain.light.T - plain.background.T * course, plain.variance.T
+    plain, profile, _ = plain_sums(name, options, photometry)
+    plan = plan_sums(sampled(visit), typical_pair(visit, options), profile, options)
+    near = relative_light(plain.light)
+    seen = measure_background(plain, plan, near)
+    foreground = separate_foreground(seen, visit.channel)
+    flux, variance = (plain.light - background_light(plain, seen, near, foreground)).T, plain.variance.T
     curves = extract_visit(visit, 1, options, photometry)
     if name == FGS1.name:
         assert curves.moves == pytest.approx(plain.moves, abs=1e-6)

@@ -31,6 +31,13 @@ from spectramind_nb.detector.corrections import (
     typical_pair,
     visit_paths,
 )
+from spectramind_nb.detector.foreground import (
+    background_light,
+    foreground_log,
+    measure_background,
+    relative_light,
+    separate_foreground,
+)
 from spectramind_nb.detector.photometry import (
     PSF,
     Photometry,
@@ -40,7 +47,6 @@ from spectramind_nb.detector.photometry import (
     light_variance,
     make_profile,
     plan_sums,
-    sky_course,
     star_centre,
     sum_series,
 )
@@ -140,9 +146,10 @@ def extract_series(
     used = (len(time_h) - bad) // length * length
     summed, crowded = sum_sound_pairs(series, plan, used)
     lost[:used] |= crowded
-    sky, level = (part.T if channel is AIRS else part[0] for part in (summed.sky, summed.sky_level))
-    course = sky_course(sky, level, summed.light.sum(axis=0))
-    flux = summed.light.T - summed.background.T * course.reshape(used, -1)
+    near = relative_light(summed.light)
+    seen = measure_background(summed, plan, near)
+    foreground = separate_foreground(seen, channel)
+    flux = (summed.light - background_light(summed, seen, near, foreground)).T
     variance = summed.variance.T
     if summed.products is None:
         flux, variance = decorrelate(flux[:, 0], summed.moves), variance[:, 0]
@@ -151,7 +158,7 @@ def extract_series(
         flux = remove_motion(flux, variance, moves, summed.moves_covariance, summed.products.response)
     log = calibration_log(sample, spread, options) | extraction_log(sample, typical, series, plan, summed, options)
     flux[lost[:used]] = np.nan
-    log |= {
+    log |= foreground_log(foreground, seen, summed.reach, channel) | {
         "pairs": len(time_h),
         "pairs_left_out": int(lost.sum()),
         "pairs_implausible": int(crowded.sum()),
