@@ -376,6 +376,18 @@ def test_compiled_code_falls_back_to_a_temporary_cache(home: Path, given: str | 
     assert "state='warn'" in check and "kept among the temporary files" in check
 
 
+def test_an_environment_among_the_temporary_files_is_no_temporary_cache(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spectramind_nb.operations import selftest
+
+    monkeypatch.setenv("TMPDIR", str(home))
+    monkeypatch.setattr(selftest, "cache_folder", lambda: home / "venv/core/__pycache__")
+    assert selftest.compiled_code().state == "ok"
+    monkeypatch.setattr(selftest, "cache_folder", lambda: home / "spectramind-numba-0/core_1")
+    assert selftest.compiled_code().state == "warn"
+
+
 @pytest.mark.slow
 def test_a_long_temporary_folder_starts_kernels_as_ever(home: Path) -> None:
     for name in ("00_calibration", "02_transit"):

@@ -24,7 +24,7 @@ import pandas as pd
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ..core.compiled import cache_folder
+from ..core.compiled import TEMPORARY_CACHE, cache_folder
 from spectramind_nb.core.contracts import (
     SUBMISSION_COLUMNS,
     Submission,
@@ -277,7 +277,7 @@ def kernel() -> Check:
 def compiled_code() -> Check:
     """Check that a function is compiled as in a run, and where the result is kept."""
     folder = cache_folder()
-    if Path(tempfile.gettempdir()).resolve() not in folder.resolve().parents:
+    if not any(parent.name.startswith(TEMPORARY_CACHE) for parent in folder.parents):
         return passed("compiled code", f"compiled, and kept in {short(folder)}")
     fix = "let NUMBA_CACHE_DIR name a folder that stays, or every machine compiles for itself"
     return Check("compiled code", "warn", f"compiled, and kept among the temporary files, {folder.parent}", fix)
