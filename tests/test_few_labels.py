@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from test_predict import write_fitted_run
 from spectramind_nb.chapters.features import group_folds
 from spectramind_nb.chapters.training import train_run
 from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, read_submission
-from spectramind_nb.core.files import run_folder, write_json
+from spectramind_nb.core.files import network_file, run_folder, write_json
+from spectramind_nb.detector.extraction import Recipe
 from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.network.weights import read_network
+from spectramind_nb.pipeline.frame_counts import frames_note, median_pairs, use_package_factors
 from spectramind_nb.pipeline.learned import read_learned, read_out_of_fold
 from spectramind_nb.pipeline.predictors import (
     adapted_folds,
@@ -27,9 +31,10 @@ from spectramind_nb.pipeline.predictors import (
     planets_needed,
     read_fits,
 )
-from spectramind_nb.pipeline.sigma_calibration import calibrate_sigmas
+from spectramind_nb.pipeline.sigma_calibration import calibrate_sigmas, read_sigma_calibration
 from spectramind_nb.prior.learning import MIN_SPECTRA
 from spectramind_nb.prior.spectral_prior import read_prior
+from spectramind_nb.transits.model import FitOptions
 from spectramind_nb.uncertainty.calibration import CalibOptions
 
 
@@ -176,3 +181,46 @@ def test_a_run_without_labels_comes_to_a_submission(tiny: RawFolder, tmp_path: P
         done = spectramind(*words, "--from", "04_decoders")
         assert done.exit_code == 0 and said in done.output, done.output
         assert len(read_submission(submission).mu) == 2
+
+
+@pytest.fixture(scope="module")
+def trained(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned, as far as a prediction needs it."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    shutil.copytree(fitted / "run", run)
+    train_run(run, fitted / "raw", "", 3, 0.02, "laptop", "neural")
+    calibrate_sigmas(run, "", CalibOptions())
+    write_json(run_folder(run, "data/splits") / "groupkfold.json", {"recipe": asdict(Recipe()), "fold_of_planet": {}})
+    write_json(run / "02_transit/artifacts/options.json", asdict(FitOptions()))
+    return run
+
+
+def learned_from(run: Path, pairs: dict[str, float]) -> Path:
+    """Let a run have learned from visits of so many pairs; its record."""
+    path = run_folder(run, "outputs/checkpoints") / "predictors.json"
+    write_json(path, json.loads(path.read_text()) | {"pairs": pairs})
+    return path
+
+
+def test_factors_are_the_packages_where_frames_differ(trained: Path, tiny: RawFolder, tmp_path: Path) -> None:
+    run, planets = Path(shutil.copytree(trained, tmp_path / "run")), tiny.planets_on_disk("test")
+    assert [median_pairs(tiny, planets, name) for name in ("FGS1", "AIRS-CH0")] == [500, 125]
+    for ratio, differs in ((1.0, False), (1.2, False), (0.8, False), (0.1, True), (6.0, True)):
+        path = learned_from(run, {"FGS1": 500 * ratio, "AIRS-CH0": 125 * ratio})
+        assert ("FGS1: visits have 500 pairs of reads" in frames_note(run, tiny, planets)) == differs
+    use_package_factors(run)
+    shipped = json.loads(read_network(network_file("laptop")).about["factors"])
+    assert json.loads(path.read_text())["factors"] == shipped
+    assert read_sigma_calibration(run, "neural").tau == 1.0 and read_out_of_fold(run) is not None
+    assert frames_note(run, tiny, planets) == ""
+
+
+@pytest.mark.slow
+def test_predict_says_that_frames_differ(trained: Path, tiny: RawFolder, tmp_path: Path) -> None:
+    run, out = Path(shutil.copytree(trained, tmp_path / "run")), tmp_path / "out.csv"
+    learned_from(run, {"FGS1": 67500.0})
+    done = spectramind("predict", "--raw", str(tiny.root), "--run", str(run), "--out-csv", str(out))
+    assert done.exit_code == 0 and "warning: FGS1: visits have 500 pairs" in done.output, done.output
+    shipped = json.loads(read_network(network_file("laptop")).about["factors"])
+    record = run_folder(out.with_suffix(".learned"), "outputs/checkpoints") / "predictors.json"
+    assert json.loads(record.read_text())["factors"] == shipped

@@ -8,6 +8,7 @@ __all__ = ['predictions', 'PlanetsOption', 'WorkersOption', 'ConfigOption', 'DEF
 
 # %% ../../nbs/cli/predict.ipynb #ce77d686
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,21 @@ def _how(run: Path, files: list[str] | None) -> Any:
     known = read_settings(saved) if saved.is_file() else OmegaConf.create()
     layers = layer_settings(files, "submission") if files else {}
     return OmegaConf.merge(compose().submission, OmegaConf.select(known, "submission", default={}), layers)
+
+# %% ../../nbs/cli/predict.ipynb #17d92247
+def _learned_lines(raw: Path, run: Path, out_csv: Path, planets: list[int], network: str) -> list[str]:
+    """Describe what a submission was predicted with, and warn on stderr where it is not what the run has learned."""
+    from spectramind_nb.detector.raw import RawFolder
+    from spectramind_nb.pipeline.frame_counts import frames_note
+    from spectramind_nb.pipeline.predict import planets_to_predict, predictor_words
+    from spectramind_nb.pipeline.prediction import read_prediction
+    from spectramind_nb.pipeline.sigma_calibration import calibration_lines
+
+    folder = RawFolder(raw)
+    if note := frames_note(run, folder, planets_to_predict(folder, planets)):
+        print(f"warning: {note}", file=sys.stderr)
+    used = Path(read_prediction(out_csv)[1]["run"])
+    return [f"predictor         {predictor_words(used, network)}", *calibration_lines(used)]
 
 # %% ../../nbs/cli/predict.ipynb #894c3dad
 @predictions.command(
@@ -97,13 +113,12 @@ def predict_planets(
         named += ["--keep"] * keep + [word for name in files or [] for word in ("-c", name)]
         call.resume = shlex.join(["spectramind", "predict", *named])
         from spectramind_nb.pipeline.predict import predict as predict_spectra
-        from spectramind_nb.pipeline.predict import predictor_words, runtime_line
-        from spectramind_nb.pipeline.sigma_calibration import calibration_lines
+        from spectramind_nb.pipeline.predict import runtime_line
 
         with shown(call, short(out_csv)) as show:
             what = (source, run, out_csv, chosen, workers, how.spelling, how.batch_predict)
             call.failed = predict_spectra(*what, budget_hours, work, keep, show.inner, network)
-        print(f"predictor         {predictor_words(run, network)}", *calibration_lines(run), sep="\n")
+        print(*_learned_lines(source, run, out_csv, chosen, network), sep="\n")
         print(f"error bars        calibrated; as predicted in {short(out_csv.with_suffix('.prediction.npz'))}")
         print(f"submission        {short(out_csv)}")
         print(f"times             {short(out_csv.with_name('runtime.csv'))} ({runtime_line(out_csv)})")

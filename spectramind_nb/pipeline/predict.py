@@ -36,6 +36,7 @@ from ..detector.photometry import Photometry
 from ..detector.raw import RawFolder, choose_planets
 from ..detector.signal_files import read_ahead
 from ..network.weights import read_network
+from .frame_counts import frames_note, use_package_factors
 from .learned import LEARNED, copy_whole, predict_each, read_learned, read_out_of_fold, take_over
 from .planets import Failure, Workers, _attempt, open_executor, require_any
 from .prediction import Prediction, write_prediction
@@ -373,6 +374,8 @@ def predict(
     raw, out, early = RawFolder(Path(raw_dir)), Path(out_csv), budget_hours is not None
     way, chosen = prediction_settings(run_dir), planets_to_predict(raw, planets)
     check_predictor(run_dir, network)
+    if frames_note(run_dir, raw, chosen):
+        run_dir = use_package_factors(copy_learned(run_dir, out.with_suffix(".learned")))
     work = Path(work_dir or out.with_suffix(".work"))
     draft = PartialSubmission(out, chosen, Path(run_dir), spelling, network)
     if early:
