@@ -2,12 +2,12 @@
 
     python benchmarks/foreground.py [--visits 40] [--workers 2] [--seed 77] [--airs 0,0.2,1.75,5] [--fgs1 0,20,100]
 
-Exposes each visit anew with the same random numbers for every foreground (e-/s a pixel), extracts its light curves, and
-fits depths with the true gain drift divided out and a baseline that is a cubic in time. The table states, for AIRS, the
-mean error of the depth (ppm, mean over bins with its standard error over visits), the largest mean error of nine groups
-of bins (per cent of the depth, with its standard error), the same two less those at the first foreground of the list,
-which cancels most of the noise that all share, and the scatter of the mean depth over visits; for FGS1 the error of its
-one bin in ppm and per cent. `fitted` is the mean of what the calibration takes for the foreground.
+Exposes each visit anew from the same seed for every foreground (e-/s a pixel), extracts its light curves, and fits
+depths with the true gain drift divided out and a baseline that is a cubic in time. The table states, for AIRS, the
+mean error of the depth (ppm, mean over bins with its standard error over visits), the largest mean error of nine
+groups of bins (per cent of the depth, with its standard error), the same two less those at the first foreground of
+the list, which cancels drift and wander but not photon noise, and the scatter of the mean depth over visits. FGS1
+has one bin. `fitted` is the mean of what the calibration takes for the foreground.
 """
 
 import argparse
