@@ -152,13 +152,13 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
     report = f"report = {{'rows': [{row}], 'seconds_per_planet': 0.1, 'submission': 'submission.csv'}}"
     write = "import json\n(Path(run_dir) / '09_submission/artifacts/report.json').write_text(json.dumps(report))"
     write_stage(home / "nbs", "09_submission", report, write)
-    result = spectramind("run", "--raw", "mine", "--planets", "7,8", "features.folds=3", "+loss.λ_sm=0.2")
+    result = spectramind("run", "--raw", "mine", "--planets", "7,8", "features.folds=3", "+training.λ_factors=0.2")
     assert result.exit_code == 0, result.output
     paths = ("runs/mine/09_submission/artifacts/submission.csv", "runs/mine/01_features/notebook.ipynb")
     for words in ("transit    test", "0.500", "–", "wall time", "peak memory", *paths):
         assert words in result.stdout
     saved = (home / "runs/mine/config.yaml").read_text()
-    assert "λ_sm: 0.2" in saved and "folds: 3" in saved
+    assert "λ_factors: 0.2" in saved and "folds: 3" in saved
     (event,) = read_events(home / "runs/events.jsonl")
     assert not event_faults(event) and (event["cmd"], event["run_id"], event["status"], event["seed"]) == (
         "run",
@@ -258,13 +258,16 @@ def test_usage_errors_are_typers_own() -> None:
 def test_a_fault_of_the_user_inside_a_stage_is_one_line_and_how_to_go_on(home: Path) -> None:
     fault = "raise ContractError('a.csv', 'Rs', 'is NaN', 'mend it')"
     write_stage(home / "nbs", "01_features", "from spectramind_nb.core.contracts import ContractError", fault)
-    result = spectramind("run", "--raw", "mine", "--to", "features", "--force", "+loss.λ_sm=0.2")
+    result = spectramind("run", "--raw", "mine", "--to", "features", "--force", "+training.λ_factors=0.2")
     assert one_line(result) == "error: a.csv: Rs: is NaN. Fix: mend it"
     assert (
         "stage 01_features, cell [5] `raise ContractError" in result.stderr
         and "runs/mine/01_features/notebook.ipynb" in result.stderr
     )
-    assert "to go on: spectramind run --run-dir runs/mine --raw mine --to features '+loss.λ_sm=0.2'" in result.stderr
+    assert (
+        "to go on: spectramind run --run-dir runs/mine --raw mine --to features '+training.λ_factors=0.2'"
+        in result.stderr
+    )
 
 
 def test_what_nobody_foresaw_is_one_line_and_a_traceback_in_the_log(

@@ -17,7 +17,7 @@ from spectramind_nb.pipeline.stages import find_manifests
 ROOT = Path(__file__).parents[1]
 LEAST = """
 simulate: {planets: 12, test_planets: 1, frames: tiny, seed: 1337}
-settings: features.folds=6 diag.skip_heavy_diag=true diag.shap.planets=1
+settings: features.folds=6 diag.skip_heavy_diag=true
 """
 
 

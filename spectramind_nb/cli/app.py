@@ -66,7 +66,7 @@ ProfileOption = Annotated[
 ]
 
 # %% ../../nbs/cli/app.ipynb #5465a3d7
-@app.command(epilog="Example: spectramind run --raw data/mine --planets 1,2,3 features.folds=4 +loss.λ_sm=0.2")
+@app.command(epilog="Example: spectramind run --raw data/mine --planets 1,2,3 features.folds=4 train=finetune")
 def run(
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings: key=value, +key=value or ~key.")] = None,
     raw: Annotated[
@@ -138,8 +138,7 @@ def _profile_of(folder: Path) -> str:
     """Return the profile of the run in a folder, or the default profile if there is no run."""
     from spectramind_nb.pipeline.config import read_settings
 
-    saved = folder / "config.yaml"
-    return str(read_settings(saved).profile) if saved.is_file() else "demo"
+    return str(read_settings(saved).profile) if (saved := folder / "config.yaml").is_file() else "demo"
 
 # %% ../../nbs/cli/app.ipynb #2e42bc36
 def _configuration(
@@ -148,12 +147,14 @@ def _configuration(
     """Compose the configuration of a call; options that were given override everything else."""
     from omegaconf import OmegaConf
 
+    from spectramind_nb.pipeline.conditions import check_effect
     from spectramind_nb.pipeline.config import cfg_hash, compose
 
     cfg = compose(overrides or [], profile, files or [])
     for key, value in options.items():
         if value:
             OmegaConf.update(cfg, key, str(value) if isinstance(value, Path) else value)
+    call.warning = check_effect(cfg, overrides or [], files or [], call.cmd)
     call.facts |= {"cfg_hash": cfg_hash(cfg), "seed": int(cfg.seed)}
     return cfg
 
@@ -252,6 +253,7 @@ def train(
     with recorded("train", run=run, raw=raw, **words) as call:
         from spectramind_nb.detector.raw import RawFolder
         from spectramind_nb.network.fine_tuning import PHASES, joined_processes, wait_for_all
+        from spectramind_nb.pipeline.conditions import check_effect
         from spectramind_nb.pipeline.config import ConfigError, cfg_hash, compose, nearest
         from spectramind_nb.pipeline.network_training import (
             rule_words,
@@ -272,6 +274,7 @@ def train(
             given = overrides or []
             cfg = compose([f"train={phases[0]}", *rule_words(run, given), *given], files=files or [])
             cfg.train.phases = phases
+            call.warning = check_effect(cfg, given, files or [], "train")
             start = network or (str(out) if unfinished(out) else "laptop")
             training = training_plan(cfg.train, cfg.model, int(cfg.seed), rules_of(cfg.loss))
             call.facts |= {"seed": int(cfg.seed), "cfg_hash": cfg_hash(cfg), "artifacts": [out]}

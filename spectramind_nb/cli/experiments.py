@@ -130,6 +130,7 @@ class Variant:
 
 def plan(run: Path, words: Sequence[Sequence[str]]) -> list[Variant]:
     """Return the run itself and its variants, each once. Raises `ConfigError` and `ContractError`."""
+    from spectramind_nb.pipeline.conditions import check_effect
     from spectramind_nb.pipeline.config import cfg_hash
     from spectramind_nb.pipeline.stages import rerun_settings
 
@@ -138,6 +139,7 @@ def plan(run: Path, words: Sequence[Sequence[str]]) -> list[Variant]:
     found: dict[str, Variant] = {}
     for own in [[], *words]:
         cfg = rerun_settings(run, {**raw, **touched(own, saved.profile)})[0]
+        check_effect(cfg, own, command="ablate", usual=saved)
         folder = run.with_name(f"{run.name}-ablate") / cfg_hash(cfg)
         found.setdefault(folder.name, Variant(shlex.join(own) or "base", cfg, folder))
     return [*found.values()]
