@@ -253,15 +253,9 @@ def train(
     with recorded("train", run=run, raw=raw, **words) as call:
         from spectramind_nb.detector.raw import RawFolder
         from spectramind_nb.network.fine_tuning import PHASES, joined_processes, wait_for_all
-        from spectramind_nb.pipeline.conditions import check_effect
-        from spectramind_nb.pipeline.config import ConfigError, cfg_hash, compose, nearest
-        from spectramind_nb.pipeline.network_training import (
-            rule_words,
-            rules_of,
-            train_network_on,
-            training_plan,
-            unfinished,
-        )
+        from spectramind_nb.pipeline.conditions import training_settings
+        from spectramind_nb.pipeline.config import ConfigError, cfg_hash, nearest
+        from spectramind_nb.pipeline.network_training import rules_of, train_network_on, training_plan, unfinished
         from spectramind_nb.pipeline.stages import raw_of
 
         phases = phase.replace(",", " ").split()
@@ -271,10 +265,7 @@ def train(
             if call.tells:
                 ensure_run(call, run, "05_symbolic")
             wait_for_all()
-            given = overrides or []
-            cfg = compose([f"train={phases[0]}", *rule_words(run, given), *given], files=files or [])
-            cfg.train.phases = phases
-            call.warning = check_effect(cfg, given, files or [], "train")
+            cfg, call.warning = training_settings(run, overrides or [], files or [], phases)
             start = network or (str(out) if unfinished(out) else "laptop")
             training = training_plan(cfg.train, cfg.model, int(cfg.seed), rules_of(cfg.loss))
             call.facts |= {"seed": int(cfg.seed), "cfg_hash": cfg_hash(cfg), "artifacts": [out]}
