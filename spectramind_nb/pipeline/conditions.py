@@ -16,7 +16,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from .config import ConfigError, Override, compose, flatten, parse_override, read_layer
-from .network_training import rule_words
 
 Settings = Mapping[str, Any]  # by dotted key
 
@@ -206,6 +205,8 @@ def training_settings(
 
     Raises `ConfigError` and `ContractError`.
     """
+    from spectramind_nb.pipeline.network_training import rule_words
+
     cfg = compose([f"train={phases[0]}", *rule_words(run_dir, overrides), *overrides], files=files)
     cfg.train.phases = list(phases)
     return cfg, check_effect(cfg, overrides, files, "train")
