@@ -227,6 +227,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'spectramind_nb.cli.report.report_lines': ( 'cli/report.html#report_lines',
                                                                                        'spectramind_nb/cli/report.py'),
                                            'spectramind_nb.cli.report.summary_lines': ( 'cli/report.html#summary_lines',
+                                                                                        'spectramind_nb/cli/report.py'),
+                                           'spectramind_nb.cli.report.tension_lines': ( 'cli/report.html#tension_lines',
                                                                                         'spectramind_nb/cli/report.py')},
             'spectramind_nb.cli.simulate': { 'spectramind_nb.cli.simulate.simulate_frames': ( 'cli/simulate.html#simulate_frames',
                                                                                               'spectramind_nb/cli/simulate.py'),
