@@ -152,6 +152,39 @@ def test_light_curves_are_adopted_as_finished_stages(tmp_path: Path) -> None:
             assert all(np.array_equal(adopted[name], given[name]) for name in given)
 
 
+def test_files_with_the_specifications_keys_are_completed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Flux, time, centroid and jitter only, and float64: the variance is that of the noise, not of transit or drift."""
+    features, raw = adoptable(tmp_path, [7, 11])
+    rng, hours = np.random.default_rng(0), np.linspace(0, 7, 400)
+    drift = 1 + 0.05 * hours - 0.01 * (np.abs(hours - 3.5) < 1.2)
+    noise = np.geomspace(1e-4, 1e-2, 283)
+    flux = 1e4 * (drift[:, None] + noise * rng.normal(size=(400, 283)))
+    flux[5, 3] = np.nan
+    two = np.zeros((400, 2))
+    np.savez(features / "airs_bins_7.npz", flux=flux, time=hours)
+    np.savez(features / "fgs1_white_7.npz", flux=flux[:, 100], time=hours, centroid=two, jitter=two)
+    adopt_features.main(features, raw, tmp_path / "run")
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["no variance in 2 files: estimated from the scatter", "no visit in 2 files: taken as one visit"]
+    there = run_folder(tmp_path / "run", "data/features")
+    bins, white = (read_npz(there / f"{kind}_7.npz", kind) for kind in ("airs_bins", "fgs1_white"))
+    ratio = bins["variance"][0] / (1e4 * noise) ** 2
+    assert abs(np.median(ratio) - 1) < 0.05 and ratio.min() > 0.6 and ratio.max() < 1.6
+    assert np.array_equal(np.isnan(bins["variance"]), np.isnan(flux)) and not bins["visit"].any()
+    assert np.array_equal(white["variance"], bins["variance"][:, 100])
+
+    for problem, kept in {
+        "time: doesn't rise, and there is no visit": {"flux": flux, "time": hours[::-1]},
+        "variance: is missing, and flux has no scatter": {"flux": np.ones((400, 283)), "time": hours},
+        "time: missing or unknown": {"flux": flux},
+        "flux: missing or unknown": {"time": hours},
+    }.items():
+        np.savez(features / "airs_bins_7.npz", **kept)
+        with pytest.raises(ContractError, match=rf"airs_bins_7\.npz: .*{problem}"):
+            adopt_features.main(features, raw, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_cant_be_adopted_is_named(tmp_path: Path) -> None:
     features, raw = adoptable(tmp_path, [7, 11])
     (raw / "test_star_info.csv").unlink()
