@@ -228,6 +228,16 @@ def test_no_star_of_the_challenge_s_population_is_refused(tmp_path: Path) -> Non
     assert raw.star_info("test", [0, 7])["i_err"].isna().tolist() == [True, False]
 
 
+def test_a_planet_in_both_splits_is_refused_in_each(tiny: RawFolder, tmp_path: Path) -> None:
+    """Its frames would stand beside the star of the other, and its label would be known."""
+    root = Path(shutil.copytree(tiny.root, tmp_path / "raw"))
+    (planet,), others = tiny.planets_on_disk("train"), tiny.planets_on_disk("test")
+    (root / f"test/{planet}").symlink_to(root / f"train/{planet}")
+    found = check_rows(RawFolder(root), {"train": [planet], "test": [planet, *others]})
+    assert [(one.split, one.planet) for one in found] == [("train", planet), ("test", planet)]
+    assert all(f"planet {planet} is in train/ and in test/. Fix:" in one.problem for one in found)
+
+
 @pytest.mark.slow
 def test_bad_planets_among_fifty_do_not_stop_the_others(tiny: RawFolder, tmp_path: Path) -> None:
     root = tmp_path / "raw"

@@ -115,7 +115,21 @@ def test_perfect_data_is_kept_and_useless_data_gives_the_prior(prior: SpectralPr
     assert np.sqrt(blind.covariance[5, 5]) == pytest.approx(prior.std_depth, rel=0.02)
 
 
-def rms_pulls(prior: SpectralPrior, truth: np.ndarray, fits: Fits) -> tuple[float, float]:
+def test_a_dead_bin_comes_from_the_prior_alone(prior: SpectralPrior) -> None:
+    dead, covariance = 90, NOISE.copy()
+    covariance[dead] = covariance[:, dead] = 0.0
+    covariance[dead, dead] = 0.1**2  # the fit's own prior, see DEPTH_PRIOR
+    (depth,) = noisy(SPECTRA[100:101], 1).depth
+    found, whole = [], combine(prior, depth, NOISE)
+    for value in (0.0, 0.0147, 0.2):
+        depth[dead] = value
+        found.append(combine(prior, depth, covariance))
+    assert np.ptp([one.mean[dead] for one in found]) < 2e-6
+    alive, sigma = (np.sqrt(one.covariance[dead, dead]) for one in (whole, found[1]))
+    assert sigma > alive and abs(found[1].mean[dead] - SPECTRA[100, dead]) < 4 * sigma
+
+
+def rms_standardised_residuals(prior: SpectralPrior, truth: np.ndarray, fits: Fits) -> tuple[float, float]:
     """Of FGS1 and of AIRS."""
     predicted = predict_gaussian(prior, fits)
     pull = (truth - predicted.mu) / sigma_of(predicted, SigmaFactors())
@@ -133,13 +147,13 @@ def test_posterior_of_spectra_drawn_from_the_prior_is_exact(prior: SpectralPrior
         scale = float(log_scale(stars.iloc[row], depth)) if with_star else 0.0
         mean, covariance = prior.gaussian(kind, rng.choice(known.amplitudes(scale), p=known.weights[kind]))
         drawn.append(rng.multivariate_normal(mean + depth - prior.mean_depth, covariance - prior.std_depth**2))
-    fgs1, airs = rms_pulls(prior, np.array(drawn), noisy(np.array(drawn), 9, stars))
+    fgs1, airs = rms_standardised_residuals(prior, np.array(drawn), noisy(np.array(drawn), 9, stars))
     assert 0.85 < fgs1 < 1.15 and 0.88 < airs < 1.12
 
 
 def test_posterior_of_held_out_spectra_is_honest_and_better(prior: SpectralPrior) -> None:
     fits = noisy(SPECTRA[100:], 3, STARS[100:])
-    fgs1, airs = rms_pulls(prior, SPECTRA[100:], fits)
+    fgs1, airs = rms_standardised_residuals(prior, SPECTRA[100:], fits)
     assert 0.7 < fgs1 < 1.3 and 0.85 < airs < 1.15
     mu = predict_gaussian(prior, fits).mu
     before, after = (np.median(np.abs(depth - SPECTRA[100:])[:, 1:]) for depth in (fits.depth, mu))
@@ -154,7 +168,7 @@ def test_a_prior_is_learned_from_any_number_of_spectra(count: int, kinds: int) -
     spectra = mean + (SPECTRA[row] - mean) * np.exp(0.2 * rng.normal(size=(count, 1)))
     found = learn_prior(spectra, STARS.iloc[row])
     assert 3 <= len(found.shares) <= kinds + 2 and found.shares.sum() == pytest.approx(1)
-    fgs1, airs = rms_pulls(found, SPECTRA[100:], noisy(SPECTRA[100:], 3, STARS[100:]))
+    fgs1, airs = rms_standardised_residuals(found, SPECTRA[100:], noisy(SPECTRA[100:], 3, STARS[100:]))
     assert 0.5 < fgs1 < 1.5 and 0.7 < airs < 1.5
 
 

@@ -40,7 +40,7 @@ from spectramind_nb.transits.injection import (
     smooth_spectrum,
 )
 from spectramind_nb.transits.light_curve import Orbit, transit
-from spectramind_nb.transits.model import FitOptions, blocks_of, make_block, orbit_priors
+from spectramind_nb.transits.model import FitOptions, blocks_of, limb_priors, make_block, orbit_priors, priors
 
 STAR = {"sma": 10.5, "i": 88.5, "P": 5.2, "Ts": 5900.0}
 SIGMA = np.concatenate([[2e-4], np.linspace(1e-3, 4e-3, N_BINS - 1)])
@@ -275,6 +275,14 @@ def test_errors_of_the_orbit_set_its_prior() -> None:
     same_inclination = orbit_priors(STAR, replace(FitOptions(), inclination_scatter_deg=0.4))
     assert prior["b2"] == pytest.approx(same_inclination["b2"])
     assert orbit_priors(STAR, FitOptions())["sma"][1] == pytest.approx(0.012 * 10.5)
+
+
+def test_an_error_of_the_temperature_widens_limb_darkening() -> None:
+    wide, narrow = (limb_priors(5500.0, error) for error in (500.0, 0.0))
+    assert wide["fgs1_u1"] == pytest.approx((narrow["fgs1_u1"][0], np.hypot(0.03, 0.05)))
+    assert {name for name in wide if wide[name] != narrow[name]} == {"fgs1_u1", "fgs1_u2", "airs_u1"}
+    shared = priors({**STAR, "Ts_err": 500.0}, [3.7], FitOptions())
+    assert shared.std[shared.names.index("fgs1_u1")] == pytest.approx(wide["fgs1_u1"][1])
 
 
 def test_a_wide_prior_of_one_s_own_is_no_contradiction() -> None:

@@ -9,6 +9,7 @@ __all__ = ['white_light', 'write_fit', 'read_fit', 'fit_to_file']
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,10 +54,11 @@ def read_fit(run_dir: str | Path, planet: int) -> dict[str, np.ndarray]:
 # %% ../../nbs/transits/fit_file.ipynb #016e44fc
 def fit_to_file(
     who: tuple[str, int], run_dir: Path, stars: dict[str, pd.DataFrame], options: FitOptions
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Fit one planet of a run, write the fit, and return its quality figures.
 
-    `who` is the split and the planet's id; `stars` are the star tables by split.
+    `who` is the split and the planet's id; `stars` are the star tables by split. Bins without data are listed as
+    `dead_bins`.
     """
     blocks = read_blocks(run_dir, who[1])
     row = pd.Series(stars[who[0]].loc[who[1]], dtype=float).dropna()
@@ -64,4 +66,6 @@ def fit_to_file(
     with threadpool_limits(1):  # matrices are small: more threads would only slow each other down
         fit = fit_planet(blocks, star, options)
     write_fit(run_folder(run_dir, "outputs/fits") / f"transit_{who[1]}.npz", blocks, fit, star)
-    return {"planet": who[1], **{name: fit.shared[name] for name in ("sma", "t0_h[0]")}, **fit.quality}
+    geometry = {name: fit.shared[name] for name in ("sma", "t0_h[0]")}
+    dead = {"dead_bins": fit.dead_bins.tolist()} if len(fit.dead_bins) else {}
+    return {"planet": who[1], **geometry, **fit.quality, **dead}

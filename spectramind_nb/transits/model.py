@@ -151,16 +151,23 @@ DEPTH_PRIOR = (0.0147, 0.1)  # mean and std; so weak that it only speaks where t
 SOLAR_K = 5890.0  # effective temperature of the median star
 
 # %% ../../nbs/transits/model.ipynb #4d427ccc
-def limb_priors(temperature_K: float) -> dict[str, tuple[float, float]]:
+def limb_priors(temperature_K: float, error_K: float = 0.0) -> dict[str, tuple[float, float]]:
     """Return mean and standard deviation of limb-darkening parameters; _slope is from mid-band to the red end.
+
+    `error_K`, the standard deviation of the temperature, widens the parameters that depend on it.
 
     Source: ranges of the Ariel Data Challenge 2025 public data.
     """
     hot, half_um = (temperature_K - SOLAR_K) / 1000, float(wavelengths()[-1] - wavelengths()[1]) / 2
-    return {
-        "fgs1_u1": (0.40 - 0.10 * hot, 0.03),
-        "fgs1_u2": (0.15 + 0.03 * hot, 0.02),
-        "airs_u1": (0.12 - 0.012 * hot, 0.01),
+    found = {
+        name: (at_sun + slope * hot, float(np.hypot(scatter, slope * error_K / 1000)))
+        for name, at_sun, slope, scatter in (
+            ("fgs1_u1", 0.40, -0.10, 0.03),
+            ("fgs1_u2", 0.15, 0.03, 0.02),
+            ("airs_u1", 0.12, -0.012, 0.01),
+        )
+    }
+    return found | {
         "airs_u1_slope": (-0.016 * half_um, 0.003),
         "airs_u2": (0.10, 0.025),
         "airs_u2_slope": (-0.012 * half_um, 0.003),
@@ -199,10 +206,12 @@ def orbit_priors(star: Mapping[str, float], options: FitOptions) -> dict[str, tu
 def priors(star: Mapping[str, float], t0_h: Sequence[float], options: FitOptions) -> Shared:
     """Return priors of all shared parameters of a planet whose visits have mid-transits near `t0_h` (hours).
 
-    `star`: sma, i and, where known, Ts.
+    `star`: sma, i and, where known, Ts and the errors of these.
     """
     shared = Shared()
-    for name, prior in (orbit_priors(star, options) | limb_priors(star.get("Ts", SOLAR_K))).items():
+    for name, prior in (
+        orbit_priors(star, options) | limb_priors(star.get("Ts", SOLAR_K), star.get("Ts_err", 0.0))
+    ).items():
         shared.add(name, *prior)
     for visit, hour in enumerate(t0_h):
         shared.add(f"t0_h[{visit}]", hour, 1.0)
