@@ -12,6 +12,7 @@ from test_network import CURVES_FGS1, SCALING, SMALL, START, TRUTH, network, out
 from spectramind_nb.core.metric import BIN_WEIGHTS
 from spectramind_nb.detector.corrections import Options
 from spectramind_nb.detector.extraction import extract_visit
+from spectramind_nb.detector.photometry import Photometry
 from spectramind_nb.network.decoders import SigmaHead
 from spectramind_nb.network.trainer import (
     Supervised,
@@ -34,7 +35,8 @@ def data() -> TrainingData:
 
 def test_the_log_of_a_visit_has_every_name_of_the_specification() -> None:
     """The specification's logs of the six steps, by the names that stand for them here."""
-    log = extract_visit(expose(np.random.default_rng(0), star(), 60), 4, Options()).log
+    visit = expose(np.random.default_rng(0), star(), 60)
+    log = extract_visit(visit, 4, Options()).log
     steps = {
         "1 gain, offset, before and after": "adc_gain adc_offset_e raw_median_adu raw_median_e",
         "2 mask": "mask_fraction hot_fraction cold_fraction nan_fraction",
@@ -42,12 +44,17 @@ def test_the_log_of_a_visit_has_every_name_of_the_specification() -> None:
         "3 non-linearity": "linearity_median_ppm clipped_fraction",
         "4 dark, temperature proxy": "dark_median_e_s dark_max_e_s dark_over_usual",
         "5 flat, cross-hatch": "flat_mean flat_std flat_cross_hatch",
-        "6 seam, throughput": "seam_bins throughput",
+        "2 weights that fill masked pixels": "interp_kernel",
+        "6 aperture, seam, throughput": "aperture_radii_px seam_bins throughput",
     }
     assert not [name for names in steps.values() for name in names.split() if name not in log]
     assert (log["adc_gain"], log["adc_offset_e"]) == (0.4369, -1000.0) and log["linearity_median_ppm"] == 0
     assert log["raw_median_adu"] == pytest.approx((log["raw_median_e"] + 1000) * 0.4369, abs=1)
     assert 0.9 < log["throughput"] <= 1 and not log["flat_cross_hatch"]
+    circle = extract_visit(visit, 4, Options(), Photometry("aperture", 5.0)).log
+    assert circle["interp_kernel"] == log["interp_kernel"] == [0.5, 0, 0.5]
+    assert circle["aperture_radii_px"][0] == 5 < log["aperture_radii_px"][0]
+    assert 15 < log["aperture_radii_px"][1] < log["aperture_radii_px"][2] < 23
 
 
 def test_the_likelihood_is_the_specifications(data: TrainingData) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from ..core.contracts import write_npz
 from ..core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel
 from .airs_motion import remove_motion
-from .calibration_log import calibration_log
+from .calibration_log import aperture_log, calibration_log
 from spectramind_nb.detector.corrections import (
     Options,
     TypicalPair,
@@ -158,7 +158,8 @@ def extract_series(
         flux = remove_motion(flux, variance, moves, summed.moves_covariance, summed.products.response)
     log = calibration_log(sample, spread, options) | extraction_log(sample, typical, series, plan, summed, options)
     flux[lost[:used]] = np.nan
-    log |= foreground_log(foreground, seen, summed.reach, channel) | {
+    log |= foreground_log(foreground, seen, summed.reach, channel) | aperture_log(profile, channel, photometry)
+    log |= {
         "pairs": len(time_h),
         "pairs_left_out": int(lost.sum()),
         "pairs_implausible": int(crowded.sum()),
