@@ -129,6 +129,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'spectramind_nb.cli.calls.explain': ('cli/calls.html#explain', 'spectramind_nb/cli/calls.py'),
                                           'spectramind_nb.cli.calls.failed_lines': ( 'cli/calls.html#failed_lines',
                                                                                      'spectramind_nb/cli/calls.py'),
+                                          'spectramind_nb.cli.calls.log_signals': ( 'cli/calls.html#log_signals',
+                                                                                    'spectramind_nb/cli/calls.py'),
                                           'spectramind_nb.cli.calls.prepare_process': ( 'cli/calls.html#prepare_process',
                                                                                         'spectramind_nb/cli/calls.py'),
                                           'spectramind_nb.cli.calls.receive_interrupts': ( 'cli/calls.html#receive_interrupts',

@@ -157,6 +157,29 @@ def test_programs_of_a_command_end_with_it(blow: str) -> None:
         assert wait_until(lambda: not marked(mark), 5), marked(mark)
 
 
+CALL = """import signal, sys, time
+from spectramind_nb.cli.calls import recorded
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)
+with recorded("score", truth="truth.csv"):
+    print("up", flush=True)
+    time.sleep(3 if "nohup" in sys.argv else 60)"""
+
+
+@pytest.mark.parametrize(("blow", "how"), [("SIGTERM", ""), ("SIGHUP", ""), ("SIGHUP", "nohup")])
+def test_a_call_that_a_signal_ends_leaves_its_event(home: Path, blow: str, how: str) -> None:
+    """The status of the process is still the signal's; a command under nohup goes on."""
+    words = [sys.executable, "-c", CALL, how]
+    with subprocess.Popen(words, cwd=home, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        process.send_signal(getattr(signal, blow))
+        assert process.wait(20) == (0 if how else -getattr(signal, blow))
+    (line,) = (home / "runs/events.jsonl").read_text().splitlines()
+    event = json.loads(line)
+    assert (event["cmd"], event["status"]) == ("score", "ok" if how else "fail")
+    assert event["args"] == {"truth": "truth.csv"}
+    assert (f"ended by {blow}" in (home / "runs/v50_debug_log.md").read_text()) is not bool(how)
+
+
 def test_a_run_waits_for_those_who_still_write(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "run").mkdir()
     monkeypatch.setattr(lifetime, "wait_for_writers", lambda path: wait_for_writers(path, 0.2))
