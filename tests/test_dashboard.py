@@ -114,6 +114,7 @@ SPOILED = {
     "09_submission/artifacts/report.json": {"runs"},
     "09_submission/artifacts/submission.prediction.npz": {"*spectrum"},
     "09_submission/artifacts/influence.npz": {"*influence"},
+    "09_submission/artifacts/integrity.json": set(),
     "09_submission/artifacts/constraint_violation_log.json": {"*violations"},
     "01_features/artifacts/features/fgs1_white_{planet}.npz": {"pointing"},
     "02_transit/artifacts/fits/transit_{planet}.npz": {"light_curves"},

@@ -39,6 +39,7 @@ from spectramind_nb.network.fine_tuning import TrainingPlan
 from spectramind_nb.network.weights import read_network, write_network
 from spectramind_nb.pipeline import predict as predict_planets
 from spectramind_nb.pipeline.config import compose, read_settings
+from spectramind_nb.pipeline.integrity import INTEGRITY
 from spectramind_nb.pipeline.learned import LEARNED, read_learned, read_out_of_fold
 from spectramind_nb.pipeline.planets import Workers
 from spectramind_nb.pipeline.predict import copy_learned, fill_failed, predict, predict_fits
@@ -162,6 +163,20 @@ def test_what_is_submitted_is_audited(run: Path) -> None:
     assert [record["planet_id"] for record in records] == read_submission(outputs / "submission.csv").planet_id.tolist()
     counts = {rule: told["violated"] for rule, told in summarise_audit(records).items()}
     assert report["rules_violated"] == counts and (outputs / MAPS).is_file()
+
+
+def test_a_bundle_packs_the_integrity_report(run: Path, unlabelled: RawFolder, tmp_path: Path) -> None:
+    path = run_folder(run, "outputs") / INTEGRITY
+    with zipfile.ZipFile(write_bundle(path.with_name("submission.csv"), tmp_path / "a.zip")) as archive:
+        assert archive.read(INTEGRITY) == path.read_bytes()
+        assert INTEGRITY in json.loads(archive.read("manifest.json"))["files"]
+    first, second = json.loads(path.read_text(encoding="utf-8"))
+    assert [each["channels"]["FGS1"]["visits"] for each in (first, second)] == [1, 2]
+    for each in (first, second):
+        assert each["failed"] is None and each["split"] == "test"
+        assert all(value is not None for channel in each["channels"].values() for value in channel.values())
+        star = unlabelled.star_info("test", [each["planet"]]).loc[each["planet"]]
+        assert each["orbit"]["sma"]["table"] == pytest.approx(star["sma"])
 
 
 def test_without_labels_or_an_earlier_run_the_shipped_weights_speak(run: Path, tmp_path: Path) -> None:

@@ -694,6 +694,12 @@ export interface components {
             teff_k?: number | null;
             /** Transit H */
             transit_h?: number | null;
+            /** Reads Lost */
+            reads_lost?: number | null;
+            /** Foreground E S */
+            foreground_e_s?: number | null;
+            /** Orbit Tension */
+            orbit_tension?: number | null;
         };
         /**
          * Pointing

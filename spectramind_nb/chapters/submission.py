@@ -26,6 +26,7 @@ from ..core.metric import summary
 from ..detector.raw import RawFolder
 from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
+from ..pipeline.integrity import INTEGRITY, write_integrity
 from ..pipeline.learned import read_learned, read_out_of_fold
 from ..pipeline.predict import fill_failed, population, predict_fits
 from ..pipeline.prediction import Prediction, read_truth, run_of_submission, why_stale, write_prediction
@@ -71,7 +72,7 @@ def _stars_of(run: Path | None) -> Path | None:
 
 # %% ../../nbs/09_submission.ipynb #b3f616d2
 def write_bundle(submission: str | Path, out_zip: str | Path, stars: Path | None = None) -> Path:
-    """Write the zip of a checked submission, its audit, report and times, and a manifest.
+    """Write the zip of a checked submission, its audit, reports and times, and a manifest.
 
     The manifest names the run behind it. `stars`, by default the run's star table, give temperatures. Raises
     `ContractError` for a stale submission.
@@ -82,8 +83,8 @@ def write_bundle(submission: str | Path, out_zip: str | Path, stars: Path | None
         fix = f"spectramind calibrate-temp --submission {source} writes it again, or predict again"
         raise ContractError(source, "submission", why, fix)
     run = run_of_submission(source)
-    beside = [source, *(path for name in ("report.json", "runtime.csv") if (path := source.with_name(name)).is_file())]
-    content = {path.name: path.read_bytes() for path in beside}
+    further = [source.with_name(name) for name in ("report.json", INTEGRITY, "runtime.csv")]
+    content = {path.name: path.read_bytes() for path in (source, *further) if path.is_file()}
     with TemporaryDirectory() as scratch:
         audit_file(source, stars or _stars_of(run), Path(scratch))
         content[LOG] = (Path(scratch) / LOG).read_bytes()
@@ -118,6 +119,7 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_pr
     kelvin = pd.Series(equilibrium_kelvin(fits.stars), fits.planet, float).reindex(planets).to_numpy()
     submitted = prediction.submission
     audited = write_audit(path.parent, submitted.planet_id, submitted.mu, submitted.sigma, kelvin)
+    write_integrity(run_dir)
     seconds = seconds_per_planet(run_dir) + (time.perf_counter() - start) / len(planets)
     report = {
         "rows": report_rows(run_dir, prediction, read_truth(raw, planets)),

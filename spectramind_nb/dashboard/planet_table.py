@@ -19,9 +19,11 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from ..core.errors import UserError
+from ..core.instrument import AIRS
 from ..core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, error_parts, reference_of
 from .run_reader import DIAGNOSE, PREDICT, Absent, Run, number, panel, read_cached, stamp_of
 from .schema import Missing, PlanetRow
+from ..pipeline.integrity import INTEGRITY
 from ..pipeline.learned import OutOfFold, read_out_of_fold
 from ..pipeline.prediction import Prediction, calibrated, read_prediction, read_truth
 from ..pipeline.selection import read_plan
@@ -150,7 +152,7 @@ ROW_FILES = {
     "06_training": ("out_of_fold.npz", "predictors.json"),
     "07_uncertainty": ("temperature.json", "q_i.csv"),
     DIAGNOSE: ("latents.npz", "constraint_violation_log.json"),
-    PREDICT: ("submission.prediction.npz", "constraint_violation_log.json"),
+    PREDICT: ("submission.prediction.npz", "constraint_violation_log.json", INTEGRITY),
 }  # from which a planet's row is made
 RAW_FILES = ("truth.csv", "train_star_info.csv", "test_star_info.csv")
 
@@ -214,6 +216,7 @@ def artifact_figures(run: Run, found: PlanetSet) -> pd.DataFrame:
     table = pd.DataFrame(index=found.planet)
     reads: dict[str, Callable[[], Any]] = {
         "fit": lambda: pd.DataFrame(run.json("02_transit", "quality.json")).set_index("planet")[["transit_h"]],
+        "integrity": lambda: _integrity(run),
         "star": lambda: pd.concat([_teff(run, found, split) for split in ("train", "test")]),
         "latents": lambda: _distances(run),
         "audit": lambda: pd.DataFrame(
@@ -231,6 +234,20 @@ def _teff(run: Run, found: PlanetSet, split: str) -> pd.DataFrame:
     planets = found.planet[found.test == (split == "test")].tolist()
     stars = run.raw.star_info(split, planets) if planets else pd.DataFrame({"Ts": []})
     return stars[["Ts"]].rename(columns={"Ts": "teff_k"})
+
+
+def _integrity(run: Run) -> pd.DataFrame:
+    rows = {}
+    for record in run.json(PREDICT, INTEGRITY):
+        channels, orbit = record["channels"], record["orbit"] or {}
+        parts = [(each["pairs_left_out"], each["pairs"]) for each in channels.values()]
+        lost = [left / every for left, every in parts if left is not None and every]
+        rows[record["planet"]] = {
+            "reads_lost": max(lost, default=None),
+            "foreground_e_s": channels.get(AIRS.name, {}).get("foreground_e_s"),
+            "orbit_tension": orbit.get("orbit_tension"),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
 def _distances(run: Run) -> pd.DataFrame:

@@ -114,6 +114,9 @@ class PlanetRow(BaseModel):
     violations: int = 0  # rules broken
     teff_k: float | None = None
     transit_h: float | None = None
+    reads_lost: float | None = None  # fraction of the pairs of reads left out, in the channel with most
+    foreground_e_s: float | None = None  # a pixel of AIRS
+    orbit_tension: float | None = None  # standard deviations between light curves and star table, where large
 
 # %% ../../nbs/dashboard/schema.ipynb #c5ba8600
 class Spectrum(BaseModel):
@@ -294,7 +297,7 @@ class Histogram(BaseModel):
     before: list[int]
     after: list[int]
 
-
+# %% ../../nbs/dashboard/schema.ipynb #46f1424d
 class Calibrated(BaseModel):
     """Coverage and conformal intervals: how well error bars are calibrated."""
 

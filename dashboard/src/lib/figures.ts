@@ -29,6 +29,9 @@ export const FIGURES: Figure[] = [
   { key: "signal_to_noise", label: "Signal to noise", worse: "low", log: true, format: format.fixed2 },
   { key: "teff_k", label: "Star's temperature", unit: "K", worse: "high", format: format.ppm },
   { key: "transit_h", label: "Transit", unit: "h", worse: "low", format: format.fixed2 },
+  { key: "reads_lost", label: "Reads lost", worse: "high", format: format.percent },
+  { key: "foreground_e_s", label: "Foreground", unit: "e⁻/s", worse: "high", format: format.fixed3 },
+  { key: "orbit_tension", label: "Orbit tension", worse: "high", format: format.fixed2 },
 ];
 
 export function figureOf(key: string): Figure | undefined {
