@@ -67,7 +67,8 @@ def enter_work_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 COMMAND = """
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that a shell runs in the background are deaf to it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes programs in the background ignore it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this
 from pathlib import Path
 from spectramind_nb.cli import app as cli
 from spectramind_nb.pipeline import stages

@@ -148,8 +148,8 @@ run_bound(["sh", "-c", "sleep 60 & echo up; sleep 60"])"""
 def test_programs_of_a_command_end_with_it(blow: str) -> None:
     mark = uuid.uuid4().hex
     env, quiet = {**os.environ, "SPECTRAMIND_MARK": mark}, {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    with subprocess.Popen([sys.executable, "-c", hears + PARENT], env=env, text=True, **quiet) as process:
+    resets = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    with subprocess.Popen([sys.executable, "-c", resets + PARENT], env=env, text=True, **quiet) as process:
         assert process.stdout is not None and process.stdout.readline() == "up\n"
         assert len(marked(mark)) >= 4
         process.send_signal(getattr(signal, blow))

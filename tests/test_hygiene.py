@@ -312,3 +312,37 @@ def print_counts() -> None:
 
 if __name__ == "__main__":
     print_counts()
+
+
+def code_of(cell: nbformat.NotebookNode) -> ast.Module:
+    return ast.parse(re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.MULTILINE))
+
+
+def loaded(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+
+
+@per_notebook
+def test_examples_use_only_what_cells_above_define(path: Path) -> None:
+    """Functions that an example calls, and those that these call, are defined above it: a fresh kernel runs it."""
+    place, body = dict[str, int](), dict[str, set[str]]()
+    code = [(k, code_of(cell), cell.source) for k, cell in enumerate(cells(path)) if cell.cell_type == "code"]
+    for k, tree, source in code:
+        for node in tree.body if re.search(r"^#\| *export", source, re.M) else ():
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                place[node.name], body[node.name] = k, loaded(node)
+            elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+                targets = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - loaded(node)
+                place = dict.fromkeys(targets, k) | place
+    imported, early = set[str](), set[str]()
+    for k, tree, source in code:
+        imported |= {
+            name.asname or name.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for name in n.names
+        }
+        if not re.search(r"^#\| *export", source, re.M):
+            names, found = loaded(tree) - imported, set[str]()
+            while names:
+                found |= names
+                names = set().union(*(body.get(name, set()) for name in names)) - found - imported
+            early |= {name for name in found if place.get(name, k) > k}
+    assert not early, f"defined below an example that uses them: {sorted(early)}"
