@@ -342,18 +342,15 @@ def test_native_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) 
 
 def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    told = {"predict": lambda *words, **named: seen.append((words, named)) or {}, "runtime_line": lambda out: "an hour"}
-    told["predictor_words"] = lambda run, network: "gaussian"
-    fake_module(monkeypatch, "pipeline.predict", **told)
-    fake_module(monkeypatch, "pipeline.sigma_calibration", calibration_lines=lambda run: [])
+    fakes = {"predict": lambda *words, **named: seen.append((words, named)) or {}, "runtime_line": lambda out: "1 h"}
+    fake_module(monkeypatch, "pipeline.predict", **fakes)
+    monkeypatch.setattr("spectramind_nb.cli.predict._learned_lines", lambda *words: [])
     fake_module(monkeypatch, "core.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
     simulate = lambda out, *words: seen.append((out, words[:6]))  # noqa: E731
     fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=simulate)
     (home / "runs/a").mkdir(parents=True)
-    assert (
-        spectramind("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7").exit_code
-        == 0
-    )
+    given = ("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7")
+    assert spectramind(*given).exit_code == 0
     words, named = seen.pop()
     assert words[:7] == (Path("mine"), Path("runs/a"), Path("o.csv"), [7], 2, "challenge", 64)
     assert words[7:10] == (None, None, False) and callable(words[10]) and not named

@@ -85,6 +85,7 @@ for module in pkgutil.walk_packages(spectramind_nb.__path__, "spectramind_nb."):
 """
 
 
+@pytest.mark.slow
 def test_all_but_simulator_and_server_is_imported_without_any_extra() -> None:
     done = python(IMPORT_ALL, blocked=EVERY)
     assert done.returncode == 0, done.stderr
