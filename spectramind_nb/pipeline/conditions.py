@@ -79,7 +79,7 @@ def _below(section: str, names: Sequence[str]) -> str:
 
 
 def _any_weight(settings: Settings) -> bool:
-    return any(value for key, value in settings.items() if key.startswith("loss.λ_"))
+    return any(value for key, value in settings.items() if key.partition(".λ_")[0] == "loss")
 
 
 def _warms_up(settings: Settings) -> bool:
