@@ -282,6 +282,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'spectramind_nb/core/errors.py'),
                                             'spectramind_nb.core.errors.UserError': ( 'core/errors.html#usererror',
                                                                                       'spectramind_nb/core/errors.py'),
+                                            'spectramind_nb.core.errors.first_of': ( 'core/errors.html#first_of',
+                                                                                     'spectramind_nb/core/errors.py'),
                                             'spectramind_nb.core.errors.os_fix': ( 'core/errors.html#os_fix',
                                                                                    'spectramind_nb/core/errors.py')},
             'spectramind_nb.core.extras': { 'spectramind_nb.core.extras.MissingExtra': ( 'core/extras.html#missingextra',

@@ -57,10 +57,9 @@ def _learned_lines(raw: Path, run: Path, out_csv: Path, planets: list[int], netw
     from spectramind_nb.pipeline.prediction import read_prediction
     from spectramind_nb.pipeline.sigma_calibration import calibration_lines
 
-    folder = RawFolder(raw)
-    if note := frames_note(run, folder, planets_to_predict(folder, planets)):
-        print(f"warning: {note}", file=sys.stderr)
-    used = Path(read_prediction(out_csv)[1]["run"])
+    folder, used = RawFolder(raw), Path(read_prediction(out_csv)[1]["run"])
+    if used != run.resolve():  # a copy with the package's own factors
+        print(f"warning: {frames_note(run, folder, planets_to_predict(folder, planets))}", file=sys.stderr)
     return [f"predictor         {predictor_words(used, network)}", *calibration_lines(used)]
 
 # %% ../../nbs/cli/predict.ipynb #894c3dad

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import first_of
 from ..core.files import short
 
 # %% ../../nbs/cli/report.ipynb #29a01f59
@@ -80,8 +81,9 @@ def fit_warnings(run_dir: Path) -> list[str]:
             far = f"contradict the star's orbit by {row['orbit_tension']:.1f} standard deviations"
             lines.append(f"planet {row['planet']}: the light curves {far}; its prior was widened")
         if dead := row.get("dead_bins"):
-            some = ", ".join(map(str, dead[:10])) + (", ..." if len(dead) > 10 else "")
-            lines.append(f"planet {row['planet']}: no data in bins {some}; the prior alone gives their depths")
+            lines.append(
+                f"planet {row['planet']}: no data in bins {first_of(dead)}; the prior alone gives their depths"
+            )
     return [f"{'warning':18}{line}" for line in lines]
 
 # %% ../../nbs/cli/report.ipynb #13080763

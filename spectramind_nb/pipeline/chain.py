@@ -131,20 +131,19 @@ def _kernel_variables(stage: Stage) -> dict[str, str]:
     own = stage.folder / KERNEL_FOLDER
     own.mkdir(exist_ok=True)
     homes = {"IPYTHONDIR": str(own), "JUPYTER_RUNTIME_DIR": str(own), "PYTHONSTARTUP": ""}
-    figures = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": os.devnull}
     run = {PROGRESS_FILE: str(stage.folder / "progress.json"), WRITERS: str(stage.folder.parent / WRITERS_FILE)}
-    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return {**homes, **figures, **run, **quiet}
+    quiet = {"MATPLOTLIBRC": os.devnull, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**homes, **run, **quiet}
 
 # %% ../../nbs/pipeline/chain.ipynb #e15a24dd
 def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> None:
     import papermill
 
-    from spectramind_nb.pipeline.warm_kernels import StageKernels
+    from spectramind_nb.pipeline.warm_kernels import INLINE, StageKernels
 
     for name in ("papermill", "asyncio"):  # what they would say of a stage's end, StageError says
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with _variables(**_kernel_variables(stage)):
+    with _variables(**_kernel_variables(stage), MPLBACKEND=INLINE):
         papermill.execute_notebook(
             stage.notebook,
             stage.folder / "notebook.ipynb",

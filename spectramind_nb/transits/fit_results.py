@@ -19,7 +19,7 @@ from scipy.io import netcdf_file
 
 from .. import __version__
 from ..core.contracts import read_npz
-from ..core.errors import ContractError
+from ..core.errors import ContractError, first_of
 from ..core.files import atomic_path, run_folder
 from ..core.instrument import bin_edges, wavelengths
 from .fit import BOUNDS
@@ -109,8 +109,7 @@ def noise_warnings(quality: Mapping[str, float]) -> list[str]:
 def dead_warnings(result: Result) -> list[str]:
     """Name the dead bins."""
     dead = result.dead_bins.tolist()
-    some = ", ".join(map(str, dead[:10])) + (", ..." if len(dead) > 10 else "")
-    return [f"{len(dead)} dead bin{'s' * (len(dead) > 1)} without a depth: {some}"] if dead else []
+    return [f"{len(dead)} dead bin{'s' * (len(dead) > 1)} without a depth: {first_of(dead)}"] if dead else []
 
 # %% ../../nbs/transits/fit_results.ipynb #6e0f7cd3
 def result_of(fit: Fit, curves: ObservedLightCurves) -> Result:
