@@ -137,3 +137,8 @@ def test_a_foreground_leaves_the_depth_alone(channel: Channel, rate: float, dept
     assert curves.log["foreground_e_s"] == pytest.approx(rate, rel=0.05)
     assert curves.log["foreground_error_e_s"] < 0.03 * rate
     assert curves.log["dilution_error"] < 0.01
+    assert curves.dilution is not None
+    errors = np.sqrt((curves.dilution.errors**2).sum(axis=1))
+    assert np.median(errors[AIRS_COLUMNS if channel is AIRS else slice(None)]) == curves.log["dilution_error"]
+    off = curves.dilution.per_electron * (curves.dilution.foreground.level - rate * channel.exposure_s)
+    assert (np.abs(off) < 4 * errors).all()

@@ -12,7 +12,7 @@ from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.light_curve import Orbit, limb_coefficients, separation, transit
 from spectramind_nb.transits.limb_darkening import limb_series
-from spectramind_nb.transits.model import Block, airs_coordinate, make_block
+from spectramind_nb.transits.model import Block, airs_coordinate, blocks_of, make_block
 
 PERIOD_H, SMA = 24 * 5.2, 10.5
 
@@ -159,6 +159,57 @@ def test_two_visits_know_more_than_one() -> None:
     assert error_of_mean(both) < 0.9 * error_of_mean(fit)
     assert abs((both.depth - depth)[1:].mean()) < 3 * error_of_mean(both)
     assert abs(both.shared["t0_h[0]"] - both.shared["t0_h[1]"]) > 0.01  # each visit has its own mid-transit time
+
+
+def uncertain(blocks: list[Block], fgs1: float, airs: np.ndarray) -> list[Block]:
+    """The same light curves with relative errors of depths by the foregrounds of both channels."""
+    return [replace(b, dilution=airs[:, None] if b.is_airs else np.array([[fgs1]])) for b in blocks]
+
+
+def test_an_uncertain_foreground_adds_its_dilution_to_the_covariance() -> None:
+    fit, _, blocks = fitted(1)
+    error = np.append(0.01, np.geomspace(2e-3, 0.02, N_BINS - 1))
+    again = fit_planet(uncertain(blocks, error[0], error[1:]), star(0.3))
+    expected = fit.depth * error
+    expected = np.outer(expected, expected)
+    expected[0, 1:] = expected[1:, 0] = 0  # the foregrounds of two channels are independent
+    assert np.allclose(again.covariance - fit.covariance, expected, rtol=0.02, atol=2e-3 * expected.max())
+    assert np.allclose(again.depth, fit.depth, rtol=2e-3)
+    growth = np.sqrt(np.diag(again.covariance)) / np.sqrt(np.diag(fit.covariance) + np.diag(expected))
+    assert growth == pytest.approx(1, abs=2e-3)
+
+
+def test_a_foreground_without_error_changes_no_bit() -> None:
+    fit, _, blocks = fitted(0)
+    again = fit_planet(uncertain(blocks, 0.0, np.zeros(N_BINS - 1)), star(0.1))
+    assert np.array_equal(again.depth, fit.depth) and np.array_equal(again.covariance, fit.covariance)
+    assert again.shared == fit.shared
+
+
+def test_the_foreground_of_each_visit_explains_a_difference_between_visits() -> None:
+    fit, depth, blocks = fitted(2)
+    white = float(depth[1:].mean())
+    diluted = observe(np.append(depth[0], 0.94 * depth[1:]), 0.45, 2, visit=1)
+    plain = fit_planet([*blocks, *diluted], star(0.45))
+    error = np.full(N_BINS - 1, 0.06)
+    known = [*blocks, *uncertain(diluted, 0.0, error)]
+    again = fit_planet(known, star(0.45))
+    assert abs((again.depth - fit.depth)[1:].mean()) < 0.5 * abs((plain.depth - fit.depth)[1:].mean())
+    assert error_of_mean(plain) < error_of_mean(again) < 0.06 * white
+    both = fit_planet(uncertain(known, 0.0, error), star(0.45))
+    least = 0.06 * white / np.sqrt(2)  # each visit's foreground is as uncertain, and they are independent
+    assert error_of_mean(both) == pytest.approx(float(np.hypot(least, error_of_mean(plain))), rel=0.1)
+
+
+def test_features_hand_the_dilution_of_each_visit_to_the_fit() -> None:
+    flux, hours, visit = np.ones((6, N_BINS), np.float32), np.tile(np.arange(3.0), 2), np.repeat([0, 1], 3)
+    dilution = np.arange(2 * N_BINS * 3, dtype=np.float32).reshape(2, N_BINS, 3)
+    bins = {"flux": flux, "variance": flux, "time": hours, "visit": visit}
+    white = bins | {"flux": flux[:, 0], "variance": flux[:, 0]}
+    blocks = blocks_of({"fgs1_white": white, "airs_bins": bins | {"dilution": dilution}})
+    for block in blocks:
+        assert np.array_equal(block.dilution, dilution[block.visit, block.bins])  # type: ignore[arg-type]
+    assert all(block.dilution is None for block in blocks_of({"fgs1_white": white, "airs_bins": bins}))
 
 
 def test_a_bad_last_frame_is_clipped() -> None:

@@ -185,6 +185,7 @@ def test_features_of_a_run_fit_as_in_the_run(tmp_path: Path) -> None:
     extra = {"centroid": np.zeros((300, 2), np.float32), "jitter": np.zeros((300, 2), np.float32)}
     white = {"flux": fine[0], "variance": fine[1], "time": fine[2], "visit": np.zeros(300, np.int8), **extra}
     bins = {"flux": flux, "variance": error**2, "time": hours.astype(float), "visit": np.zeros(100, np.int8)}
+    bins["dilution"] = np.linspace(0, 1e-3, 2 * N_BINS, dtype=np.float32).reshape(1, N_BINS, 2)
     write_npz(tmp_path / "fgs1_white_7.npz", "fgs1_white", **white)
     write_npz(tmp_path / "airs_bins_7.npz", "airs_bins", **bins)
     there = blocks_of({"fgs1_white": white, "airs_bins": bins})

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MOST_STRAY_PX', 'STRAY_LIMIT', 'LightCurves', 'last_pair_is_bad', 'blank_pairs', 'odd_spectra', 'stray_stars',
            'sum_sound_pairs', 'extract_series', 'extraction_log', 'extract_visit', 'extract_files', 'extract_checked',
-           'in_steps', 'without_gaps', 'white_features', 'mean_step_times', 'at_times', 'bin_features', 'Steps',
-           'Recipe', 'signal_paths', 'extract_planet']
+           'in_steps', 'without_gaps', 'white_features', 'mean_step_times', 'at_times', 'joined_dilution',
+           'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
 
 # %% ../../nbs/detector/extraction.ipynb #0f0eb6d0
 from collections.abc import Iterable
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from ..core.contracts import write_npz
 from ..core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel
@@ -32,6 +33,7 @@ from spectramind_nb.detector.corrections import (
     visit_paths,
 )
 from spectramind_nb.detector.foreground import (
+    Dilution,
     background_light,
     foreground_log,
     measure_background,
@@ -67,6 +69,7 @@ class LightCurves:
     moves: np.ndarray  # row, column (pixels) and width (relative) of the star, (N, 3); AIRS: no column
     centre: np.ndarray  # pixels (row, column), (2,)
     log: dict[str, Any] = field(default_factory=dict)  # sizes of the corrections
+    dilution: Dilution | None = None
 
 
 def last_pair_is_bad(charge: np.ndarray, plan: Plan) -> bool:
@@ -158,7 +161,8 @@ def extract_series(
         flux = remove_motion(flux, variance, moves, summed.moves_covariance, summed.products.response)
     log = calibration_log(sample, spread, options) | extraction_log(sample, typical, series, plan, summed, options)
     flux[lost[:used]] = np.nan
-    log |= foreground_log(foreground, seen, summed.reach, channel) | aperture_log(profile, channel, photometry)
+    dilution = Dilution(foreground, summed.reach.mean(axis=1) / np.maximum(seen.star, 1))
+    log |= foreground_log(dilution, channel) | aperture_log(profile, channel, photometry)
     log |= {
         "pairs": len(time_h),
         "pairs_left_out": int(lost.sum()),
@@ -167,7 +171,7 @@ def extract_series(
         "photometry": photometry.kind if channel is FGS1 else "psf",
     }
     centre = star_centre(profile.star)
-    return LightCurves(time_h[:used], flux, variance, summed.moves, centre, log)
+    return LightCurves(time_h[:used], flux, variance, summed.moves, centre, log, dilution)
 
 # %% ../../nbs/detector/extraction.ipynb #06354eda
 def extraction_log(
@@ -314,13 +318,22 @@ def at_times(curves: LightCurves, times: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.interp(times, times[known], flux[known]), np.interp(times, times[known], variance[known])
 
 # %% ../../nbs/detector/extraction.ipynb #f5c4f24f
+def joined_dilution(airs: Dilution, fgs1: Dilution) -> np.ndarray:  # relative, float32, (1, 283, F + 1)
+    """Join the errors of depths by the foregrounds of both channels, which are independent."""
+    joined: np.ndarray = block_diag(fgs1.errors, airs.errors[AIRS_COLUMNS][::-1])
+    return joined.astype(np.float32)[None]
+
+
 def bin_features(airs: LightCurves, fgs1: LightCurves, length: int, visit: int) -> dict[str, np.ndarray]:
     """Make the arrays of the schema `airs_bins`: 283 light curves of a visit in steps of `length` AIRS pairs."""
     times = mean_step_times(airs, length)
     flux, variance = at_times(fgs1, times)
     columns = [array[:, AIRS_COLUMNS][:, ::-1] for array in without_gaps(airs, length)]
     joined = [np.column_stack(both).astype(np.float32) for both in ((flux, columns[0]), (variance, columns[1]))]
-    return {"flux": joined[0], "variance": joined[1], "time": times, "visit": np.full(len(times), visit, np.int8)}
+    arrays = {"flux": joined[0], "variance": joined[1], "time": times, "visit": np.full(len(times), visit, np.int8)}
+    if airs.dilution is not None and fgs1.dilution is not None:
+        arrays["dilution"] = joined_dilution(airs.dilution, fgs1.dilution)
+    return arrays
 
 # %% ../../nbs/detector/extraction.ipynb #1480399f
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
 __all__ = ['BACKGROUND_ORDER', 'WING_WIDTH', 'SPECTRUM_WIDTH', 'FGS1_WINGS', 'AIRS_WINGS_ERROR', 'FGS1_WINGS_ERROR',
            'LEVEL_ERROR_E', 'WING_SCATTER', 'BACKGROUND_COLUMNS', 'relative_light', 'slow_basis', 'BackgroundLight',
            'measure_background', 'airs_wings', 'spread_light', 'BackgroundShapes', 'background_shapes', 'Foreground',
-           'separate_foreground', 'background_light', 'foreground_log']
+           'separate_foreground', 'background_light', 'Dilution', 'foreground_log']
 
 # %% ../../nbs/detector/foreground.ipynb #346778a1
 from dataclasses import dataclass
@@ -169,16 +169,27 @@ def background_light(
     return np.asarray(summed.background * near + summed.reach * (steady + slow))
 
 # %% ../../nbs/detector/foreground.ipynb #8429c328
-def foreground_log(
-    foreground: Foreground, seen: BackgroundLight, reach: np.ndarray, channel: Channel
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Dilution:
+    """Hold a foreground and what an error of it does to depths, relative to the depths."""
+
+    foreground: Foreground
+    per_electron: np.ndarray  # by 1 e-/pair in every pixel, K / F, (columns,)
+
+    @property
+    def errors(self) -> np.ndarray:  # (columns, F)
+        """Return the relative errors of depths by each independent error of the foreground."""
+        return self.per_electron[:, None] * self.foreground.errors
+
+
+def foreground_log(dilution: Dilution, channel: Channel) -> dict[str, float]:
     """Collect the mean foreground and its error, e-/s a pixel, and the relative error of a depth that this causes."""
     inside = AIRS_COLUMNS if channel is AIRS else slice(None)
-    dilution = reach.mean(axis=1) * foreground.sigma / np.maximum(seen.star, 1)
+    foreground, sigma = dilution.foreground, np.sqrt((dilution.errors**2).sum(axis=1))
     return {
         "foreground_e_s": float(foreground.level[inside].mean() / channel.exposure_s),
         "foreground_error_e_s": float(
             np.sqrt((foreground.errors[inside].mean(axis=0) ** 2).sum()) / channel.exposure_s
         ),
-        "dilution_error": float(np.median(dilution[inside])),
+        "dilution_error": float(np.median(sigma[inside])),
     }

@@ -15,6 +15,7 @@ from itertools import product
 
 import numpy as np
 
+from .dilution import with_dilution
 from .fit_noise import reweighed, with_common_noise, with_own_drift
 from spectramind_nb.transits.fit_problem import (
     Equations,
@@ -238,6 +239,7 @@ def fit_planet(blocks: Sequence[Block], star: Mapping[str, float], options: FitO
         wider = replace(problem.options, widening=widening)
         problem, state, now, colours, more = converge(blocks, star, wider)
         steps += more
+    problem, state, now = with_dilution(problem, state, now)
     std, weighed = weigh_drifts(problem, now.reduced, state.std)
     mean, covariance = averaged(problem, now.reduced, std, weighed)
     mean, covariance = not_negative(mean, covariance, problem.layout.place["b2"])

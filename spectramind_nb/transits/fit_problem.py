@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GUESS_LIMB', 'OWN_START', 'slide_transit', 'first_guesses', 'FitProblem', 'State', 'Equations', 'error_underestimate',
-           'near_neighbours', 'set_up', 'local_prior', 'data_equations', 'with_priors', 'equations']
+           'near_neighbours', 'set_up', 'local_prior', 'add_block', 'data_equations', 'with_priors', 'equations']
 
 # %% ../../nbs/transits/fit_problem.ipynb #1cfdc75b
 from collections.abc import Mapping, Sequence
@@ -157,6 +157,14 @@ def local_prior(problem: FitProblem, state: State) -> tuple[np.ndarray, np.ndarr
     return mean, precision
 
 # %% ../../nbs/transits/fit_problem.ipynb #c9cda084
+def add_block(normal: Normal, problem: FitProblem, state: State, number: int, linear: Linearised) -> None:
+    """Add the data of the block with this number to normal equations, linearised at a state."""
+    block = problem.models[number].block
+    residual = np.where(state.good[number], block.flux - linear.model, 0)
+    weights = state.time_weight[number], 1 / state.variance[number]
+    add_data(normal, linear.slopes, residual, *weights, block.missing)
+
+
 def data_equations(problem: FitProblem, state: State) -> tuple[list[Linearised], Normal]:
     """Linearise the model at a state and build the normal equations of the data, without priors."""
     at = [
@@ -164,10 +172,8 @@ def data_equations(problem: FitProblem, state: State) -> tuple[list[Linearised],
         for model, noise in zip(problem.models, state.noise, strict=True)
     ]
     normal = empty_normal(N_BINS, problem.layout.n_local, len(state.shared))
-    for number, (block, linear) in enumerate(zip(problem.blocks, at, strict=True)):
-        residual = np.where(state.good[number], block.flux - linear.model, 0)
-        weights = state.time_weight[number], 1 / state.variance[number]
-        add_data(normal, linear.slopes, residual, *weights, block.missing)
+    for number, linear in enumerate(at):
+        add_block(normal, problem, state, number, linear)
     return at, normal
 
 # %% ../../nbs/transits/fit_problem.ipynb #d9e8afdf

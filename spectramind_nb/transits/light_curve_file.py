@@ -10,7 +10,7 @@ __all__ = ['STAR_OPTIONS', 'STAR_FILE_UNITS', 'LEAST_STEPS', 'MOST_FILE_STEPS', 
 
 # %% ../../nbs/transits/light_curve_file.ipynb #3e2479f7
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def usable(path: Path, channel: FileChannel) -> FileChannel:
         raise ContractError(path, "time", f"row {np.argmin(np.isfinite(channel.time_h))} is not a number", "fill it in")
     parts = {n: getattr(channel, n)[kept] for n in ("time_h", "visit", "flux", "variance")}
     parts["flux"] = np.where(dead | bad[kept], np.nan, parts["flux"])
-    return FileChannel(channel.bins, **parts)
+    return FileChannel(channel.bins, **parts, dilution=channel.dilution)
 
 # %% ../../nbs/transits/light_curve_file.ipynb #3eb40c54
 TIME_UNITS_H = {"days": 24.0, "minutes": 1 / 60, "seconds": 1 / 3600, "milliseconds": 1 / 3.6e6, "weeks": 168.0}
@@ -181,7 +181,9 @@ def light_curves_of_channels(
             name = f"{'AIRS' if channel.bins.start else 'FGS1'} of visit {visit}"
             check_visit(path, name, time, channel.flux[its])
             time = time - origins[-1] if origins[-1] else time
-            blocks.append(make_block(number, channel.bins, time, channel.flux[its], channel.variance[its]))
+            block = make_block(number, channel.bins, time, channel.flux[its], channel.variance[its])
+            diluted = None if channel.dilution is None else np.asarray(channel.dilution[number], float)
+            blocks.append(replace(block, dilution=diluted))
     left_out = sum(len(c.time_h) for c in channels) - sum(len(c.time_h) for c in good)
     return ObservedLightCurves(blocks, known, origins, left_out)
 

@@ -34,6 +34,7 @@ class FileChannel:
     visit: np.ndarray  # (T,)
     flux: np.ndarray  # any unit, NaN for no value, (T, B)
     variance: np.ndarray  # its unit squared, (T, B)
+    dilution: np.ndarray | None = None  # relative errors of depths by the foreground, visit by visit, (V, B, K)
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #60247162
 def in_unit(path: Path, name: str, column: Any, unit: units.UnitBase | None) -> np.ndarray:
@@ -171,9 +172,11 @@ def npz_channels(path: Path) -> list[FileChannel]:
     read = {name: read_npz(path.with_name(f"{name}_{planet}.npz"), name) for name in ("fgs1_white", "airs_bins")}
     white, bins = read["fgs1_white"], read["airs_bins"]
     light, noise = white["flux"][:, None], white["variance"][:, None]
+    errors = [bins["dilution"][:, part] if "dilution" in bins else None for part in (slice(0, 1), slice(1, N_BINS))]
+    airs = bins["time"], bins["visit"], bins["flux"][:, 1:], bins["variance"][:, 1:]
     return [
-        FileChannel(slice(0, 1), white["time"], white["visit"], light, noise),
-        FileChannel(slice(1, N_BINS), bins["time"], bins["visit"], bins["flux"][:, 1:], bins["variance"][:, 1:]),
+        FileChannel(slice(0, 1), white["time"], white["visit"], light, noise, errors[0]),
+        FileChannel(slice(1, N_BINS), *airs, errors[1]),
     ]
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #bfc29288

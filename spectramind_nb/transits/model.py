@@ -11,7 +11,7 @@ __all__ = ['DEAD_VARIANCE', 'DEPTH_PRIOR', 'SOLAR_K', 'OWN_ORDER', 'SHIFT_ORDER'
 
 # %% ../../nbs/transits/model.ipynb #9d0709d6
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Block:
     time_weight: np.ndarray  # 1 / variance of a step over that of a typical one, (T,); 0 in a gap
     pixel_slope: np.ndarray  # relative change of flux as the spectrum moves by one pixel, (B,)
     missing: np.ndarray | None = None  # bool: points without a value, interpolated in `flux`, (T, B); None for none
+    dilution: np.ndarray | None = None  # independent errors of depths by an uncertain foreground, relative, (B, K)
 
     @property
     def is_airs(self) -> bool:
@@ -92,11 +93,11 @@ def blocks_of(features: Mapping[str, Mapping[str, np.ndarray]]) -> list[Block]:
     white, bins = features["fgs1_white"], features["airs_bins"]
     blocks = []
     for number, visit in enumerate(np.unique(white["visit"])):
-        mine, its = white["visit"] == visit, bins["visit"] == visit
-        light, noise = white["flux"][mine, None], white["variance"][mine, None]
-        blocks.append(make_block(number, slice(0, 1), white["time"][mine], light, noise))
-        light, noise = bins["flux"][its, 1:], bins["variance"][its, 1:]
-        blocks.append(make_block(number, slice(1, N_BINS), bins["time"][its], light, noise))
+        for part, curves in ((slice(0, 1), white), (slice(1, N_BINS), bins)):
+            its = curves["visit"] == visit
+            light, noise = (np.atleast_2d(curves[n][its].T).T[:, part.start :] for n in ("flux", "variance"))
+            errors = np.asarray(bins["dilution"][number, part], float) if "dilution" in bins else None
+            blocks.append(replace(make_block(number, part, curves["time"][its], light, noise), dilution=errors))
     return blocks
 
 
@@ -128,8 +129,7 @@ class FitOptions:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "FitOptions":
         """Return the options of a JSON object, in which tuples have become lists."""
-        values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in record.items()}
-        return cls(**values)
+        return cls(**dict[str, Any]((k, tuple(v) if isinstance(v, list) else v) for k, v in record.items()))
 
 # %% ../../nbs/transits/model.ipynb #d672c698
 @dataclass
