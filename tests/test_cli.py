@@ -65,7 +65,7 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
     "command",
     [
         *("run", "extract", "simulate", "simulate spectra", "predict", "fit", "inject", "score", "validate", "audit"),
-        *("selftest", "bench", "reproduce", "check-artifacts", "estimate-score", "ablate", "restamp"),
+        *("selftest", "bench", "reproduce", "check-artifacts", "estimate-score", "ablate", "restamp", "export"),
     ],
 )
 def test_each_command_helps_with_an_example(command: str) -> None:

@@ -349,7 +349,7 @@ VIEWS = {
     "residuals": ("residuals",),
     "calibration": ("temperatures", "coverage", "coverage-bins", "quantiles", "histograms"),
     "ood": ("ood", "ood-latent", "ood-scatter", "ood-table"),
-    "runs": ("runs",),
+    "runs": ("runs", "gll"),
     "log": ("log",),
 }
 OF_A_PLANET = ("spectrum", "light-curves", "frames", "pointing", "attention", "influence", "attribution")

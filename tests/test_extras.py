@@ -15,12 +15,14 @@ from packaging.requirements import Requirement
 
 from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.extras import EXTRAS, MissingExtra, install_command, missing_packages, needs_extra
+from spectramind_nb.core.files import network_file
 from spectramind_nb.dashboard.panels import embedding, overlays
 from spectramind_nb.dashboard.run_reader import Absent, Run
 from spectramind_nb.network.decoders import ResidualFlow
 from spectramind_nb.network.latents import Positions, write_latents
 from spectramind_nb.network.maps import umap_map
 from spectramind_nb.network.selective_scan import selective_scan, sine_wave
+from spectramind_nb.network.weights import export_network, read_network
 from spectramind_nb.operations import selftest_deep
 from spectramind_nb.operations.selftest import run_checks
 from spectramind_nb.pipeline.planets import Workers, map_planets
@@ -121,6 +123,7 @@ def same(number: tuple[str, int]) -> int:
 OPTIONS: dict[str, tuple[str, Callable[[], object]]] = {
     "umap": ("explain", lambda: umap_map(np.random.default_rng(1).normal(size=(8, 3)))),
     "zuko": ("network", lambda: ResidualFlow(8)),
+    "onnx": ("export", lambda: export_network(read_network(network_file("laptop")), "no.onnx", "onnx")),
     "distributed": ("dask", lambda: map_planets(same, [("train", 1)], Workers(1, "dask", "tcp://127.0.0.1:9"), "x")),
     "mamba_ssm": ("gpu", lambda: selective_scan(*map(torch.tensor, [1.0] * 5), engine="mamba_ssm")),
 }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
@@ -13,6 +14,7 @@ from scipy.stats import binom, norm
 
 from spectramind_nb.chapters import training, transit, uncertainty
 from spectramind_nb.core.instrument import wavelengths
+from spectramind_nb.figures import calibration
 from spectramind_nb.figures import scores as figures
 from spectramind_nb.figures.latents import plot_map
 from spectramind_nb.network.attributions import plot_attribution, plot_wavelengths
@@ -379,3 +381,22 @@ def test_calibration_figure_counts_what_lies_inside() -> None:
     shares = [(np.abs(z[:, 1:]) <= 1.6448536269514722).mean(axis=0) for z in (before, after)]
     lines = [*([UM[1:], share] for share in shares), flat(0.9)]
     check(bins, "wavelength (µm)", "fraction inside 90%", lines=lines)
+
+
+def test_coverage_and_residuals_of_groups_are_drawn() -> None:
+    """A row of the heat map for each group but single bins; boxes of quartiles, whiskers of 90%."""
+    columns = {name: [0.5, 0.8, 0.9] for name in calibration.COVERAGES} | {"sigma": [0.6, 0.7, 0.95]}
+    table = pd.DataFrame({"group": ["all", "band H2O", "bin 3"], **columns})
+    ax = calibration.plot_coverage_groups(Figure().subplots(), table)
+    values = [[0.5, 0.6, 0.5], [0.8, 0.7, 0.8]]
+    texts = [[f"{values[k][j]:.2f}", j + 0.5, k + 0.5] for k in (0, 1) for j in (0, 1, 2)]
+    names = [*calibration.COVERAGES.values()]
+    check(ax, "", "", meshes=[values], texts=texts, xticks=names, yticks=["all", "band H2O"])
+    residuals = {"FGS1": RNG.normal(size=30), "AIRS": RNG.normal(size=(30, 5))}
+    ax = calibration.plot_residual_boxes(Figure().subplots(), residuals)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["FGS1", "AIRS"]
+    lines = [np.asarray(line.get_xdata(), float) for line in ax.lines]
+    for k, values in enumerate(residuals.values()):  # matplotlib draws whiskers, caps, and the median of each box
+        low, high = np.quantile(values, [0.05, 0.95])
+        assert lines[5 * k][1] >= low and lines[5 * k + 1][1] <= high
+        assert np.isclose(lines[5 * k + 4][0], np.median(values))

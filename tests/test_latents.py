@@ -18,7 +18,10 @@ from test_predict import write_fitted_run
 from spectramind_nb.chapters.training import train_run
 from spectramind_nb.core.contracts import read_npz, write_npz
 from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.extras import MissingExtra
 from spectramind_nb.core.files import network_file, run_folder
+from spectramind_nb.dashboard.panels import step_map
+from spectramind_nb.dashboard.run_reader import Absent, Run
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.figures.latents import strongest_edges
 from spectramind_nb.network import attributions as explaining
@@ -162,6 +165,43 @@ def test_every_input_has_a_group(laptop: Weights) -> None:
     assert len(node) == len(laptop.scaling.node_mean) and len(planet) == len(laptop.scaling.planet_mean)
     assert {*node, *planet} == {*range(len(INPUT_GROUPS))}
     assert np.bincount(planet)[INPUT_GROUPS.index("kind of spectrum")] == len(laptop.prior.unknown) + 1
+
+
+def test_steps_of_light_curves_are_mapped_where_the_network_uses_them(
+    home: Path, laptop: Weights, found: chapter.Latents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of planets with a curve, inside and outside of the transit; a run without them says what it lacks."""
+    uses, curve = replace(laptop, about={"fgs1": "input"}), torch.zeros(16, 80, 9)
+    curve[:, 15:25, 0] = -2.0
+    curve[3] = torch.nan
+    seen = replace(found, inputs=found.inputs._replace(fgs1=curve))
+    assert chapter.step_latents(laptop, seen, found.planet.tolist()) is None
+    steps = chapter.step_latents(uses, seen, found.planet[2:5].tolist())
+    assert steps is not None and steps.planet.tolist() == np.repeat(found.planet[[2, 4]], 80).tolist()
+    assert np.array_equal(steps.transit, np.tile(np.isin(np.arange(80), np.arange(15, 25)), 2))
+    assert np.array_equal(steps.step, np.tile(np.arange(80), 2))
+    with torch.no_grad():
+        expected = uses.network.encode_fgs1(curve[[4]])[1].detach()
+    assert np.allclose(steps.latent[80:], expected[0].numpy(), atol=1e-6)
+
+    run = Run(tmp_path / "run")
+    folder = run.folder / "08_diagnostics/artifacts"
+    folder.mkdir(parents=True)
+    with pytest.raises(Absent, match="does not use FGS1's light curve"):
+        step_map(run)
+    monkeypatch.setattr(network_diagnostics, "umap_map", lambda latent, seed, **_: latent[:, :2])
+    given = (folder, uses, seen, found.planet[2:5].tolist(), MapOptions(), 0, print)
+    network_diagnostics._map_steps(*given)
+    shown = step_map(run)
+    assert shown.planet == steps.planet.tolist() and np.allclose(shown.points, steps.latent[:, :2], rtol=1e-4)
+    monkeypatch.setattr(network_diagnostics, "umap_map", lacks_umap)
+    network_diagnostics._map_steps(*given)
+    with pytest.raises(Absent, match="needs umap-learn"):
+        step_map(run)
+
+
+def lacks_umap(*_: Any, **__: Any) -> None:
+    raise MissingExtra("The map by UMAP", "umap-learn", "explain")
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_chain import spectramind
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -49,6 +50,7 @@ from spectramind_nb.network.trainer import (
 )
 from spectramind_nb.network.weights import (
     Weights,
+    example_inputs,
     export_onnx,
     export_torchscript,
     read_network,
@@ -186,6 +188,20 @@ def test_torchscript_says_the_same(tmp_path: Path, head: str) -> None:
     expected = outcome(made)
     for found, theirs in zip(script(*INPUTS), (expected.shift, expected.sigma), strict=True):
         assert torch.allclose(found, theirs, rtol=1e-3, atol=1e-8)
+
+
+def test_the_command_exports_what_predicts(tmp_path: Path) -> None:
+    """For more planets than the export was traced with; another format or name is refused."""
+    out = tmp_path / "mine.pt"
+    done = spectramind("export", "--format", "torchscript", "--steps", "30", "--out", str(out))
+    assert done.exit_code == 0 and "output differs by " in done.output
+    weights = read_network(network_file("laptop"))
+    inputs = example_inputs(weights, 5, 30)
+    (expected,) = run_network(weights.network, inputs)
+    shift, sigma = torch.jit.load(str(out))(*inputs)
+    assert torch.allclose(shift, expected.shift, rtol=1e-4, atol=1e-9) and torch.allclose(sigma, expected.sigma)
+    assert "known are torchscript, onnx" in spectramind("export", "--format", "pickle").stderr
+    assert "let it end in .onnx" in spectramind("export", "--format", "onnx", "--out", str(out)).stderr
 
 
 @pytest.mark.parametrize(("fusion", "head"), zip(FUSIONS, HEADS, strict=True))

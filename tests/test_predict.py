@@ -230,6 +230,8 @@ def test_a_bundle_holds_its_own_audit_and_leads_back_to_its_run(later: tuple[Pat
     assert result.exit_code == 0, result.output
     with zipfile.ZipFile(out.with_name("a.zip")) as archive:
         records, manifest = (json.loads(archive.read(name)) for name in (LOG, "manifest.json"))
+        page = archive.read("diagnostics.html").decode()
+    assert 'data-path="api/overview"' in page and manifest["files"].keys() >= {"diagnostics.html", LOG}
     assert [record["planet_id"] for record in records] == read_submission(out).planet_id.tolist()
     (event,) = read_events(home.parent / "events.jsonl")
     for told in (manifest, event):
@@ -299,6 +301,7 @@ def test_calibrating_runs_the_last_stages_and_writes_the_submission_again(
     assert seen == [expected | {"first": "07_uncertainty", "last": "09_submission"}]
     assert why_stale(out) == "" and "temperature" in result.output and "(16 planets)" in result.output
     assert "written again, medians in ppm: sigma" in result.output
+    assert re.search(r"coverage +\d0% by sigma: all [01]\.\d\d -> [01]\.\d\d, FGS1 .*H2O", result.output)
     twice = CliRunner().invoke(cli.app, [*words, "--submission", str(out)], prog_name="spectramind")
     assert "(already calibrated, unchanged)" in twice.output
     seen.pop()

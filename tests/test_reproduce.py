@@ -263,13 +263,6 @@ def test_what_is_another_runs_is_not_accepted(tmp_path: Path, monkeypatch: pytes
     assert "a.zip: file: lacks 1 of the run's test planets" in said("a")[1]
 
 
-def no_plots(path: Path) -> None:
-    book = json.loads(path.read_text())
-    for cell in book["cells"]:
-        cell["outputs"] = []
-    replace(path, json.dumps(book).encode())
-
-
 def rows_less(path: Path) -> None:
     replace(path, b"\n".join(path.read_bytes().splitlines()[:-1]))
 
@@ -288,7 +281,11 @@ SPOIL: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "planet 7: lacks coherence",
     ),
     "q_i.csv": ("example/07_uncertainty/artifacts/q_i.csv", rows_less, "lacks 283 quantiles"),
-    "coverage plots": ("example/07_uncertainty/notebook.ipynb", no_plots, "holds no plot"),
+    "coverage plots": (
+        "example/07_uncertainty/artifacts/z_histograms.png",
+        lambda p: replace(p, b"PK"),
+        "is no PNG image",
+    ),
     "diagnostics HTML": ("../outputs/diagnostics/v1.html", lambda p: replace(p, b"<html>"), "is not a dashboard"),
     "timing CSV": ("example/timing.csv", lambda p: replace(p, b"stage\nx\n"), "has no times"),
     "submission.zip": ("../outputs/bundle.zip", lambda p: replace(p, b"PK"), "is not a bundle"),

@@ -10,7 +10,7 @@ import pytest
 from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.files import run_folder
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.core.metric import DEFAULT_REFERENCE, Reference, coverage, reference_of, score
+from spectramind_nb.core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, Reference, coverage, reference_of, score, summary
 from spectramind_nb.pipeline.learned import Learned, read_learned
 from spectramind_nb.pipeline.predictors import cross_fitted_sigma, out_of_fold_predictions
 from spectramind_nb.prior.learning import band_shapes, learn_prior, log_cross_sections
@@ -416,6 +416,20 @@ def test_score_is_that_of_a_plain_loop(size: float) -> None:
     for reference in (DEFAULT_REFERENCE, reference_of(SPECTRA)):
         found = score(truth, mu, sigma, reference)
         assert 0 < found < 1 and found == pytest.approx(by_hand(truth, mu, sigma, reference), rel=1e-9)
+
+
+def test_the_log_likelihood_is_that_of_a_plain_loop() -> None:
+    rng, truth = np.random.default_rng(3), SPECTRA[:3]
+    sigma = 1e-4 * rng.lognormal(0, 0.3, truth.shape)
+    mu = truth + sigma * rng.normal(size=truth.shape)
+    total, weight = 0.0, 0.0
+    for planet in range(3):
+        for number in range(N_BINS):
+            one, own = sigma[planet, number], BIN_WEIGHTS[number]
+            z = (truth[planet, number] - mu[planet, number]) / one
+            total -= own * 0.5 * (np.log(2 * np.pi * one**2) + z**2)
+            weight += own
+    assert summary(truth, mu, sigma)["gll"] == pytest.approx(total / weight, rel=1e-9)
 
 
 @pytest.mark.parametrize(

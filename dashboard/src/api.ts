@@ -28,6 +28,7 @@ export type {
   Score,
   Spectrum,
   StageTime,
+  StepMap,
   Violation,
 } from "./schema";
 

@@ -306,6 +306,7 @@ export interface components {
             maps: {
                 [key: string]: number[][];
             };
+            steps: components["schemas"]["Panel_StepMap_"];
         };
         /**
          * Event
@@ -530,6 +531,11 @@ export interface components {
         /** Panel[Spectrum] */
         Panel_Spectrum_: {
             data?: components["schemas"]["Spectrum"] | null;
+            missing?: components["schemas"]["Missing"] | null;
+        };
+        /** Panel[StepMap] */
+        Panel_StepMap_: {
+            data?: components["schemas"]["StepMap"] | null;
             missing?: components["schemas"]["Missing"] | null;
         };
         /** Panel[dict[str, int]] */
@@ -774,7 +780,7 @@ export interface components {
         };
         /**
          * RunScore
-         * @description The scores of one run.
+         * @description Scores and Gaussian log-likelihoods (GLL, nats a bin) of one run.
          */
         RunScore: {
             /** Run */
@@ -785,6 +791,13 @@ export interface components {
             finished: string;
             /** Score */
             score: {
+                [key: string]: number;
+            };
+            /**
+             * Gll
+             * @default {}
+             */
+            gll: {
                 [key: string]: number;
             };
             /** Seed */
@@ -866,6 +879,20 @@ export interface components {
             /** Finished */
             finished: string;
         };
+        /**
+         * StepMap
+         * @description UMAP of the latents of FGS1's steps in time, a point a step.
+         */
+        StepMap: {
+            /** Planet */
+            planet: number[];
+            /** Step */
+            step: number[];
+            /** Transit */
+            transit: number[];
+            /** Points */
+            points: number[][];
+        };
         /** ValidationError */
         ValidationError: {
             /** Location */
@@ -932,6 +959,7 @@ export type PanelOverlays = components['schemas']['Panel_Overlays_'];
 export type PanelOverview = components['schemas']['Panel_Overview_'];
 export type PanelResiduals = components['schemas']['Panel_Residuals_'];
 export type PanelSpectrum = components['schemas']['Panel_Spectrum_'];
+export type PanelStepMap = components['schemas']['Panel_StepMap_'];
 export type PanelDictStrInt = components['schemas']['Panel_dict_str__int__'];
 export type PanelListEvent = components['schemas']['Panel_list_Event__'];
 export type PanelListFrame = components['schemas']['Panel_list_Frame__'];
@@ -955,6 +983,7 @@ export type RunScore = components['schemas']['RunScore'];
 export type Score = components['schemas']['Score'];
 export type Spectrum = components['schemas']['Spectrum'];
 export type StageTime = components['schemas']['StageTime'];
+export type StepMap = components['schemas']['StepMap'];
 export type ValidationError = components['schemas']['ValidationError'];
 export type Violation = components['schemas']['Violation'];
 export type $defs = Record<string, never>;

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['predictions', 'PlanetsOption', 'WorkersOption', 'ConfigOption', 'DEFAULT_SUBMISSION', 'RunOption', 'SubmissionOption',
-           'submit', 'parse_planet_ids', 'predict_planets', 'calibrate_temp', 'calibrate_corel', 'submit_bundle']
+           'submit', 'DETAILED', 'parse_planet_ids', 'predict_planets', 'calibrate_temp', 'calibrate_corel',
+           'submit_bundle']
 
 # %% ../../nbs/cli/predict.ipynb #ce77d686
 import shlex
@@ -182,8 +183,9 @@ def calibrate_corel(
 
 # %% ../../nbs/cli/predict.ipynb #dd76880d
 submit = typer.Typer(no_args_is_help=True, help="Pack a submission.")
+DETAILED = 20  # planets that the bundle's dashboard shows in detail
 
-
+# %% ../../nbs/cli/predict.ipynb #08709359
 @submit.command("bundle", epilog="Example: spectramind submit bundle --submission submission.csv --out-zip bundle.zip")
 def submit_bundle(
     submission: Annotated[Path, typer.Option("--submission", help="Submission to pack.")] = DEFAULT_SUBMISSION,
@@ -194,15 +196,15 @@ def submit_bundle(
         Path | None, typer.Option("--stars", help="Star table for the audit; default: that of its run's raw data.")
     ] = None,
 ) -> None:
-    """Check and audit a submission; writes a zip with its audit, times and a manifest that names its run.
-
-    A submission that is older than its calibration is refused.
-    """
+    """Check a submission newer than its calibration; writes a zip with audit, its run's dashboard and a manifest."""
     with recorded("submit", submission=submission, out_zip=out_zip, stars=stars) as call:
         from spectramind_nb.chapters.submission import write_bundle
+        from spectramind_nb.dashboard.page import write_page
         from spectramind_nb.pipeline.prediction import run_of_submission
 
         if run := run_of_submission(submission):
             remember(call, run)
-        call.facts["artifacts"] = [short(write_bundle(submission, out_zip, stars))]
-        print(f"bundle            {short(out_zip)}")
+        call.facts["artifacts"] = [short(out_zip)]
+        with shown(call, short(out_zip)) as show:
+            write_bundle(submission, out_zip, stars, lambda own, page: write_page(own, page, DETAILED, show.inner))
+        print(f"bundle            {short(out_zip)}" + ("" if run else ", without diagnostics: its run is not known"))

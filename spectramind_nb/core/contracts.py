@@ -146,6 +146,13 @@ SCHEMAS |= {
         "latent_distance": Array("float32", "P", "share of the training planets that are less far; nan: not known"),
         "residual_distance": Array("float32", "P", "the same of what fits say of their residuals"),
     },
+    "step_latents": {
+        "planet": Array("int64", "N", "planet_id of each step of FGS1's light curve"),
+        "step": Array("int64", "N", "number of the step, from 0"),
+        "transit": Array("float32", "N", "the fitted transit's shape: 0 outside, 1 at its deepest"),
+        "latent": Array("float32", "N D", "the encoder's latent of the step"),
+        "umap": Array("float32", "U 2", "map of the latents; no rows where none was drawn, else U = N"),
+    },
     "attention": {
         "planet": Array("int64", "P", "planet_id"),
         "edges": Array("int64", "E 2", "bins: source, target"),

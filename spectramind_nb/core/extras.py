@@ -18,6 +18,7 @@ EXTRAS: dict[str, dict[str, str]] = {  # modules of each extra, and the distribu
     "dashboard": {"fastapi": "fastapi", "uvicorn": "uvicorn"},
     "explain": {"umap": "umap-learn", "shap": "shap"},
     "network": {"torch_geometric": "torch-geometric", "zuko": "zuko"},
+    "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
     "dask": {"distributed": "distributed"},
     "gpu": {"mamba_ssm": "mamba-ssm"},
 }

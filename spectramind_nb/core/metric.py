@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_REFERENCE', 'FGS1_WEIGHT', 'BIN_WEIGHTS', 'SIGMA_TRUE', 'SIGMA_FLOOR', 'Reference', 'log_likelihood',
-           'bin_scores', 'score', 'error_parts', 'coverage', 'part_costs', 'summary', 'reference_of', 'score_files']
+           'bin_scores', 'gaussian_log_likelihood', 'score', 'error_parts', 'coverage', 'part_costs', 'summary',
+           'reference_of', 'score_files']
 
 # %% ../../nbs/core/metric.ipynb #c0b78fd3
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ def bin_scores(
     floor = log_likelihood(truth, reference.mean, reference.std)
     ideal = log_likelihood(truth, truth, SIGMA_TRUE)
     return (log_likelihood(truth, mu, sigma) - floor) / (ideal - floor)
+
+
+def gaussian_log_likelihood(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> float:
+    """Average the Gaussian log-likelihood (GLL) over planets and bins, with the score's weights, in nats a bin."""
+    return float(np.average(log_likelihood(truth, mu, sigma).mean(axis=0), weights=BIN_WEIGHTS))
 
 
 def score(truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE) -> float:
@@ -99,11 +105,12 @@ def part_costs(
 def summary(
     truth: np.ndarray, mu: np.ndarray, sigma: np.ndarray, reference: Reference = DEFAULT_REFERENCE
 ) -> dict[str, float]:
-    """Summarise a prediction: score, error parts (RMS and median absolute value, ppm), coverage and spread of z.
+    """Summarise a prediction: score, GLL, error parts (RMS and median absolute value, ppm), coverage and spread of z.
 
     Arrays are (P, 283) in (Rp/Rs)^2.
     """
     out: dict[str, float] = {"count": len(truth), "score": score(truth, mu, sigma, reference)}
+    out["gll"] = gaussian_log_likelihood(truth, mu, sigma)
     for name, error in error_parts(truth, mu).items():
         out[f"{name}_ppm"] = float(np.sqrt(np.mean(error**2)))
         out[f"{name}_median_ppm"] = float(np.median(np.abs(error)))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLOSE_BINS', 'QUANTILES', 'COUNTS', 'bands', 'score_costs', 'scores', 'stage_times', 'overview', 'embedding',
-           'overlays', 'residuals', 'calibration', 'run_scores', 'log']
+           'step_map', 'overlays', 'residuals', 'calibration', 'run_scores', 'log']
 
 # %% ../../nbs/dashboard/panels.ipynb #cbfec41a
 import json
@@ -32,11 +32,13 @@ from spectramind_nb.dashboard.schema import (
     RunScore,
     Score,
     StageTime,
+    StepMap,
 )
 from ..pipeline.provenance import CHALLENGE_PLANETS
 
 # %% ../../nbs/dashboard/panels.ipynb #d69152ff
 from ..core.extras import install_command
+from ..core.files import short
 from ..core.instrument import wavelengths
 from ..core.metric import DEFAULT_REFERENCE, part_costs, reference_of, summary
 from .planet_panels import shap_arrays
@@ -53,6 +55,7 @@ from spectramind_nb.dashboard.run_reader import (
     stamp_of,
 )
 from ..detector.raw import simulated_by
+from ..network.latents import STEP_FILE
 from ..pipeline.config import cfg_hash
 from ..pipeline.learned import read_out_of_fold
 from ..pipeline.provenance import read_log
@@ -164,7 +167,20 @@ def embedding(run: Run) -> Embedding:
         raise Absent("maps of the latents were skipped (diag.skip_heavy_diag)", run.prepare)
     points = {title: [numbers(point, 5) for point in found] for title, found in maps.items()}
     lacking = "" if "UMAP" in maps else f"; UMAP needs umap-learn: {install_command('explain')}, then {run.prepare}"
-    return Embedding(of=f"network latents{lacking}", planet=arrays["planet"].tolist(), maps=points)
+    steps, planets = panel(run, lambda: step_map(run)), arrays["planet"].tolist()
+    return Embedding(of=f"network latents{lacking}", planet=planets, maps=points, steps=steps)
+
+
+def step_map(run: Run) -> StepMap:
+    """Return the map of the latents of FGS1's steps. Raises `Absent` where the network does not use FGS1's curve."""
+    if not (run.folder / DIAGNOSE / "artifacts" / STEP_FILE).is_file():
+        train = f"spectramind train --run {short(run.folder)} --phase contrastive,supervised train=fresh"
+        raise Absent("no latents of FGS1's steps: this run's network does not use FGS1's light curve", train)
+    arrays = run.npz(DIAGNOSE, STEP_FILE, "step_latents")
+    if not len(arrays["umap"]):
+        raise Absent("the map of FGS1's steps needs umap-learn", f"{install_command('explain')}, then {run.prepare}")
+    columns = {"planet": arrays["planet"].tolist(), "step": arrays["step"].tolist()}
+    return StepMap(**columns, transit=numbers(arrays["transit"], 3), points=[numbers(p, 5) for p in arrays["umap"]])
 
 # %% ../../nbs/dashboard/panels.ipynb #a70bafdb
 def overlays(run: Run) -> Overlays:
@@ -230,6 +246,20 @@ def calibration(run: Run) -> Calibrated:
         histograms=histograms,
     )
 
+# %% ../../nbs/dashboard/panels.ipynb #3f62e8f4
+def _run_score(run: Run) -> RunScore:
+    manifest = find_manifests(run.folder)[PREDICT]
+    rows = run.json(PREDICT, "report.json")["rows"]
+    named = {f"{row['predictor']}, {row['planets']}": row for row in rows if row["score"] is not None}
+    return RunScore(
+        run=run.folder.name,
+        cfg_hash=manifest["cfg_hash"],
+        finished=manifest["finished"],
+        score={name: row["score"] for name, row in named.items()},
+        gll={name: row["gll"] for name, row in named.items() if row.get("gll") is not None},
+        seed=manifest["seed"],
+    )
+
 # %% ../../nbs/dashboard/panels.ipynb #be03fd4b
 def run_scores(run: Run) -> list[RunScore]:
     """Return the scores of all runs beside this one, oldest first. Raises `Absent`."""
@@ -242,19 +272,6 @@ def run_scores(run: Run) -> list[RunScore]:
     if not found:
         raise Absent("no run here has a score", run.again)
     return sorted(found, key=lambda one: one.finished)
-
-
-def _run_score(run: Run) -> RunScore:
-    manifest = find_manifests(run.folder)[PREDICT]
-    rows = run.json(PREDICT, "report.json")["rows"]
-    scores = {f"{row['predictor']}, {row['planets']}": row["score"] for row in rows if row["score"] is not None}
-    return RunScore(
-        run=run.folder.name,
-        cfg_hash=manifest["cfg_hash"],
-        finished=manifest["finished"],
-        score=scores,
-        seed=manifest["seed"],
-    )
 
 # %% ../../nbs/dashboard/panels.ipynb #481d17d0
 def log(run: Run) -> list[Event]:

@@ -106,6 +106,8 @@ def light_curve_panel(run: Run, planet: int) -> list[LightCurve]:
     for visit in np.unique(fit["visit"]):
         for channel, name in enumerate(("FGS1", "AIRS")):
             here = (fit["visit"] == visit) & (fit["channel"] == channel)
+            if not here.any():  # a visit of the other channel alone
+                continue
             size = -(-int(here.sum()) // MOST_DRAWN_STEPS)
             time, flux, model, drift = (
                 in_groups(fit[k][here], size) for k in ("time", "white_flux", "white_model", "white_drift")

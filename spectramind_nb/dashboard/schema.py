@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['T', 'Missing', 'Panel', 'Bands', 'Score', 'StageTime', 'Overview', 'PlanetRow', 'Spectrum', 'LightCurve', 'Pointing',
-           'Frame', 'Violation', 'Attention', 'Influence', 'Attribution', 'Periodogram', 'Planet', 'Embedding',
-           'Overlays', 'JitterLine', 'ResidualSpectrum', 'Residuals', 'Quantiles', 'Coverage', 'Histogram',
+           'Frame', 'Violation', 'Attention', 'Influence', 'Attribution', 'Periodogram', 'Planet', 'StepMap',
+           'Embedding', 'Overlays', 'JitterLine', 'ResidualSpectrum', 'Residuals', 'Quantiles', 'Coverage', 'Histogram',
            'Calibrated', 'RunScore', 'Event']
 
 # %% ../../nbs/dashboard/schema.ipynb #27649377
@@ -221,14 +221,24 @@ class Planet(BaseModel):
     periodograms: Panel[list[Periodogram]]
 
 # %% ../../nbs/dashboard/schema.ipynb #78e20353
+class StepMap(BaseModel):
+    """UMAP of the latents of FGS1's steps in time, a point a step."""
+
+    planet: list[int]  # of each point
+    step: list[int]
+    transit: list[float]  # 0 outside of the transit, 1 at its deepest
+    points: list[list[float]]
+
+# %% ../../nbs/dashboard/schema.ipynb #2503fb72
 class Embedding(BaseModel):
     """Maps of the network's latents, a point a planet."""
 
     of: str
     planet: list[int]
     maps: dict[str, list[list[float]]]  # UMAP, t-SNE
+    steps: Panel[StepMap]
 
-
+# %% ../../nbs/dashboard/schema.ipynb #91fd49b5
 class Overlays(BaseModel):
     """Mean over planets of the network's attributions and of the rules' influence, 283 bins."""
 
@@ -312,12 +322,13 @@ class Calibrated(BaseModel):
 
 
 class RunScore(BaseModel):
-    """The scores of one run."""
+    """Scores and Gaussian log-likelihoods (GLL, nats a bin) of one run."""
 
     run: str
     cfg_hash: str
     finished: str
     score: dict[str, float]  # "neural, test", ...
+    gll: dict[str, float] = {}  # likewise; empty for a run of an earlier version
     seed: int | None = None
 
 # %% ../../nbs/dashboard/schema.ipynb #03043f46

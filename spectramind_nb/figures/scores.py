@@ -133,7 +133,7 @@ def plot_residual_histogram(ax: Axes, edges: np.ndarray, before: np.ndarray, aft
         ax.set(xlabel="(truth - mu) / sigma", ylabel="density")
     else:
         low, high = (binom.ppf(level, total, width) / total / width for level in (0.025, 0.975))
-        ax.stairs(high, edges, baseline=low, fill=True, color="0.9")
+        ax.stairs(high, edges, baseline=low, fill=True, color="0.9", zorder=0)
         ax.set(xlabel="probability integral transform", ylabel="density", ylim=(0, None))
     ax.legend(fontsize=8)
     return ax
@@ -160,10 +160,10 @@ def plot_runtime(ax: Axes, stages: Sequence[str], seconds: np.ndarray) -> Axes:
     return ax
 
 
-def plot_run_scores(ax: Axes, scores: Mapping[str, Mapping[str, float]]) -> Axes:
-    """Plot a heat map of scores, by run (such as its configuration's hash) and by score."""
-    table = pd.DataFrame(scores).T
-    sns.heatmap(table, ax=ax, annot=True, fmt=".3f", cmap="viridis", cbar_kws={"label": "score"}, vmin=0)
+def plot_run_scores(ax: Axes, scores: Mapping[str, Mapping[str, float]], label: str = "score") -> Axes:
+    """Plot a heat map of scores or of log-likelihoods, by run (such as its configuration's hash) and by name."""
+    table, least = pd.DataFrame(scores).T, 0 if label == "score" else None
+    sns.heatmap(table, ax=ax, annot=True, fmt=".3f", cmap="viridis", cbar_kws={"label": label}, vmin=least)
     ax.set(xlabel="", ylabel="")
     ax.tick_params(axis="y", rotation=0)
     return ax

@@ -29,6 +29,7 @@ from ..core.files import run_folder, short
 from ..core.instrument import N_BINS
 from ..pipeline.config import read_settings
 from ..pipeline.provenance import TIMING, event_faults, read_events, sha256
+from ..pipeline.sigma_calibration import COVERAGE_PLOTS
 
 # %% ../../nbs/operations/acceptance.ipynb #4af70d74
 LEARNED_ARTIFACTS = ("predictor", "bin", "wavelength_um", "q")  # columns of q_i.csv that must be there
@@ -124,15 +125,14 @@ def quantiles(run: Path) -> SeenArtifact:
 
 
 def look_at_coverage(run: Path) -> SeenArtifact:
-    """Check coverage and z-scores as tables, and their plots in the executed chapter."""
+    """Check coverage and z-scores as tables and as plots."""
+    folder = run_folder(run, "outputs/calibration")
     for name in ("coverage.csv", "histograms.csv"):
-        read_csv(_there(run_folder(run, "outputs/calibration") / name))
-    path = _there(run / "07_uncertainty" / "notebook.ipynb")
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    plots = sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
-    if not plots:
-        raise ContractError(path, "outputs", "holds no plot", "see the command")
-    return path, f"{plots} plots; coverage.csv and histograms.csv beside"
+        read_csv(_there(folder / name))
+    for path in (folder / name for name in COVERAGE_PLOTS):
+        if _there(path).read_bytes()[:8] != b"\x89PNG\r\n\x1a\n":
+            raise ContractError(path, "file", "is no PNG image", "see the command")
+    return folder / COVERAGE_PLOTS[0], f"{COVERAGE_PLOTS[1]}, coverage.csv and histograms.csv beside"
 
 # %% ../../nbs/operations/acceptance.ipynb #1b0b9b93
 def _written(run: Path, cmd: str, *guesses: Path) -> Path:

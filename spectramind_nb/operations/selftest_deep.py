@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['RELATIVE_TOLERANCE', 'SAID', 'SAME_ANSWER', 'TINY', 'FEATURE_BYTES', 'RAW_BYTES', 'DEEP', 'judged_engines', 'scan',
-           'graph_attention', 'imagined', 'says', 'network_weights', 'metric', 'cuda', 'tiny_chain', 'whole_challenge']
+           'graph_attention', 'says', 'network_weights', 'exports', 'metric', 'cuda', 'tiny_chain', 'whole_challenge']
 
 # %% ../../nbs/operations/selftest_deep.ipynb #e4bd3aa7
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from ..chapters.features import PROCESS_BYTES
 from ..core.contracts import check_planets, read_submission
+from ..core.errors import ContractError
 from ..core.extras import missing_packages
 from ..core.files import network_file
 from ..core.instrument import CHANNELS as DETECTORS
@@ -25,10 +26,9 @@ from ..core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, FGS1_WEIGHT, SIGMA_TRU
 from ..core.progress import OneLine
 from ..detector.raw import RawFolder, choose_planets
 from ..network.graph_attention import attention_engine_differences
-from ..network.mamba import FGS1_CHANNELS
-from ..network.model import Inputs, run_network
-from ..network.selective_scan import scan_engine_differences, sine_wave
-from ..network.weights import Weights, read_network
+from ..network.model import run_network
+from ..network.selective_scan import scan_engine_differences
+from ..network.weights import EXPORTS, Weights, example_inputs, export_network, read_network
 from .selftest import AGAIN, GB, Check, disk_free, free_memory, judged, passed
 from ..pipeline.chain import run_chain
 from ..pipeline.config import compose
@@ -62,27 +62,13 @@ def graph_attention() -> Check:
     return judged_engines("graph attention", reference, attention_engine_differences())
 
 # %% ../../nbs/operations/selftest_deep.ipynb #3ba9afee
-SAID = (90.863, 249.25)  # ppm: mean size of the shift, mean sigma, for `imagined(...)`
+SAID = (90.863, 249.25)  # ppm: mean size of the shift, mean sigma, for `example_inputs`
 SAME_ANSWER = 1e-3  # relative
-
-
-def imagined(weights: Weights) -> Inputs:
-    """Make inputs of two planets from sines."""
-    nodes, planets = len(weights.scaling.node_mean), len(weights.scaling.planet_mean)
-    std, mean_std = 1e-4 * (1.5 + sine_wave(2, N_BINS)), 1e-4 * (1.5 + sine_wave(2))
-    return Inputs(
-        sine_wave(2, N_BINS, nodes),
-        sine_wave(2, planets, pace=0.9),
-        std,
-        mean_std,
-        1e-9 * sine_wave(2, N_AIRS_BINS),
-        sine_wave(2, 90, len(FGS1_CHANNELS)),
-    )
 
 # %% ../../nbs/operations/selftest_deep.ipynb #9021fa9f
 def says(weights: Weights) -> tuple[float, float]:
-    """Compute the mean size of the network's correction of `imagined` planets, and its mean sigma, ppm."""
-    (found,) = run_network(weights.network, imagined(weights))
+    """Compute the mean size of the network's correction of planets made of sines, and its mean sigma, ppm."""
+    (found,) = run_network(weights.network, example_inputs(weights))
     return float(found.shift.abs().mean() * 1e6), float(found.sigma.mean() * 1e6)
 
 
@@ -95,6 +81,21 @@ def network_weights(path: Path | None = None) -> Check:
     return judged(
         "weights", faults, f"{seen}, as published", f"{AGAIN}; if data files are ok, torch computes otherwise here"
     )
+
+# %% ../../nbs/operations/selftest_deep.ipynb #7b59820d
+def exports(forms: Sequence[str] = tuple(EXPORTS)) -> Check:
+    """Check the shipped network's exports against the network; ONNX only where its packages are installed."""
+    weights, lacking = read_network(network_file("laptop")), missing_packages("export")
+    forms = [form for form in forms if form != "onnx" or not lacking]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            files = {form: Path(folder) / f"network{suffix}" for form, suffix in EXPORTS.items()}
+            off = {form: export_network(weights, files[form], form, steps=16) for form in forms}
+    except ContractError as error:
+        return judged("exports", [str(error).partition(". Fix: ")[0]], "", AGAIN)
+    seen = ", ".join(f"{form} {size:.0e}" for form, size in off.items())
+    without = f"; no ONNX without {', '.join(lacking)}" if lacking else ""
+    return passed("exports", f"from the network by {seen}{without}")
 
 # %% ../../nbs/operations/selftest_deep.ipynb #baec224e
 def metric() -> Check:
@@ -188,6 +189,7 @@ DEEP: dict[str, Callable[[], Check]] = {
     "selective scan": scan,
     "graph attention": graph_attention,
     "weights": network_weights,
+    "exports": exports,
     "metric": metric,
     "gpu": cuda,
     "1100 planets": whole_challenge,

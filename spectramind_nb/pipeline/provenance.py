@@ -199,7 +199,7 @@ COMMANDS: tuple[str, ...] = (
     "ablate",
 )
 COMMANDS += ("run", "extract", "simulate", "fit", "inject", "score", "validate", "audit")
-COMMANDS += ("config", "bench", "reproduce", "check-artifacts", "estimate-score", "kaggle", "restamp")
+COMMANDS += ("config", "bench", "reproduce", "check-artifacts", "estimate-score", "kaggle", "restamp", "export")
 
 EVENT_FIELDS: dict[str, Any] = {
     "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",

@@ -78,6 +78,11 @@ export function panelState<T>(panel: Panel<T> | null | undefined): Loaded<T> {
   return { state: "error", message: "The answer holds neither data nor why there are none." };
 }
 
+/** A panel within an answer, which is missing by itself or with it. */
+export function part<D, T>(whole: Loaded<D>, pick: (data: D) => Panel<T>): Loaded<T> {
+  return whole.state === "ready" ? panelState(pick(whole.data)) : whole;
+}
+
 function keep(path: string, result: Loaded<unknown>): void {
   settled.delete(path);
   settled.set(path, result);

@@ -1,5 +1,5 @@
 import { useId, useMemo } from "react";
-import type { Embedding, PlanetRow } from "../api";
+import type { Embedding, PlanetRow, StepMap } from "../api";
 import { ColourBar } from "../charts/ColourBar";
 import { Reading } from "../charts/Frame";
 import { Scatter, type Point } from "../charts/Scatter";
@@ -11,6 +11,7 @@ import { rampColour, setColour } from "../lib/colours";
 import { figureOf, knownFigures, withLabelUnit, type Figure } from "../lib/figures";
 import { useRows } from "../lib/planet-rows";
 import { planetLink, useParam } from "../lib/route";
+import { part } from "../lib/load";
 import { useLoaded } from "../lib/use-loaded";
 
 const SETS = ["out of fold", "test"];
@@ -33,7 +34,34 @@ export function LatentsView() {
       >
         {(data) => <Maps embedding={data} byId={byId} figure={figureOf(colourBy)} />}
       </Panel>
+      <Panel
+        testid="panel-steps"
+        title="Map of the latents of FGS1's time steps"
+        description="By UMAP, a point for each step of some planets' light curves. A network that recognises transits separates steps inside from steps outside. A click on a point opens its planet."
+        loaded={part(embedding, (data) => data.steps)}
+      >
+        {(data) => <Steps steps={data} />}
+      </Panel>
     </View>
+  );
+}
+
+function Steps({ steps }: { steps: StepMap }) {
+  const points = useMemo(() => steps.points.map(([x, y], at): Point => ({ id: at, x, y, colour: rampColour(steps.transit[at]) })), [steps]);
+  const planets = new Set(steps.planet).size;
+  return (
+    <>
+      <div className="mb-4"><ColourBar low="outside" high="mid-transit" label="Depth of the fitted transit at this step" /></div>
+      <div className="rounded-lg border border-line">
+        <Scatter
+          label={`UMAP of ${points.length} steps of ${planets} planets, coloured by the transit's depth`}
+          points={points}
+          height={420}
+          tell={(at) => <Reading head={`Planet ${steps.planet[at]}`} rows={[["step", String(steps.step[at])], ["transit", steps.transit[at].toFixed(2)]]} />}
+          onChoose={(at) => location.assign(planetLink(steps.planet[at]))}
+        />
+      </div>
+    </>
   );
 }
 

@@ -1,5 +1,5 @@
 import { Metric } from "@tremor/react";
-import type { Overview, Panel as PanelOf, Score, StageTime } from "../api";
+import type { Overview, Score, StageTime } from "../api";
 import { Bars } from "../charts/Bars";
 import { DataTable, type Column } from "../components/DataTable";
 import { Facts, type Fact } from "../components/Facts";
@@ -7,7 +7,7 @@ import { Panel } from "../components/Panel";
 import { Grid, View, WIDE } from "../components/View";
 import { predictorColour } from "../lib/colours";
 import { count, duration, fixed1, fixed2, fixed3, moment, percent, ppm, spaced, withUnit } from "../lib/format";
-import { panelState, type Loaded } from "../lib/load";
+import { part } from "../lib/load";
 import { useLoaded } from "../lib/use-loaded";
 
 export function OverviewView() {
@@ -46,11 +46,6 @@ export function OverviewView() {
       </Grid>
     </View>
   );
-}
-
-/** A panel within the overview, which is missing by itself or with it. */
-function part<T>(overview: Loaded<Overview>, pick: (data: Overview) => PanelOf<T>): Loaded<T> {
-  return overview.state === "ready" ? panelState(pick(overview.data)) : overview;
 }
 
 function Submitted({ scores: every, submitted }: { scores: Score[]; submitted: string | null | undefined }) {

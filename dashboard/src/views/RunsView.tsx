@@ -11,21 +11,30 @@ export function RunsView() {
   return (
     <View title="Runs" lead="What each configuration has scored.">
       <Panel testid="panel-runs" title="Score by configuration" description="The challenge's score: mean Gaussian log-likelihood above the reference. Newest first." loaded={runs}>
-        {(data) => <Heatmap runs={data} />}
+        {(data) => <Heatmap runs={data} label="Score" valuesOf={(run) => run.score} />}
+      </Panel>
+      <Panel testid="panel-gll" title="Gaussian log-likelihood by configuration" description="GLL of the true spectra, nats a bin, with the score's weights of the bins. Higher is better. Newest first." loaded={runs}>
+        {(data) => <Heatmap runs={data.filter((run) => Object.keys(run.gll ?? {}).length > 0)} label="GLL" valuesOf={(run) => run.gll ?? {}} />}
       </Panel>
     </View>
   );
 }
 
-function Heatmap({ runs }: { runs: RunScore[] }) {
-  if (!runs.length) return <p>No run has finished yet.</p>;
-  const kinds = [...new Set(runs.flatMap(({ score }) => Object.keys(score)))];
-  const all = runs.flatMap(({ score }) => Object.values(score));
+interface HeatmapProps {
+  runs: RunScore[];
+  label: string;
+  valuesOf: (run: RunScore) => Record<string, number>;
+}
+
+function Heatmap({ runs, label, valuesOf }: HeatmapProps) {
+  if (!runs.length) return <p>No finished run has this figure.</p>;
+  const kinds = [...new Set(runs.flatMap((run) => Object.keys(valuesOf(run))))];
+  const all = runs.flatMap((run) => Object.values(valuesOf(run)));
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const newest = [...runs].sort((a, b) => b.finished.localeCompare(a.finished));
   return (
     <>
-      <div role="region" aria-label="Scores of runs, table" tabIndex={0} className="overflow-x-auto">
+      <div role="region" aria-label={`${label} of runs, table`} tabIndex={0} className="overflow-x-auto">
         <table className="w-full border-separate border-spacing-1 text-sm">
           <thead>
             <tr className="text-left text-xs text-muted">
@@ -36,18 +45,18 @@ function Heatmap({ runs }: { runs: RunScore[] }) {
             </tr>
           </thead>
           <tbody>
-            {newest.map(({ run, cfg_hash: hash, finished, score, seed }) => (
-              <tr key={`${run} ${hash} ${finished}`}>
-                <th scope="row" className="whitespace-nowrap px-2 py-1 text-left font-medium"><code>{hash}</code> {run}</th>
-                {kinds.map((kind) => <Cell key={kind} value={score[kind]} low={low} high={high} />)}
-                <td className="whitespace-nowrap px-2 text-muted">{moment(finished)}</td>
-                <td className="px-2 text-right text-muted">{seed ?? "–"}</td>
+            {newest.map((one) => (
+              <tr key={`${one.run} ${one.cfg_hash} ${one.finished}`}>
+                <th scope="row" className="whitespace-nowrap px-2 py-1 text-left font-medium"><code>{one.cfg_hash}</code> {one.run}</th>
+                {kinds.map((kind) => <Cell key={kind} value={valuesOf(one)[kind]} low={low} high={high} />)}
+                <td className="whitespace-nowrap px-2 text-muted">{moment(one.finished)}</td>
+                <td className="px-2 text-right text-muted">{one.seed ?? "–"}</td>
               </tr>
             ))}
           </tbody>
         </table>
       </div>
-      <div className="mt-4"><ColourBar low={fixed3(low)} high={fixed3(high)} label="Score" /></div>
+      <div className="mt-4"><ColourBar low={fixed3(low)} high={fixed3(high)} label={label} /></div>
     </>
   );
 }
