@@ -32,6 +32,7 @@ LISTS = {
     "data.planets": [7],
     "calibration.keep_planets": [7],
     "diag.fft.lines_mhz": [3.0],
+    "features.annulus_px": [10.0, 15.0],
 }
 
 

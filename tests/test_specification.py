@@ -1,7 +1,8 @@
 """Sentences of the specification that no other test states: formulas of the training, names in the calibration log."""
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import torch
 from test_calibration import expose, star
 from test_network import CURVES_FGS1, SCALING, SMALL, START, TRUTH, network, outcome
 
+from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.metric import BIN_WEIGHTS
-from spectramind_nb.detector.corrections import Options
+from spectramind_nb.detector.corrections import Options, Visit
 from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.photometry import Photometry
 from spectramind_nb.network.decoders import SigmaHead
@@ -106,3 +108,32 @@ def test_accumulated_batches_make_one_step(data: TrainingData) -> None:
         after.append(torch.cat([value.flatten() for value in trainer.objective.parameters()]).detach())
     assert torch.allclose(after[0], after[1], atol=5e-7)
     assert (after[2] - after[0]).abs().max() > 1e-5
+
+
+def transit_visit(foreground_e_s: float, dip: float, kind: int) -> Visit:
+    """A visit of FGS1 whose star dims by `dip` in its second half; an even foreground does not."""
+    image = star()
+    wings = np.full(image.shape, 1.5e-5 * image.sum())
+    visit = expose(np.random.default_rng(kind), image + wings + foreground_e_s, 240)
+    dimmed = expose(np.random.default_rng(kind), (1 - dip) * (image + wings) + foreground_e_s, 240)
+    visit.signal[120:] = dimmed.signal[120:]
+    return visit
+
+
+def test_an_annulus_gives_depths_that_no_foreground_dilutes() -> None:
+    """The option `features.annulus_px`, as the specification has it: aperture sum less the mean of an annulus."""
+    annulus = Photometry("aperture", 5.0, (10.0, 15.0))
+    for foreground in (0.0, 5000.0):  # the second is 18% of the star's light in the aperture
+        curves = extract_visit(transit_visit(foreground, 0.02, 1), 1, Options(), annulus)
+        first, second = curves.flux[:110], curves.flux[130:]
+        depth, noise = 1 - np.nanmean(second) / np.nanmean(first), np.sqrt(curves.variance.mean() / 110) * 1.5
+        assert depth == pytest.approx(0.02, abs=4 * noise / np.nanmean(first))
+        assert curves.log["aperture_radii_px"][1:] == pytest.approx([10, 15], abs=0.8)
+        ratio = (first - np.nanmean(first)) / np.sqrt(curves.variance[:110])
+        assert np.nanstd(ratio) == pytest.approx(1, abs=0.2)
+    assert Photometry(**json.loads(json.dumps(asdict(annulus)))) == annulus
+    for radii in ((15.0, 10.0), (10.0,)):
+        with pytest.raises(UserError, match=r"is no annulus. Fix: give the inner and the outer radius"):
+            Photometry("aperture", 5.0, radii)
+    with pytest.raises(UserError, match="holds no pixel of the image"):
+        extract_visit(transit_visit(0.0, 0.0, 2), 1, Options(), Photometry("psf", 5.0, (40.0, 50.0)))

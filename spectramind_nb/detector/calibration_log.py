@@ -20,7 +20,7 @@ from spectramind_nb.detector.corrections import (
     pixel_flags,
     sample_pairs,
 )
-from .photometry import LightProfile, Photometry, sky_pixels, star_centre
+from .photometry import LightProfile, Photometry, star_centre
 from .raw import CalibrationSet
 from .streaming import FULL_SCALE
 
@@ -94,7 +94,7 @@ INTERP_KERNEL = (0.5, 0.0, 0.5)  # weights along the row
 def aperture_log(profile: LightProfile, channel: Channel, photometry: Photometry) -> dict[str, list[float]]:
     """Record the weights that fill masked pixels, and the radii of the sum of light and of the background."""
     row, column = np.indices(profile.star.shape) - star_centre(profile.star)[:, None, None]
-    distance, sky = (np.hypot(row, column) if channel is FGS1 else np.abs(row)), sky_pixels(channel)
+    distance, sky = (np.hypot(row, column) if channel is FGS1 else np.abs(row)), profile.background_pixels(channel)
     radius = photometry.radius_px
     if channel is not FGS1 or photometry.kind != "aperture":
         order = np.argsort(distance, axis=None)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST_STRAY_PX', 'STRAY_LIMIT', 'LightCurves', 'last_pair_is_bad', 'blank_pairs', 'odd_spectra', 'stray_stars',
-           'sum_sound_pairs', 'extract_series', 'extraction_log', 'extract_visit', 'extract_files', 'extract_checked',
-           'in_steps', 'without_gaps', 'white_features', 'mean_step_times', 'at_times', 'joined_dilution',
-           'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
+           'sum_sound_pairs', 'subtract_background', 'extract_series', 'extraction_log', 'extract_visit',
+           'extract_files', 'extract_checked', 'in_steps', 'without_gaps', 'white_features', 'mean_step_times',
+           'at_times', 'joined_dilution', 'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
 
 # %% ../../nbs/detector/extraction.ipynb #0f0eb6d0
 from collections.abc import Iterable
@@ -34,6 +34,7 @@ from spectramind_nb.detector.corrections import (
 )
 from spectramind_nb.detector.foreground import (
     Dilution,
+    Foreground,
     background_light,
     foreground_log,
     measure_background,
@@ -45,6 +46,7 @@ from spectramind_nb.detector.photometry import (
     Photometry,
     Plan,
     Summed,
+    annulus_light,
     decorrelate,
     light_variance,
     make_profile,
@@ -124,6 +126,22 @@ def sum_sound_pairs(series: PixelSeries, plan: Plan, pairs: int) -> tuple[Summed
         summed = sum_series(series, plan, pairs)
     return summed, crowded
 
+# %% ../../nbs/detector/extraction.ipynb #11b0a61e
+def subtract_background(
+    summed: Summed, plan: Plan, near: np.ndarray, channel: Channel
+) -> tuple[np.ndarray, np.ndarray, Dilution]:  # e-, e-^2, (pairs, columns) each
+    """Subtract the background from the sums of light, and say what an error of the foreground does to depths."""
+    seen, variance = measure_background(summed, plan, near), summed.variance
+    if plan.profile.annulus is None:
+        foreground = separate_foreground(seen, channel)
+        background = background_light(summed, seen, near, foreground)
+    else:
+        foreground = Foreground(seen.level, np.zeros((1, 1)))  # whatever it is, it does not dilute the light
+        background, added = annulus_light(summed, plan)
+        variance = variance + added
+    dilution = Dilution(foreground, summed.reach.mean(axis=1) / np.maximum(seen.star, 1))
+    return (summed.light - background).T, variance.T, dilution
+
 # %% ../../nbs/detector/extraction.ipynb #355a6904
 def extract_series(
     series: PixelSeries,
@@ -150,10 +168,7 @@ def extract_series(
     summed, crowded = sum_sound_pairs(series, plan, used)
     lost[:used] |= crowded
     near = relative_light(summed.light)
-    seen = measure_background(summed, plan, near)
-    foreground = separate_foreground(seen, channel)
-    flux = (summed.light - background_light(summed, seen, near, foreground)).T
-    variance = summed.variance.T
+    flux, variance, dilution = subtract_background(summed, plan, near, channel)
     if summed.products is None:
         flux, variance = decorrelate(flux[:, 0], summed.moves), variance[:, 0]
     else:
@@ -161,7 +176,6 @@ def extract_series(
         flux = remove_motion(flux, variance, moves, summed.moves_covariance, summed.products.response)
     log = calibration_log(sample, spread, options) | extraction_log(sample, typical, series, plan, summed, options)
     flux[lost[:used]] = np.nan
-    dilution = Dilution(foreground, summed.reach.mean(axis=1) / np.maximum(seen.star, 1))
     log |= foreground_log(dilution, channel) | aperture_log(profile, channel, photometry)
     log |= {
         "pairs": len(time_h),

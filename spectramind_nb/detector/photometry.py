@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['PSF', 'sky_pixels', 'Photometry', 'LightProfile', 'sky_level', 'usual_image', 'star_centre', 'make_profile',
-           'sky_sums', 'light_sums', 'light_variance', 'movement_pictures', 'star_moves', 'robust_std', 'decorrelate',
-           'Plan', 'plan_sums', 'Summed', 'sum_series']
+           'with_annulus', 'sky_sums', 'light_sums', 'light_variance', 'movement_pictures', 'star_moves', 'robust_std',
+           'decorrelate', 'Plan', 'plan_sums', 'Summed', 'sum_series', 'annulus_light']
 
 # %% ../../nbs/detector/photometry.ipynb #cab2cdbf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import median_filter, uniform_filter1d
 
+from ..core.errors import UserError
 from ..core.instrument import AIRS, FGS1, Channel
 from .airs_motion import PictureProducts, column_pictures, measure_motion, picture_products
 from spectramind_nb.detector.corrections import (
@@ -42,8 +43,17 @@ class Photometry:
 
     kind: str = "psf"  # psf: weights of the star's image; aperture: a plain sum within a circle
     radius_px: float = 6.0  # of the aperture
+    annulus_px: tuple[float, ...] = ()  # inner and outer radius of FGS1's background; empty: the corners
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "annulus_px", tuple(map(float, self.annulus_px)))  # a list, where read from JSON
+        if self.annulus_px and not (len(self.annulus_px) == 2 and 0 < self.annulus_px[0] < self.annulus_px[1]):
+            raise UserError(
+                f"features.annulus_px: {[*self.annulus_px]} is no annulus. Fix: give the inner and the outer radius in"
+                " pixels, such as [10,15]; [] takes the corners of the image"
+            )
 
+# %% ../../nbs/detector/photometry.ipynb #02a53c07
 PSF = Photometry()
 
 
@@ -56,6 +66,11 @@ class LightProfile:
     sky: np.ndarray  # e-/pair, mean background
     axis: tuple[int, ...]  # axes over which light is summed: rows (AIRS) or the image (FGS1)
     weight: np.ndarray  # of each pixel in the sums; star / variance is optimal
+    annulus: np.ndarray | None = None  # bool, pixels of the background, if they are not `sky_pixels`
+
+    def background_pixels(self, channel: Channel) -> np.ndarray:  # bool, (rows, columns)
+        """Select the pixels that measure the background."""
+        return sky_pixels(channel) if self.annulus is None else self.annulus
 
 # %% ../../nbs/detector/photometry.ipynb #432e3541
 def sky_level(image: np.ndarray, channel: Channel) -> np.ndarray:  # e-/pair, (rows, columns)
@@ -97,14 +112,27 @@ def make_profile(pairs: CdsPairs, channel: Channel, photometry: Photometry = PSF
     if channel is FGS1 and photometry.kind == "aperture":
         row, column = np.indices(star.shape) - star_centre(star)[:, None, None]
         weight = (np.hypot(row, column) < photometry.radius_px).astype(float)
-    return LightProfile(star, variance, sky, axis, weight)
+    profile = LightProfile(star, variance, sky, axis, weight)
+    return with_annulus(profile, image, photometry.annulus_px) if channel is FGS1 and photometry.annulus_px else profile
+
+# %% ../../nbs/detector/photometry.ipynb #db74f579
+def with_annulus(profile: LightProfile, image: np.ndarray, radii_px: tuple[float, ...]) -> LightProfile:
+    """Take the background of FGS1 from the annulus between two radii about the star. Raises `UserError`."""
+    row, column = np.indices(image.shape) - star_centre(profile.star)[:, None, None]
+    distance, (inner, outer) = np.hypot(row, column), radii_px
+    annulus = (distance >= inner) & (distance < outer)
+    if not annulus.any():
+        raise UserError(
+            f"features.annulus_px: [{inner:g}, {outer:g}] holds no pixel of the image. Fix: an inner radius below 15"
+        )
+    return replace(profile, sky=np.full(image.shape, image[annulus].mean()), annulus=annulus)
 
 # %% ../../nbs/detector/photometry.ipynb #eed99fe2
 def sky_sums(
     pairs: CdsPairs, profile: LightProfile, channel: Channel
 ) -> tuple[np.ndarray, np.ndarray]:  # e-, (pairs, columns) for AIRS, (pairs,) for FGS1
     """Sum over the sky pixels of each pair, and what the mean background has in the same pixels."""
-    axis, weight = tuple(1 + number for number in profile.axis), sky_pixels(channel) * ~pairs.mask
+    axis, weight = tuple(1 + number for number in profile.axis), profile.background_pixels(channel) * ~pairs.mask
     return (weight * np.nan_to_num(pairs.frames)).sum(axis=axis, dtype=float), (weight * profile.sky).sum(axis=axis)
 
 # %% ../../nbs/detector/photometry.ipynb #03af42e3
@@ -189,7 +217,7 @@ def plan_sums(sample: Visit, typical: TypicalPair, profile: LightProfile, option
     """Compute the contribution of each pixel to the sums, from a visit's sampled pairs."""
     channel, flat = sample.channel, sample.calibration.flat
     usable = ~unusable(pixel_flags(sample.calibration), options) & np.isfinite(typical.signal / flat)
-    kinds = [profile.weight, sky_pixels(channel)]
+    kinds = [profile.weight, profile.background_pixels(channel)]
     if channel is FGS1:
         kinds += list(movement_pictures(profile.star) / profile.variance)
     else:
@@ -286,3 +314,12 @@ def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
         np.bincount(pair, minlength=pairs),
         denominator(weight) / seen,
     )
+
+# %% ../../nbs/detector/photometry.ipynb #853df5a5
+def annulus_light(summed: Summed, plan: Plan) -> tuple[np.ndarray, np.ndarray]:  # e-, e-^2, (1, pairs) each
+    """Compute the background in the sums of FGS1's light from each pair's annulus, and its variance."""
+    inside = plan.usable & (plan.weights[:, 1] != 0)
+    count = max(int(inside.sum()), 1)
+    apart = (summed.sky - summed.sky_level) / count  # of the visit's mean, lost values count as 0
+    variance = float(plan.profile.variance.ravel()[inside].sum()) / count**2
+    return summed.background + summed.reach * apart, summed.reach**2 * variance
