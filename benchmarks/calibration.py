@@ -56,8 +56,10 @@ from spectramind_nb.detector.raw import Adc, RawFolder
 from spectramind_nb.detector.signal_files import open_signal, pixel_histories
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, frame_hours, simulate_dataset, visit_transit
 from spectramind_nb.simulator.detector import ground_calibration
+from spectramind_nb.simulator.disturbances import draw_disturbances
 from spectramind_nb.simulator.frames import Exposure, expose, prepare_exposure
 from spectramind_nb.simulator.population import draw_planet, planet_stream
+from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World
 
 Who = tuple[str, int]  # split and planet
 
@@ -215,13 +217,14 @@ class Looked:
     curves: LightCurves
 
 
-def look(seed: int, number: int, channel: Channel) -> Looked:
+def look(seed: int, number: int, channel: Channel, world: World = DEFAULT_WORLD) -> Looked:
     """First visit of test planet `number`, exposed in memory, the same as `simulate_dataset` writes it."""
-    planet, full = draw_planet(planet_stream(seed, "test", number, 1)), FRAME_COUNTS["full"]
+    planet, full = draw_planet(planet_stream(seed, "test", number, 1), world=world), FRAME_COUNTS["full"]
+    events = draw_disturbances(planet_stream(seed, "test", number, 2, 0, len(CHANNELS)), world, planet, 0)
     rng = planet_stream(seed, "test", number, 2, 0, list(CHANNELS).index(channel.name))
     hours = frame_hours(full, channel).reshape(-1, 2).mean(axis=1)
-    transit = visit_transit(planet, 0, channel, hours)
-    exposure = prepare_exposure(rng, channel, transit, planet.system.Ts, planet.brightness)
+    transit = visit_transit(planet, 0, channel, hours, events)
+    exposure = prepare_exposure(rng, channel, transit, planet.system.Ts, planet.brightness, events=events)
     calibration = ground_calibration(rng, exposure.detector)
     by_pixel, done = np.empty((channel.pixels, 2 * len(hours)), np.uint16), 0
     for adu in expose(rng, exposure, 500):

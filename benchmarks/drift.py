@@ -13,21 +13,21 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-from fitted_planets import side_by_side, simulated
+from fitted_planets import STRESSES, side_by_side, simulated
 
-from spectramind_nb.simulator.population import draw_world, planet_stream
+from spectramind_nb.simulator.population import draw_planet_spectrum, planet_stream
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.model import FitOptions, blocks_of
 
 WITH = FitOptions()
 HYPOTHESES = {"with": WITH, "without": replace(WITH, polynomial_sizes=())}
-STRESSES = ("drift of ExoSim 2's form", "")
+FORMS = ("drift of ExoSim 2's form", "")
 
 
 def errors(seed: int, number: int, stress: str) -> list[list[float]]:
     """Fit one planet under each set of hypotheses; error and stated error of FGS1 and of the AIRS mean, in ppm."""
-    world = draw_world(planet_stream(seed, "bank", number, 0))
-    planet, features = simulated(seed, number, world, False, stress)
+    drawn = draw_planet_spectrum(planet_stream(seed, "bank", number, 0))
+    planet, features = simulated(seed, number, drawn, False, STRESSES[stress])
     rows = []
     for options in HYPOTHESES.values():
         fit = fit_planet(blocks_of(features), planet.system.row(), options)
@@ -49,7 +49,7 @@ def main() -> None:
     heads = ("FGS1: |error|", "stated", "z", "AIRS: |error|", "stated", "z")
     print(f"{'drift':26}{'hypothesis':12}" + "".join(f"{head:>15}" for head in heads))
     with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
-        for stress in STRESSES:
+        for stress in FORMS:
             jobs = [(args.seed, number, stress) for number in range(args.planets)]
             rows = np.array(side_by_side(pool, "planets", errors, jobs))  # planets, hypotheses, 4
             for number, name in enumerate(HYPOTHESES):

@@ -1,5 +1,6 @@
-"""Simulated planets and their fits, kept on disk part by part; planets with noise that the fit was not told of."""
+"""Simulated planets and their fits, kept on disk part by part."""
 
+import hashlib
 import json
 import multiprocessing
 import sys
@@ -7,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from spectramind_nb.core.files import atomic_path
-from spectramind_nb.core.instrument import AIRS, N_BINS, Channel, airs_column_wavelengths
+from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.core.versions import VERSIONS
 from spectramind_nb.pipeline.provenance import code_hash
@@ -25,8 +26,18 @@ from spectramind_nb.prior.flat import flat_depth
 from spectramind_nb.simulator import light_curves
 from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS
-from spectramind_nb.simulator.frames import airs_profile, fgs1_image, image_modes
-from spectramind_nb.simulator.population import SimulatedPlanet, World, observe, planet_stream
+from spectramind_nb.simulator.population import PlanetSpectrum, SimulatedPlanet, observe, planet_stream
+from spectramind_nb.simulator.world_parts import (
+    GainDrifts,
+    ImageMotion,
+    Jumps,
+    Optics,
+    PlanetKinds,
+    RedNoise,
+    StarLimbs,
+)
+from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World
+from spectramind_nb.transits import model
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_file import white_light
 from spectramind_nb.transits.fit_report import Fit
@@ -37,7 +48,7 @@ from spectramind_nb.uncertainty.sigma_factors import Fits
 Features = dict[str, dict[str, np.ndarray]]
 KINDS = ("train", "calib", "test", "ood", "bank", "ood_bank")
 PART = 20  # planets fitted, and saved, at a time
-WIDER, USUAL_MODES = 1.15, light_curves.profile_modes  # the star's image, where the stress is that
+LAW_ERROR = {"fgs1": 0.05, "airs": 0.02}  # of quadratic coefficients that stand for another law
 
 
 def tell(what: str, done: int, total: int) -> None:
@@ -77,109 +88,48 @@ class Setting:
         """Seed of one kind of planets; no two kinds of any two settings share one."""
         return 100 * self.seed + 1 + KINDS.index(kind)
 
-    def bank(self, kind: str, count: int) -> Bank:
-        """The first `count` worlds of one kind; made where no such bank is kept yet, a larger one included."""
-        kept = sorted(self.folder.glob(f"{kind}_{self.seed}_{VERSIONS['simulator']}_*.npz"))
+    def bank(self, kind: str, count: int, kinds: PlanetKinds = DEFAULT_WORLD.planets) -> Bank:
+        """The first `count` spectra of one kind; made where no such bank is kept yet, a larger one included."""
+        chemistry = replace(kinds, depth=1.0, amplitude=1.0, flat_share=0.0)  # these act on observed planets
+        label = kind if chemistry == DEFAULT_WORLD.planets else f"{kind}-{mark_of(asdict(chemistry))}"
+        kept = sorted(self.folder.glob(f"{label}_{self.seed}_{VERSIONS['simulator']}_*.npz"))
         large = [path for path in kept if int(path.stem.rsplit("_", 1)[1]) >= count]
-        path = large[0] if large else self.folder / f"{kind}_{self.seed}_{VERSIONS['simulator']}_{count:06d}.npz"
+        path = large[0] if large else self.folder / f"{label}_{self.seed}_{VERSIONS['simulator']}_{count:06d}.npz"
         if not large:
-            told = partial(tell, f"{kind} spectra")
-            make_bank(path, count, self.seed_of(kind), kind.startswith("ood"), None, self.workers, told, quick=True)
+            seed, ood, world = self.seed_of(kind), kind.startswith("ood"), World(planets=chemistry)
+            told = partial(tell, f"{label} spectra")
+            make_bank(path, count, seed, ood, None, self.workers, told, quick=True, world=world)
         bank = read_bank(path)
         return replace(bank, parameters=bank.parameters[:count], spectrum=bank.spectrum[:count])
 
 
-# What the fit was not told of.
+# Worlds that the fit was not made for.
 
-
-def add_drift(rng: np.random.Generator, curves: np.ndarray, drift: np.ndarray) -> None:
-    """Multiply light curves by a gain drift of the given form, with an rms as the simulator draws it."""
-    curves *= 1 + drift / drift.std() * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6)))
-
-
-def more_drift(rng: np.random.Generator, features: Features, order: int) -> None:
-    """Gain drift of polynomials up to `order` in time and place, as large as the simulator's."""
-    for curves, bins in ((features["fgs1_white"]["flux"][:, None], 1), (features["airs_bins"]["flux"][:, 1:], 282)):
-        terms = rng.uniform(-1, 1, (order + 1, order + 1 if bins > 1 else 1))
-        times, places = (np.linspace(-1, 1, count) for count in (len(curves), bins))
-        add_drift(rng, curves, np.vander(times, len(terms), True) @ terms @ np.vander(places, terms.shape[1], True).T)
-
-
-def exosim_drift(rng: np.random.Generator, features: Features) -> None:
-    """Apply gain drift of ExoSim 2's form, f(time) g(column), as large as the simulator's."""
-    for curves, bins in ((features["fgs1_white"]["flux"][:, None], 1), (features["airs_bins"]["flux"][:, 1:], 282)):
-        time, place = (np.vander(np.linspace(0, 1, count), 6) @ rng.uniform(-1, 1, 6) for count in (len(curves), bins))
-        add_drift(rng, curves, np.outer(time - time.mean(), place if bins > 1 else np.ones(1)))
-
-
-def red_noise(rng: np.random.Generator, features: Features) -> None:
-    """Noise common to both channels: 40 ppm a step of 72 s, remembered for 20 minutes."""
-    white, bins = features["fgs1_white"], features["airs_bins"]
-    memory, series = np.exp(-0.02 * 3), 40e-6 * rng.normal(size=len(bins["time"]))
-    for k in range(1, len(series)):
-        series[k] = memory * series[k - 1] + np.sqrt(1 - memory**2) * series[k]
-    fine, coarse = (part["time"] + 100.0 * part["visit"] for part in (white, bins))
-    bins["flux"][:, 1:] *= 1 + series[:, None]
-    white["flux"] *= 1 + np.interp(fine, coarse, series)
-
-
-def baseline_step(rng: np.random.Generator, features: Features) -> None:
-    """A jump by 200 ppm in each channel, at a random time."""
-    for part in (features["fgs1_white"], features["airs_bins"]):
-        part["flux"].T[...] *= 1 + 2e-4 * (part["time"] > rng.uniform(0.5, 7))
-
-
-STRESSES: dict[str, Callable[[np.random.Generator, Features], None] | None] = {
-    "": None,
-    "drift one order higher": partial(more_drift, order=6),
-    "drift two orders higher": partial(more_drift, order=7),
-    "drift of ExoSim 2's form": exosim_drift,
-    "correlated noise": red_noise,
-    "baseline step": baseline_step,
-    "jitter and width": None,
-    "image 15% wider": None,
+STRESSES: dict[str, World] = {
+    "": DEFAULT_WORLD,
+    "drift one order higher": World(drift=GainDrifts(order=6)),
+    "drift two orders higher": World(drift=GainDrifts(order=7)),
+    "drift of ExoSim 2's form": World(drift=GainDrifts(form="rank one")),
+    "correlated noise": World(red_noise=RedNoise(rms=4e-5)),
+    "baseline step": World(jumps=Jumps(number=1)),
+    "jitter and width": World(pointing=ImageMotion(jitter=2)),
+    "image 15% wider": World(optics=Optics(image_width=1.15)),
 }
+STRESSES = {name: replace(world, name=name or "default") for name, world in STRESSES.items()}
 
 
-@lru_cache(maxsize=2)
-def wider_modes(channel: Channel) -> tuple[np.ndarray, np.ndarray]:
-    """As `profile_modes`, where sums are still weighed by the usual image, and a wider one moves."""
-
-    def image(row: float, column: float, stretch: float) -> np.ndarray:
-        wide = WIDER * (1 + stretch) - 1
-        return airs_profile(airs_column_wavelengths(), row, wide) if channel == AIRS else fgs1_image(row, column, wide)
-
-    modes = image_modes(image).T.reshape(-1, channel.rows, channel.columns)
-    return USUAL_MODES(channel)[0], modes[[1, 3, 6]]  # of `MODES`
+def simulated(
+    seed: int, number: int, drawn: PlanetSpectrum, ood: bool, world: World = DEFAULT_WORLD
+) -> tuple[SimulatedPlanet, Features]:
+    """A planet as it is seen in a world, and its features."""
+    planet = observe(planet_stream(seed, "bank", number, 1), drawn, world)
+    rng = planet_stream(seed, "bank", number, 3)
+    return planet, light_curves.simulate_features(rng, planet, FRAME_COUNTS["full"], ood=ood, world=world)
 
 
-@contextmanager
-def changed_simulator(stress: str) -> Iterator[None]:
-    """The simulator without its own drift, with other jitter, or with another image, where the stress is that."""
-    changes: dict[str, Any] = {}
-    if "drift" in stress:
-        changes["draw_gain_drift"] = lambda rng, terms: np.zeros((6, terms))
-    if "wider" in stress:
-        changes["profile_modes"] = wider_modes
-    if "jitter" in stress:
-        changes["JITTER_PX"] = {name: (2 * row, 2 * column) for name, (row, column) in light_curves.JITTER_PX.items()}
-        changes["JITTER_WIDTH"] = 3 * light_curves.JITTER_WIDTH
-    if not changes:
-        yield
-        return
-    with patch.multiple(light_curves, **changes):
-        yield
-
-
-def simulated(seed: int, number: int, world: World, ood: bool, stress: str) -> tuple[SimulatedPlanet, Features]:
-    """A planet as it is seen, and its features."""
-    planet = observe(planet_stream(seed, "bank", number, 1), world)
-    with changed_simulator(stress):
-        rng = planet_stream(seed, "bank", number, 3)
-        features = light_curves.simulate_features(rng, planet, FRAME_COUNTS["full"], ood=ood)
-    if disturb := STRESSES[stress]:
-        disturb(planet_stream(seed, "bank", number, 5), features)
-    return planet, features
+def mark_of(record: object) -> str:
+    """Eight digits that stand for a JSON object."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
 
 
 # Fits.
@@ -306,27 +256,81 @@ def unpacked(name: str, arrays: Mapping[str, np.ndarray]) -> Fits:
     return Fits(arrays["number"], arrays[f"{name}_depth"], covariance, stars, quality)
 
 
-def fit_part(path: Path, seed: int, worlds: Mapping[int, World], ood: bool, stress: str, yardsticks: bool) -> None:
+def fit_part(
+    path: Path, seed: int, drawn: Mapping[int, PlanetSpectrum], ood: bool, world: World, yardsticks: bool
+) -> None:
     """Fit some planets of a bank in the plain way, and as the yardsticks do where asked to; write the file `path`."""
     found: dict[str, list[Fitted]] = {name: [] for name in ("flat", "plain", "simulator", "floor")}
-    for number, world in worlds.items():
-        planet, features = simulated(seed, number, world, ood, stress)
+    truth = []
+    for number, one in drawn.items():
+        planet, features = simulated(seed, number, one, ood, world)
         star = planet.system.row()
+        truth.append(planet.spectrum)
         found["plain"].append(fitted(features, star, FitOptions()))
         if yardsticks:
             found["flat"].append(flat_fit(features, star))
-            found["simulator"].append(fitted(features, star, FitOptions.of_simulator()))
-            found["floor"].append(floor_fit(planet_stream(seed, "bank", number, 4), planet, features))
+            with known_limb(world.limb):
+                found["simulator"].append(fitted(features, known_star(star, world), known_options(world)))
+            if world == DEFAULT_WORLD:
+                found["floor"].append(floor_fit(planet_stream(seed, "bank", number, 4), planet, features))
     arrays = {
-        "number": np.array(list(worlds), np.int64),
-        "stars": np.array(json.dumps([world.system.row() for world in worlds.values()])),
-        "truth": np.array([world.spectrum for world in worlds.values()]),
+        "number": np.array(list(drawn), np.int64),
+        "stars": np.array(json.dumps([one.system.row() for one in drawn.values()])),
+        "truth": np.array(truth),
     }
     for name in (name for name, fits in found.items() if fits):
         arrays |= packed(name, found[name])
     arrays |= packed_curves(found["plain"])
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+# What an oracle is given of a world.
+
+
+def known_star(star: Mapping[str, float], world: World) -> dict[str, float]:
+    """A row of the star table without the world's offsets."""
+    faster, tilt = world.orbit.speed_offset, world.orbit.inclination_offset_deg
+    return {**star, "sma": star["sma"] * (1 + faster), "i": min(star["i"] + tilt, 90.0)}
+
+
+def known_options(world: World) -> FitOptions:
+    """The fit's options with the world's scatters of orbits and form and sizes of drift."""
+    orbit, (least, most) = world.orbit, world.drift.rms
+    sizes = tuple(np.geomspace(least, most, 3))
+    known = replace(
+        FitOptions.of_simulator(),
+        sma_scatter=max(orbit.speed_scatter, 1e-3),
+        inclination_scatter_deg=max(orbit.inclination_scatter_deg, 0.02),
+    )
+    if world.drift.form == "rank one":
+        return replace(known, drift_sizes=sizes, polynomial_sizes=sizes, polynomial_odds=0.9)
+    return known if world.drift == DEFAULT_WORLD.drift else replace(known, drift_sizes=sizes)
+
+
+@contextmanager
+def known_limb(stars: StarLimbs) -> Iterator[None]:
+    """Priors of the fit's quadratic limb darkening with the world's offsets, scatter and dependence on temperature."""
+    usual = model.limb_priors
+
+    def limb_priors(temperature_K: float, error_K: float = 0.0) -> dict[str, tuple[float, float]]:
+        kelvin = model.SOLAR_K + stars.temperature * (temperature_K - model.SOLAR_K)
+        found = usual(kelvin, abs(stars.temperature) * error_K)
+        for name, (mean, std) in found.items():
+            offset = stars.u1_offset if name.endswith("u1") else stars.u2_offset if name.endswith("u2") else 0.0
+            wide = 1.0 if name.endswith("slope") else max(stars.scatter, 0.05)
+            other = 0.0 if stars.law == "quadratic" or name.endswith("slope") else LAW_ERROR[name[:4]]
+            found[name] = mean + offset, float(np.hypot(wide * std, other))
+        return found
+
+    with patch.object(model, "limb_priors", limb_priors):
+        yield
+
+
+@lru_cache(maxsize=1)
+def simulator_code() -> str:
+    """Hash of the simulator: worlds other than the default have no version of their own."""
+    return code_hash("import spectramind_nb.simulator.light_curves\n")[:12]
 
 
 @lru_cache(maxsize=1)
@@ -342,18 +346,20 @@ def fit_kind(
     kind: str,
     bank: Bank,
     planets: int,
-    stress: str = "",
+    world: World = DEFAULT_WORLD,
     yardsticks: bool = False,
 ) -> list[Path]:
     """Files with the fits of the first `planets` of a bank; those not kept yet are made."""
     folder = setting.folder / f"fits_{setting.seed}_{VERSIONS['simulator']}_{made_by()}"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs, label = [], stress.replace(" ", "_") or ("yardsticks" if yardsticks else "plain")
+    jobs, label = [], "yardsticks" if yardsticks else "plain"
+    if world != DEFAULT_WORLD:
+        label += f"-{mark_of([world.record(), simulator_code()])}"
     for start in range(0, planets, PART):
         span = range(start, min(start + PART, planets))
         path = folder / f"{kind}_{label}_{span.start:05d}_{span.stop:05d}.npz"
-        worlds = {number: bank.world(number) for number in span}
-        jobs.append((path, setting.seed_of(kind), worlds, kind.startswith("ood"), stress, yardsticks))
+        drawn = {number: bank.planet(number) for number in span}
+        jobs.append((path, setting.seed_of(kind), drawn, kind.startswith("ood"), world, yardsticks))
     missing = [job for job in jobs if not job[0].exists()]
-    side_by_side(pool, f"parts of {PART} fits, {kind} {stress}", fit_part, missing)
+    side_by_side(pool, f"parts of {PART} fits, {kind}, {world.name}", fit_part, missing)
     return [job[0] for job in jobs]

@@ -19,7 +19,8 @@ import numpy as np
 from calibration import depth_error, fresh, look, tell
 
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, airs_column_wavelengths
-from spectramind_nb.simulator import frames
+from spectramind_nb.simulator.world_parts import Foregrounds
+from spectramind_nb.simulator.worlds import World
 
 GROUP_EDGES_UM = (1.95, 2.05, 2.3, 2.6, 2.9, 3.2, 3.5, 3.7, 3.8, 3.91)
 BASELINE = 3  # degree in time
@@ -27,9 +28,9 @@ BASELINE = 3  # degree in time
 
 def visit_errors(seed: int, number: int, name: str, foreground: float) -> dict[str, np.ndarray]:
     """Errors of a visit's depths (fraction of the star's light), their sigmas and the depths, by detector column."""
-    frames.FOREGROUND_E_S[name] = (foreground, foreground)  # in this process
-    channel = CHANNELS[name]
-    seen = look(seed, number, channel)
+    channel, level = CHANNELS[name], (foreground, foreground)
+    world = World(name="foreground", foreground=Foregrounds(airs_e_s=level, fgs1_e_s=level))
+    seen = look(seed, number, channel, world)
     used = len(seen.curves.flux)
     columns = AIRS_COLUMNS if channel is AIRS else slice(None)
     transit, light = (part[:used, columns] for part in (seen.transit, seen.exposure.light))

@@ -5,11 +5,12 @@ line JSON.
                                     [--network laptop] [--without] [--only NAME,NAME]
 
 `--planets`: test planets in distribution, as many out of it, and as many to choose factors of sigma on; features by the
-light-curve path. `--bank`: spectra that the oracle knows, of each distribution. `--stress N`: N test planets with noise
-and drifts that the fit was not told of. `--raw N`: N full-size planets as raw frames through 00 and 01 as well (about
-25 s each). `--network`: weights by name, a file of them (see train_network.py), or none. `--without`: what each part of
-gaussian is worth. `--only`: of the predictors below, gaussian among them; without flat, oracle and floor fits take a
-third of the time. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
+light-curve path. `--bank`: spectra that the oracle knows, of each distribution. `--stress N`: N test planets in worlds
+that differ from the default in one kind of noise or drift. `--raw N`: N full-size planets as raw frames through 00 and
+01 as well (about 25 s each). `--network`: weights by name, a file of them (see train_network.py), or none.
+`--without`: what each part of gaussian is worth. `--only`: of the predictors below, gaussian among them; without flat,
+oracle and floor fits take a third of the time. Spectra and fits are kept in `--folder`, and a run that was cut goes on
+from there.
 
 flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. bank: the same, its prior learned
 from the spectra that the network knows too. neural: the network, from there. oracle: the simulator's own priors. floor:
@@ -278,7 +279,7 @@ def learn(
     """Learn from training spectra and banks, then choose widths and factors on calibration planets."""
     train, yardsticks = setting.bank("train", TRAIN), bool(YARDSTICKS & {*names})
     paths = fit_kind(pool, setting, "calib", setting.bank("calib", planets), planets, yardsticks=yardsticks)
-    stars = pd.DataFrame([train.world(number).system.row() for number in range(TRAIN)])
+    stars = pd.DataFrame([train.planet(number).system.row() for number in range(TRAIN)])
     prior, truth, ood = learn_prior(train.spectrum, stars), truth_of(paths), None
     by_name: dict[str, Any] = {"flat": None, "transit": None, "gaussian": prior}
     if {"oracle", "floor"} & {*names}:
@@ -328,16 +329,16 @@ def _spread(seen: Judged) -> dict[str, float]:
 def stress_table(
     pool: ProcessPoolExecutor, setting: Setting, test: Bank, planets: int, learned: Learned
 ) -> dict[str, dict[str, Any]]:
-    """Predictors under what the fit was not told of, on the same planets; their figures, gaussian's first."""
+    """Predictors under what the fit was not made for, on the same planets; their figures, gaussian's first."""
     seen: dict[str, dict[str, Judged]] = {}
     names = [name for name in ("gaussian", "bank", "neural") if name in learned.by_name]
     for stress in STRESSES:
-        paths = fit_kind(pool, setting, "test", test, planets, stress)
+        paths = fit_kind(pool, setting, "test", test, planets, STRESSES[stress])
         truth, under = truth_of(paths)[:planets], stress or "as simulated"
         found = {name: answer_all(pool, paths, name, learned.by_name[name], under) for name in names}
         seen[under] = {name: judged(truth, answers, learned.factors[name]) for name, answers in found.items()}
     for name in names:
-        print(f"\n{name} under what the fit was not told of\n{HEAD}")
+        print(f"\n{name} under what the fit was not made for\n{HEAD}")
         for under, by_name in seen.items():
             row(under, by_name[name], None, setting.seed)
     figures: dict[str, dict[str, Any]] = {under: by_name["gaussian"].figures for under, by_name in seen.items()}

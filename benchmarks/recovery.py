@@ -34,7 +34,7 @@ from numpy.polynomial import legendre
 from scipy.stats import chisquare, truncnorm
 
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.simulator.population import SimulatedPlanet, World, planet_stream
+from spectramind_nb.simulator.population import PlanetSpectrum, SimulatedPlanet, planet_stream
 from spectramind_nb.transits.fit import averaged, converge, weigh_drifts
 from spectramind_nb.transits.fit_problem import Equations, FitProblem, State, equations, local_prior
 from spectramind_nb.transits.fit_report import report
@@ -84,9 +84,9 @@ def draw_ranks(
     return {name: float(np.mean(values)) for name, values in below.items()}
 
 
-def recover(seed: int, number: int, world: World, exact: int) -> Recovered:
+def recover(seed: int, number: int, drawn: PlanetSpectrum, exact: int) -> Recovered:
     """Fit a planet and compare."""
-    planet, features = simulated(seed, number, world, False, "")
+    planet, features = simulated(seed, number, drawn, False)
     star, truth, visits = planet.system.row(), true_values(planet), len(planet.orbits)
     options = FitOptions.of_simulator() if exact else FitOptions()
     problem, state, now, *_ = converge(blocks_of(features), star, options)
@@ -266,9 +266,9 @@ def moments(samples: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.
     return mean, np.sqrt(squares - mean**2 + np.append(inner, np.zeros(len(SAMPLED))))
 
 
-def compare(seed: int, number: int, world: World, wanted: int) -> tuple[np.ndarray, float]:
+def compare(seed: int, number: int, drawn: PlanetSpectrum, wanted: int) -> tuple[np.ndarray, float]:
     """Columns of `chains`, (15, 5), for the fit under its likeliest prior of the drift; effective samples."""
-    planet, features = simulated(seed, number, world, False, "")
+    planet, features = simulated(seed, number, drawn, False)
     problem, state, now, *_ = converge(blocks_of(features), planet.system.row(), FitOptions())
     exact = Exact(problem, state, now)
     mean, covariance = not_negative(exact.centre, exact.covariance, problem.layout.place["b2"])
@@ -319,12 +319,12 @@ def main() -> None:
     setting = Setting(args.folder, args.seed, args.workers)
     bank, seed = setting.bank("test", args.planets), setting.seed_of("test")
     with open_pool(args.workers) as pool:
-        jobs = [(seed, number, bank.world(number), args.exact) for number in range(args.planets)]
+        jobs = [(seed, number, bank.planet(number), args.exact) for number in range(args.planets)]
         rows = side_by_side(pool, "planets", recover, jobs)
         figures = recovery(rows, seed)
         if args.mcmc:
             numbers = chosen(rows, args.mcmc)
-            jobs = [(seed, number, bank.world(number), args.effective) for number in numbers]
+            jobs = [(seed, number, bank.planet(number), args.effective) for number in numbers]
             figures |= chains(side_by_side(pool, "chains", compare, jobs), numbers, rows)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 

@@ -38,7 +38,8 @@ from spectramind_nb.detector.raw import Adc
 from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS
 from spectramind_nb.simulator.detector import draw_detector, ground_calibration
-from spectramind_nb.simulator.frames import JITTER_PX, Exposure, draw_gain_drift, expose, prepare_exposure
+from spectramind_nb.simulator.frames import JITTER_PX, Exposure, expose, prepare_exposure
+from spectramind_nb.simulator.gain_drift import draw_gain_drift
 from spectramind_nb.simulator.light_curves import simulate_features
 from spectramind_nb.simulator.population import SimulatedOrbit, draw_limb_darkening, draw_system, observe, planet_stream
 
@@ -114,7 +115,7 @@ def population_rows(bank: Bank, seed: int) -> Iterator[Row]:
             if real is not None:
                 yield near(f"population: {name}, {share}%", real, np.percentile(values, share))
         yield at_most(f"population: {name}, maximum", most, values.max())
-    planets = [observe(rng, bank.world(number)) for number in range(len(bank.spectrum))]
+    planets = [observe(rng, bank.planet(number)) for number in range(len(bank.spectrum))]
     kepler = np.array([s.sma * s.Rs / (4.2076 * (s.Ms * s.P**2) ** (1 / 3)) for s in systems])
     for share, real in ((1, 0.86), (50, 1.002), (99, 1.19)):
         yield near(f"population: sma over Kepler's, {share}%", real, np.percentile(kepler, share))
@@ -133,7 +134,7 @@ def population_rows(bank: Bank, seed: int) -> Iterator[Row]:
     delay = np.abs([delay for p in planets for delay in p.fgs1_delay_h])
     yield at_most("population: |t0 of FGS1 - t0 of AIRS| (h), 90%", 0.002, np.percentile(delay, 90))
     yield at_most("population: |t0 of FGS1 - t0 of AIRS| (h), maximum", 0.015, delay.max())
-    visits = np.array([len(observe(rng, bank.world(0)).orbits) for _ in range(20_000)])
+    visits = np.array([len(observe(rng, bank.planet(0)).orbits) for _ in range(20_000)])
     yield near("population: share of planets with two visits", 0.10, np.mean(visits == 2))
     yield from spectrum_rows(bank.spectrum)
     limb = np.array([draw_limb_darkening(rng, system.Ts) for system in systems[:2000]])
@@ -345,7 +346,7 @@ def detector_rows(seed: int) -> Iterator[Row]:
     yield near("both detectors: saturation of the 16-bit converter (ke-)", 149, SATURATION_E / 1e3)
     across = JITTER_PX["AIRS-CH0"][0] * np.sqrt(0.1 / 4.5)
     yield near("AIRS: pointing across the dispersion, rms in 4.5 s (pixel)", 0.013, across)
-    drift = [1e6 * drift_rms(draw_gain_drift(rng, 6)) for _ in range(300)]
+    drift = [1e6 * drift_rms(draw_gain_drift(rng, chromatic=True)) for _ in range(300)]
     yield at_least("AIRS: gain drift in 7.5 h, rms (ppm), minimum", 139, min(drift))
     yield near("AIRS: gain drift in 7.5 h, rms (ppm), mean of five planets", 298, np.mean(drift))
     yield at_most("AIRS: gain drift in 7.5 h, rms (ppm), maximum", 482, max(drift))
@@ -391,7 +392,7 @@ def visit_figures(seed: int) -> dict[str, float]:
 def light_curve_rate(bank: Bank, count: int = 200) -> float:
     """Planets a second on one core, all visits and both channels."""
     rng = planet_stream(0, "bank", 0, 1)
-    planets = [observe(rng, bank.world(number)) for number in range(count)]
+    planets = [observe(rng, bank.planet(number)) for number in range(count)]
     simulate_features(rng, planets[0], FRAME_COUNTS["full"])
     start = time.perf_counter()
     for planet in planets:

@@ -38,8 +38,8 @@ from spectramind_nb.simulator.frames import (
     prepare_exposure,
 )
 from spectramind_nb.simulator.population import (
+    PlanetSpectrum,
     SimulatedOrbit,
-    World,
     draw_limb_darkening,
     draw_planet,
     draw_system,
@@ -298,8 +298,8 @@ def test_population_is_that_of_the_real_star_table() -> None:
 
 
 def test_visits_differ_as_the_challenges_do() -> None:
-    source, world = rng(13), World(draw_system(rng(14)), {}, np.full(283, 0.0147))
-    planets = [observe(source, world) for _ in range(3000)]
+    source, drawn = rng(13), PlanetSpectrum(draw_system(rng(14)), {}, np.full(283, 0.0147))
+    planets = [observe(source, drawn) for _ in range(3000)]
     assert np.mean([len(planet.orbits) for planet in planets]) == pytest.approx(1.1, abs=0.02)
     twice = next(planet for planet in planets if len(planet.orbits) == 2)
     assert twice.orbits[0].t0_h != twice.orbits[1].t0_h and twice.orbits[0].sma == twice.orbits[1].sma

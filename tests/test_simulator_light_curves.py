@@ -23,20 +23,21 @@ from spectramind_nb.simulator.light_curves import (
     step_transit,
 )
 from spectramind_nb.simulator.population import (
+    PlanetSpectrum,
     SimulatedOrbit,
     SimulatedPlanet,
-    World,
     draw_system,
     observe,
     transit_flux,
 )
+from spectramind_nb.simulator.world_parts import Foregrounds, GainDrifts, ImageMotion
 
 
 def planet_of(spectrum: np.ndarray, seed: int = 0, visits: int = 1) -> SimulatedPlanet:
     """A planet with a chosen spectrum and number of visits."""
     rng = np.random.default_rng(seed)
-    world = World(draw_system(rng), {}, spectrum)
-    return next(planet for planet in iter(lambda: observe(rng, world), None) if len(planet.orbits) == visits)
+    drawn = PlanetSpectrum(draw_system(rng), {}, spectrum)
+    return next(planet for planet in iter(lambda: observe(rng, drawn), None) if len(planet.orbits) == visits)
 
 
 @pytest.mark.parametrize("impact", [0.0, 0.5, 0.85, 0.95, 1.05])
@@ -81,10 +82,11 @@ def test_features_keep_their_contract() -> None:
 def same_weather(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both paths meet the same pixels, drift, wander, sky and flicker; no frame is lost."""
 
-    def drift(rng: np.random.Generator, terms: int) -> np.ndarray:
+    def drift(rng: np.random.Generator, chromatic: bool, drift: GainDrifts) -> np.ndarray:
+        terms = 6 if chromatic else 1
         return 3e-4 * np.random.default_rng(terms).uniform(-1, 1, (6, terms))
 
-    def wander(rng: np.random.Generator, pairs: int) -> np.ndarray:
+    def wander(rng: np.random.Generator, pairs: int, channel: Channel, pointing: ImageMotion) -> np.ndarray:
         time = np.linspace(-1, 1, pairs)
         return np.column_stack([0.02 * time, -0.015 * time**2, 0.001 * time**3])
 
@@ -92,12 +94,16 @@ def same_weather(monkeypatch: pytest.MonkeyPatch) -> None:
         return drawn(np.random.default_rng(0), channel, ood)
 
     drawn = detector.draw_pixels
+
+    def foreground(rng: np.random.Generator, channel: Channel, light: Foregrounds) -> float:
+        return 0.2 if channel == AIRS else 3.0
+
     same: dict[str, object] = {"draw_pixels": pixels, "draw_gain_drift": drift, "draw_wander": wander}
-    same |= {"draw_flux_jitter": lambda rng, channel: 1e-3, "FOREGROUND_E_S": {"FGS1": (3, 3), "AIRS-CH0": (0.2, 0.2)}}
-    for name, value in same.items():
+    for name, value in (same | {"draw_foreground": foreground}).items():
         of_frames = detector if name == "draw_pixels" else simulator_frames
         for module in (of_frames, simulator_light_curves):
             monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(simulator_frames, "draw_flux_jitter", lambda rng, channel: 1e-3)
     monkeypatch.setattr(simulator_frames, "BAD_LAST_PAIR_CHANCE", 0.0)
 
 

@@ -24,9 +24,9 @@ from spectramind_nb.simulator.atmosphere import (
 )
 from spectramind_nb.simulator.bank import make_bank, read_bank
 from spectramind_nb.simulator.population import (
+    draw_planet_spectrum,
     draw_radius,
     draw_system,
-    draw_world,
     equilibrium_temperature,
     physics,
     planet_stream,
@@ -153,7 +153,9 @@ def test_users_own_opacities(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_out_of_distribution_lies_outside_training() -> None:
-    plain, odd = ([draw_world(planet_stream(5, "test", k), ood).atmosphere for k in range(30)] for ood in (False, True))
+    plain, odd = (
+        [draw_planet_spectrum(planet_stream(5, "test", k), ood).atmosphere for k in range(30)] for ood in (False, True)
+    )
     metals, ratio = (
         [[each[key] for each in group] for group in (plain, odd)] for key in ("metallicity_dex", "carbon_oxygen")
     )
@@ -188,18 +190,18 @@ def test_a_cut_bank_is_finished_and_a_longer_one_begins_with_it(tmp_path: Path) 
     assert told[-1] == (5, 5) and not parts.exists()
     bank = read_bank(tmp_path / "bank.npz")
     assert bank.spectrum.shape == (5, 283) and bank.made["seed"] == 2 and bank.made.items() >= physics().items()
-    world = draw_world(planet_stream(2, "bank", 4))
-    assert np.array_equal(world.spectrum, bank.spectrum[4])
-    assert bank.world(4).system == world.system and bank.world(4).atmosphere == pytest.approx(world.atmosphere)
+    planet = draw_planet_spectrum(planet_stream(2, "bank", 4))
+    assert np.array_equal(planet.spectrum, bank.spectrum[4])
+    assert bank.planet(4).system == planet.system and bank.planet(4).atmosphere == pytest.approx(planet.atmosphere)
 
 
 @pytest.mark.slow
 def test_a_quick_bank_has_the_same_planets_and_spectra(tmp_path: Path) -> None:
     make_bank(tmp_path / "quick.npz", 3, seed=2, workers=1, quick=True)
     bank = read_bank(tmp_path / "quick.npz")
-    worlds = [draw_world(planet_stream(2, "bank", number)) for number in range(3)]
-    assert [bank.world(number).system for number in range(3)] == [world.system for world in worlds]
-    apart = bank.spectrum - np.array([world.spectrum for world in worlds])
+    planets = [draw_planet_spectrum(planet_stream(2, "bank", number)) for number in range(3)]
+    assert [bank.planet(number).system for number in range(3)] == [planet.system for planet in planets]
+    apart = bank.spectrum - np.array([planet.spectrum for planet in planets])
     assert 0 < 1e6 * np.sqrt(np.mean(apart**2)) < 2 and bank.made["model"] == "numpy"
     with pytest.raises(UserError, match=r"opacities alone\. Fix"):
         make_bank(tmp_path / "mine.npz", 3, seed=2, opacities=tmp_path, quick=True)

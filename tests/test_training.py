@@ -17,7 +17,7 @@ from spectramind_nb.prior.learning import band_shapes, learn_prior, log_cross_se
 from spectramind_nb.prior.posterior import combine, combine_many
 from spectramind_nb.prior.spectral_prior import AmplitudeLaw, SpectralPrior, log_scale, read_prior, write_prior
 from spectramind_nb.simulator.atmosphere import reference_spectrum
-from spectramind_nb.simulator.population import draw_world, planet_stream
+from spectramind_nb.simulator.population import draw_planet_spectrum, planet_stream
 from spectramind_nb.uncertainty.calibration import temperature, temperature_interval
 from spectramind_nb.uncertainty.gaussian import predict_gaussian
 from spectramind_nb.uncertainty.sigma_factors import (
@@ -34,9 +34,9 @@ from spectramind_nb.uncertainty.sigma_factors import (
     variance_of,
 )
 
-WORLDS = [draw_world(planet_stream(5, "train", k), model=reference_spectrum) for k in range(150)]
-SPECTRA = np.array([world.spectrum for world in WORLDS])
-STARS = pd.DataFrame([world.system.row() for world in WORLDS])
+PLANETS = [draw_planet_spectrum(planet_stream(5, "train", k), model=reference_spectrum) for k in range(150)]
+SPECTRA = np.array([planet.spectrum for planet in PLANETS])
+STARS = pd.DataFrame([planet.system.row() for planet in PLANETS])
 NOISE = np.diag(np.concatenate([[1e-4], np.linspace(3e-4, 1.5e-3, N_BINS - 1)]) ** 2) + 6e-5**2
 
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BOLTZMANN', 'ATOMIC_MASS', 'JUPITER_MASS_GRAVITY', 'SOLAR_RADIUS_M', 'ATMOSPHERE_LAYERS', 'BOTTOM_BAR', 'TOP_BAR',
-           'HELIUM_SHARE', 'MOLECULE_MASS', 'TRACE_GASES', 'FREE_LOG_MIXING', 'OOD_GASES', 'FREE_SHARE',
-           'HAZE_SPAN_BAR', 'HAZE_Q0', 'layer_pressures', 'Atmosphere', 'background', 'guillot_profile', 'equilibrium',
-           'draw_chemistry', 'draw_atmosphere', 'PackageGrid', 'PackageKTable', 'PackageCIA', 'use_opacities',
-           'ExactRings', 'transmission_spectrum', 'extinction_m2', 'reference_spectrum']
+           'HELIUM_SHARE', 'MOLECULE_MASS', 'TRACE_GASES', 'FREE_LOG_MIXING', 'OOD_GASES', 'HAZE_SPAN_BAR', 'HAZE_Q0',
+           'layer_pressures', 'Atmosphere', 'background', 'guillot_profile', 'equilibrium', 'draw_chemistry',
+           'draw_atmosphere', 'PackageGrid', 'PackageKTable', 'PackageCIA', 'use_opacities', 'ExactRings',
+           'transmission_spectrum', 'extinction_m2', 'reference_spectrum']
 
 # %% ../../nbs/simulator/atmosphere.ipynb #87f5b9de
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from ..core.errors import UserError
 from ..core.extras import needs_extra
 from ..core.instrument import bin_edges, wavelengths
 from ..core.opacity import opacity_table
+from .world_parts import PlanetKinds
+from .worlds import DEFAULT_WORLD
 
 # %% ../../nbs/simulator/atmosphere.ipynb #8e52e61c
 with needs_extra("demo", "The simulator"):
@@ -145,30 +147,37 @@ def equilibrium(temperature_K: np.ndarray, metallicity: float, carbon_oxygen: fl
 # %% ../../nbs/simulator/atmosphere.ipynb #67d09250
 FREE_LOG_MIXING = {"H2O": (-6.0, -3.0), "CO2": (-8.0, -4.5), "CH4": (-6.0, -2.5), "CO": (-6.0, -3.0)}  # dex
 OOD_GASES = ("O3", "HCN")
-FREE_SHARE = 0.6  # of planets whose chemistry is not in equilibrium
 
-
+# %% ../../nbs/simulator/atmosphere.ipynb #5d11e07f
 def draw_chemistry(
-    rng: np.random.Generator, temperature_K: np.ndarray, mass_jupiter: float, ood: bool
+    rng: np.random.Generator,
+    temperature_K: np.ndarray,
+    mass_jupiter: float,
+    ood: bool,
+    kinds: PlanetKinds = DEFAULT_WORLD.planets,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Draw mixing ratios of the trace gases, and the numbers that they follow from."""
     metals = float(np.clip(0.3 - 0.6 * np.log10(mass_jupiter) + 0.5 * rng.normal(), -1, 2))
     ratio = float(np.clip(rng.lognormal(np.log(0.5), 0.4), 0.1, 1.3))
     if ood:
         metals, ratio = (rng.uniform(2.0, 2.5), ratio) if rng.random() < 0.5 else (metals, rng.uniform(1.3, 2.0))
-    free = bool(rng.random() < FREE_SHARE)
+    free = bool(rng.random() < kinds.free_share)
     if free:
         mixing = {name: np.full(ATMOSPHERE_LAYERS, 10 ** rng.uniform(*span)) for name, span in FREE_LOG_MIXING.items()}
     else:
         mixing = equilibrium(temperature_K, metals, ratio)
-    if ood:
+    if ood or (kinds.other_gases_share and rng.random() < kinds.other_gases_share):
         for name in OOD_GASES[: 1 + int(rng.random() < 0.5)] if rng.random() < 0.5 else OOD_GASES[1:]:
             mixing[name] = np.full(ATMOSPHERE_LAYERS, 10 ** rng.uniform(-5.5, -3.5))
     return mixing, {"metallicity_dex": metals, "carbon_oxygen": ratio, "free_chemistry": float(free)}
 
 # %% ../../nbs/simulator/atmosphere.ipynb #fa93fcdc
 def draw_atmosphere(
-    rng: np.random.Generator, equilibrium_K: float, mass_jupiter: float, ood: bool = False
+    rng: np.random.Generator,
+    equilibrium_K: float,
+    mass_jupiter: float,
+    ood: bool = False,
+    kinds: PlanetKinds = DEFAULT_WORLD.planets,
 ) -> Atmosphere:
     """Draw an atmosphere of the challenge's population, or (`ood`) one unlike it."""
     kelvin = equilibrium_K * rng.uniform(0.85, 1.05)
@@ -176,8 +185,10 @@ def draw_atmosphere(
         kelvin *= rng.uniform(1.3, 1.6) if rng.random() < 0.5 else rng.uniform(0.5, 0.7)
     gamma, kappa = np.exp(rng.normal(np.log(0.4), 0.4)), 10 ** rng.uniform(-3.5, -2.5)
     temperature = np.clip(guillot_profile(kelvin, gamma, kappa), 300, 3000)
-    mixing, drawn = draw_chemistry(rng, temperature, mass_jupiter, ood)
-    cloud = 10 ** (rng.uniform(-1.5, 1.0) if rng.random() < 0.26 else rng.uniform(-4.4, -1.5))
+    if kinds.isothermal:
+        temperature = np.full_like(temperature, np.clip(kelvin, 300, 3000))
+    mixing, drawn = draw_chemistry(rng, temperature, mass_jupiter, ood, kinds)
+    cloud = 10 ** (rng.uniform(-1.5, 1.0) if rng.random() < kinds.clear_share else rng.uniform(-4.4, -1.5))
     haze_um, haze = 10 ** rng.uniform(-1.7, -1.0), 10 ** rng.uniform(7.0, 10.5)
     return Atmosphere(temperature, mixing, cloud, haze_um, haze, {"temperature_K": kelvin, "gamma": gamma, **drawn})
 

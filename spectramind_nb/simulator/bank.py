@@ -21,7 +21,9 @@ from ..core.errors import ContractError, UserError
 from ..core.files import atomic_path
 from ..core.lifetime import process_pool
 from .atmosphere import reference_spectrum, transmission_spectrum, use_opacities
-from .population import System, World, draw_world, physics, planet_stream
+from .population import PlanetSpectrum, System, draw_planet_spectrum, physics, planet_stream
+from .world_parts import PlanetKinds
+from .worlds import DEFAULT_WORLD, World
 
 # %% ../../nbs/simulator/bank.ipynb #0f58d2f5
 PART = 50  # spectra computed, and saved, at a time
@@ -36,24 +38,31 @@ class Bank:
     spectrum: np.ndarray  # (Rp/Rs)^2, (N, 283)
     made: dict[str, Any]  # seed and version of the simulator
 
-    def world(self, number: int) -> World:
+    def planet(self, number: int) -> PlanetSpectrum:
         """Rebuild one entry as the simulator draws it."""
         values = dict(zip(self.names, self.parameters[number].tolist(), strict=True))
         system = System(**{field.name: values.pop(field.name) for field in fields(System)})
-        return World(system, values, self.spectrum[number])
+        return PlanetSpectrum(system, values, self.spectrum[number])
 
 # %% ../../nbs/simulator/bank.ipynb #97105685
 def bank_part(
-    seed: int, start: int, stop: int, ood: bool, opacities: Path | None, quick: bool = False
+    seed: int,
+    start: int,
+    stop: int,
+    ood: bool,
+    opacities: Path | None,
+    quick: bool = False,
+    kinds: PlanetKinds = DEFAULT_WORLD.planets,
 ) -> dict[str, np.ndarray]:
     """Draw entries `start` to `stop` of a bank, as arrays of its schema."""
     use_opacities(opacities)
     model = reference_spectrum if quick else transmission_spectrum
-    worlds = [draw_world(planet_stream(seed, "bank", number), ood, model) for number in range(start, stop)]
-    rows = [{**vars(world.system), **world.atmosphere} for world in worlds]
+    streams = [planet_stream(seed, "bank", number) for number in range(start, stop)]
+    planets = [draw_planet_spectrum(stream, ood, model, kinds) for stream in streams]
+    rows = [{**vars(planet.system), **planet.atmosphere} for planet in planets]
     return {
         "parameters": np.array([list(row.values()) for row in rows], float),
-        "spectrum": np.array([world.spectrum for world in worlds]),
+        "spectrum": np.array([planet.spectrum for planet in planets]),
         "made": np.array(json.dumps({"names": list(rows[0])})),
     }
 
@@ -67,6 +76,8 @@ def make_bank(
     workers: int = 2,  # processes
     progress: Callable[[int, int], None] | None = None,  # called with (spectra done, spectra in all)
     quick: bool = False,  # by the numpy model
+    *,
+    world: World = DEFAULT_WORLD,  # its chemistry; its name is recorded
 ) -> None:
     """Write a bank. A cut call leaves its parts beside `out`; the same call goes on from them.
 
@@ -78,8 +89,9 @@ def make_bank(
         raise UserError("quick: the numpy model knows the package's opacities alone. Fix: leave out one of both")
     if out.exists():
         raise UserError(f"{out} exists. Fix: choose another file, or remove this one")
-    made = {"seed": seed, "ood": ood, "opacities": opacities and str(opacities), **physics()}
+    made: dict[str, Any] = {"seed": seed, "ood": ood, "opacities": opacities and str(opacities), **physics()}
     made |= {"model": "numpy"} if quick else {}
+    made |= {"world": world.record()} if world != DEFAULT_WORLD else {}
     try:
         use_opacities(opacities)
     except UserError:
@@ -90,7 +102,7 @@ def make_bank(
     missing = [span for span in spans if not (parts / _name(*span)).exists()]
     done = spectra - sum(stop - start for start, stop in missing)
     with process_pool(workers) as pool:
-        futures = {pool.submit(bank_part, seed, *span, ood, opacities, quick): span for span in missing}
+        futures = {pool.submit(bank_part, seed, *span, ood, opacities, quick, world.planets): span for span in missing}
         try:
             for future in as_completed(futures):
                 write_npz(parts / _name(*futures[future]), "bank", **future.result())

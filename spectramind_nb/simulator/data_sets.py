@@ -40,8 +40,11 @@ from ..core.progress import Tell
 from ..detector.raw import STAR_COLUMNS, CalibrationSet
 from .atmosphere import use_opacities
 from .detector import ground_calibration
+from .disturbances import QUIET, Disturbances, change_light, draw_disturbances
 from .frames import expose, prepare_exposure
+from .line_shape import nearest_bins, smoothing_of_columns
 from .population import SimulatedPlanet, draw_planet, physics, planet_stream, transit_flux
+from .worlds import DEFAULT_WORLD, World, world_of
 
 # %% ../../nbs/simulator/data_sets.ipynb #cb5350dd
 @dataclass(frozen=True)
@@ -88,26 +91,38 @@ def random_planet_ids(seed: int, split: str, count: int) -> list[int]:
 
 # %% ../../nbs/simulator/data_sets.ipynb #b4a0296b
 def draw_planets(
-    seed: int, split: str, count: int, ood: bool = False, progress: Tell = lambda what, done, total: None
+    seed: int,
+    split: str,
+    count: int,
+    ood: bool = False,
+    progress: Tell = lambda what, done, total: None,
+    *,
+    world: World = DEFAULT_WORLD,
 ) -> dict[int, SimulatedPlanet]:
     """Draw planets by id; `ood` changes test planets alone."""
     drawn = {}
     for number, label in enumerate(random_planet_ids(seed, split, count)):
-        drawn[label] = draw_planet(planet_stream(seed, split, number, 1), ood and split == "test")
+        drawn[label] = draw_planet(planet_stream(seed, split, number, 1), ood and split == "test", world)
         progress(f"{split} planets drawn", number + 1, count)
     return drawn
 
 # %% ../../nbs/simulator/data_sets.ipynb #f5ee9733
 def visit_transit(
-    planet: SimulatedPlanet, visit: int, channel: Channel, hours: np.ndarray
+    planet: SimulatedPlanet, visit: int, channel: Channel, hours: np.ndarray, events: Disturbances = QUIET
 ) -> np.ndarray:  # (pairs, columns)
-    """Compute the relative flux of the star in each column of a channel; one column for FGS1."""
+    """Compute the relative flux of the star in each column of a channel, with the events of the visit.
+
+    FGS1 has one column.
+    """
     orbit, delay = planet.orbits[visit], planet.fgs1_delay_h[visit]
     if channel == FGS1:
-        return transit_flux(hours - delay, orbit, planet.spectrum[:1], planet.limb[:1])
-    bins = np.arange(1, N_BINS)
-    nearest = np.clip(np.rint(np.interp(airs_column_wavelengths(), wavelengths()[1:], bins)).astype(int), 1, N_BINS - 1)
-    return transit_flux(hours, orbit, planet.spectrum[1:], planet.limb[1:])[:, nearest - 1]
+        transit = transit_flux(hours - delay, orbit, planet.spectrum[:1], planet.limb[:1], planet.law)
+        return change_light(events, channel, transit, hours, wavelengths()[:1], planet.spectrum[:1])
+    nearest = nearest_bins()
+    transit = transit_flux(hours, orbit, planet.spectrum[1:], planet.limb[1:], planet.law)[:, nearest - 1]
+    if width := events.world.optics.line_shape:
+        transit = transit @ smoothing_of_columns(planet, width).T
+    return change_light(events, channel, transit, hours, airs_column_wavelengths(), planet.spectrum[nearest])
 
 # %% ../../nbs/simulator/data_sets.ipynb #535f9702
 CHUNK_BYTES = 16 * 2**20  # of frames exposed at a time
@@ -151,21 +166,23 @@ def write_visit(
     frames: FrameCount,
     stream: Callable[[int], np.random.Generator],
     ood: bool = False,
+    world: World = DEFAULT_WORLD,
 ) -> None:
-    """Simulate and write one visit. `stream(k)`: the random numbers of channel k."""
+    """Simulate and write one visit.
+
+    `stream(k)` gives the random numbers of channel k, and those of the visit's events after the channels.
+    """
+    quiet = world == DEFAULT_WORLD
+    events = QUIET if quiet else draw_disturbances(stream(len(CHANNELS)), world, planet, visit)
     for k, channel in enumerate(CHANNELS.values()):
         rng = stream(k)
         hours = frame_hours(frames, channel).reshape(-1, 2).mean(axis=1)
-        transit = visit_transit(planet, visit, channel, hours)
-        exposure = prepare_exposure(rng, channel, transit, planet.system.Ts, planet.brightness, ood)
+        transit = visit_transit(planet, visit, channel, hours, events)
+        exposure = prepare_exposure(rng, channel, transit, planet.system.Ts, planet.brightness, ood, events)
         write_calibration(folder / f"{channel.name}_calibration_{visit}", ground_calibration(rng, exposure.detector))
         chunk = max(CHUNK_BYTES // (4 * channel.pixels), 1)
-        write_signal(
-            folder / f"{channel.name}_signal_{visit}.parquet",
-            channel,
-            frames.pairs(channel),
-            expose(rng, exposure, chunk),
-        )
+        path = folder / f"{channel.name}_signal_{visit}.parquet"
+        write_signal(path, channel, frames.pairs(channel), expose(rng, exposure, chunk))
 
 # %% ../../nbs/simulator/data_sets.ipynb #9209dbda
 def _write_csv(path: Path, rows: dict[int, list[float]], columns: Iterable[str]) -> None:
@@ -220,7 +237,7 @@ def _truth(planet: SimulatedPlanet) -> dict[str, Any]:
         {**asdict(orbit), "fgs1_t0_h": orbit.t0_h + delay}
         for orbit, delay in zip(planet.orbits, planet.fgs1_delay_h, strict=True)
     ]
-    limb = {"FGS1": planet.limb[0].tolist(), "AIRS": planet.limb[1:].mean(axis=0).tolist()}
+    limb = {"law": planet.law, "FGS1": planet.limb[0].tolist(), "AIRS": planet.limb[1:].mean(axis=0).tolist()}
     return {"visits": visits, "limb_darkening": limb, "brightness": planet.brightness, "atmosphere": planet.atmosphere}
 
 # %% ../../nbs/simulator/data_sets.ipynb #9f143ffa
@@ -231,7 +248,7 @@ def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int
     """
     path = out / "simulation.json"
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = {"world": DEFAULT_WORLD.record()} | json.loads(path.read_text(encoding="utf-8"))
         if odd := [name for name, value in request.items() if found.get(name) != value]:
             problem = f"{odd[0]} is {found.get(odd[0])!r}, not {request[odd[0]]!r}"
             raise UserError(
@@ -257,6 +274,8 @@ def simulate_dataset(
     workers: int = 2,  # visits simulated at a time, in threads
     progress: Tell = lambda what, done, total: None,
     opacities: Path | None = None,  # folder of TauREx k-tables; the package's own without it
+    *,
+    world: World = DEFAULT_WORLD,  # hyperparameters; recorded in simulation.json
 ) -> None:
     """Write a simulated data set in the layout of the Ariel Data Challenge 2025; a visit whose files all exist is kept.
 
@@ -270,7 +289,7 @@ def simulate_dataset(
     out = Path(out)
     use_opacities(opacities)
     drawn = {
-        split: draw_planets(seed, split, count, ood, progress)
+        split: draw_planets(seed, split, count, ood, progress, world=world)
         for split, count in zip(SPLITS, (planets, test_planets), strict=True)
     }
     request = {
@@ -281,6 +300,7 @@ def simulate_dataset(
         "frames": frames,
         "ood": ood,
         "opacities": opacities and str(opacities),
+        "world": world.record(),
     }
     claim_folder(out, request, drawn)
     write_axes(out, FRAME_COUNTS[frames])
@@ -291,14 +311,14 @@ def simulate_dataset(
 def _write_planets(
     out: Path, drawn: dict[str, dict[int, SimulatedPlanet]], request: dict[str, Any], workers: int, progress: Tell
 ) -> None:
-    seed, frames = request["seed"], FRAME_COUNTS[request["frames"]]
+    seed, frames, world = request["seed"], FRAME_COUNTS[request["frames"]], world_of(request["world"])
 
     def write(split: str, number: int, label: int) -> None:
         planet, folder = drawn[split][label], out / split / str(label)
         for visit in range(len(planet.orbits)):
             if not all(path.exists() for path in visit_files(folder, visit)):
                 stream = partial(planet_stream, seed, split, number, 2, visit)
-                write_visit(folder, planet, visit, frames, stream, request["ood"] and split == "test")
+                write_visit(folder, planet, visit, frames, stream, request["ood"] and split == "test", world)
 
     jobs = [(split, number, label) for split in SPLITS for number, label in enumerate(drawn[split])]
     with ThreadPoolExecutor(workers) as pool:

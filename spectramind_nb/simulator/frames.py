@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'FGS1_SPACING', 'FGS1_PLACES', 'STAR_UM', 'STAR_E_S',
            'FGS1_STAR_E_S', 'REFERENCE_STAR_K', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'BAD_LAST_PAIR_CHANCE',
-           'FOREGROUND_E_S', 'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image', 'image_modes', 'fgs1_modes',
-           'planck_ratio', 'airs_star', 'fgs1_star', 'draw_gain_drift', 'Exposure', 'draw_flux_jitter', 'draw_wander',
+           'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image', 'image_modes', 'fgs1_modes', 'planck_ratio',
+           'airs_star', 'fgs1_star', 'Exposure', 'draw_flux_jitter', 'draw_wander', 'draw_foreground', 'jitter_of',
            'prepare_exposure', 'poisson', 'measured_charge', 'expose']
 
 # %% ../../nbs/simulator/frames.ipynb #7558e82c
@@ -26,10 +26,17 @@ from spectramind_nb.core.instrument import (
     AIRS,
     FGS1,
     FGS1_WAVELENGTH_UM,
+    VISIT_HOURS,
     Channel,
     airs_column_wavelengths,
 )
+
+# %% ../../nbs/simulator/frames.ipynb #448efc11
 from .detector import Detector, draw_detector
+from .disturbances import QUIET, Disturbances, add_tilts
+from .gain_drift import draw_gain_drift
+from .world_parts import Foregrounds, ImageMotion, Optics
+from .worlds import DEFAULT_WORLD
 
 # %% ../../nbs/simulator/frames.ipynb #7a492e80
 def pixel_gaussian(pixels: int, centre: float, sigma: float | np.ndarray) -> np.ndarray:  # (pixels, *sigma.shape)
@@ -50,11 +57,13 @@ FGS1_GAUSSIANS = (  # share of the light, row, column, sigma in pixels; fitted t
 FGS1_PEDESTAL = 0.012  # share of the light spread evenly
 
 
-def fgs1_image(row: float, column: float, stretch: float) -> np.ndarray:  # share of the light, (32, 32)
-    """Compute the star's image, moved by `row` and `column` pixels and widened by the factor 1 + `stretch`."""
-    image = np.full((32, 32), FGS1_PEDESTAL / 1024)
+def fgs1_image(
+    row: float, column: float, stretch: float, width: float = 1.0
+) -> np.ndarray:  # share of the light, (32, 32)
+    """Compute the star's image, moved by `row` and `column` pixels and widened by `width` times 1 + `stretch`."""
+    image, wider = np.full((32, 32), FGS1_PEDESTAL / 1024), (1 + stretch) * width
     for share, y, x, sigma in FGS1_GAUSSIANS:
-        image += share * np.outer(*(pixel_gaussian(32, c, sigma * (1 + stretch)) for c in (y + row, x + column)))
+        image += share * np.outer(*(pixel_gaussian(32, c, sigma * wider) for c in (y + row, x + column)))
     return image
 
 # %% ../../nbs/simulator/frames.ipynb #4981ccb1
@@ -62,22 +71,26 @@ AIRS_CENTRE_ROW = 15.57
 
 
 def airs_profile(
-    wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0.0
+    wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0.0, optics: Optics = DEFAULT_WORLD.optics
 ) -> np.ndarray:  # share of the light, (32, wavelengths)
     """Compute the cross-dispersion profile of the AIRS trace at each wavelength."""
     red, centre = wavelength_um - 3, AIRS_CENTRE_ROW + row
-    wings, halo = 0.206 - 0.083 * red, 0.167 - 0.021 * red
-    core = pixel_gaussian(32, centre, (0.98 + 0.345 * red) * (1 + stretch))
-    wide = pixel_gaussian(32, centre, (2.50 + 0.85 * red) * (1 + stretch))
-    far = 1 / ((np.arange(32)[:, None] - centre) ** 2 + ((3.44 + 1.41 * red) * (1 + stretch)) ** 2)
+    wider, (blue_wing, red_wing) = (1 + stretch) * optics.image_width, optics.wings
+    stronger = np.maximum(blue_wing + (red_wing - blue_wing) * (wavelength_um - 2.0) / 1.8, 0)
+    wings, halo = 0.206 - 0.083 * red, (0.167 - 0.021 * red) * stronger
+    core = pixel_gaussian(32, centre, (0.98 + 0.345 * red) * wider)
+    wide = pixel_gaussian(32, centre, (2.50 + 0.85 * red) * wider)
+    far = 1 / ((np.arange(32)[:, None] - centre) ** 2 + ((3.44 + 1.41 * red) * wider) ** 2)
     return (1 - wings - halo) * core + wings * wide + halo * far / far.sum(axis=0)
 
 # %% ../../nbs/simulator/frames.ipynb #e3059d76
-def airs_image(spectrum: np.ndarray, row: float, column: float, stretch: float) -> np.ndarray:  # e-/s, (32, 356)
+def airs_image(
+    spectrum: np.ndarray, row: float, column: float, stretch: float, optics: Optics = DEFAULT_WORLD.optics
+) -> np.ndarray:  # e-/s, (32, 356)
     """Spread the star's spectrum, e-/s per column (356,), over rows, moved by `row` and `column` pixels."""
     columns = np.arange(AIRS.columns)
     moved = CubicSpline(columns, spectrum)(columns - column)
-    return airs_profile(airs_column_wavelengths(), row, stretch) * moved
+    return airs_profile(airs_column_wavelengths(), row, stretch, optics) * moved
 
 # %% ../../nbs/simulator/frames.ipynb #d1a511c6
 def image_modes(
@@ -109,10 +122,14 @@ FGS1_SPACING = 0.1  # pixels
 FGS1_PLACES = FGS1_SPACING * np.arange(-6, 7)  # in row and in column
 
 
-@lru_cache(maxsize=1)
-def fgs1_modes() -> np.ndarray:  # share of the light, (13 * 13, 1024, 7)
+@lru_cache(maxsize=2)
+def fgs1_modes(width: float = 1.0) -> np.ndarray:  # share of the light, (13 * 13, 1024, 7)
     """Compute the expansions of FGS1's image around each of `FGS1_PLACES`, columns running fastest."""
-    return np.stack([image_modes(fgs1_image, row, column) for row in FGS1_PLACES for column in FGS1_PLACES])
+
+    def image(row: float, column: float, stretch: float) -> np.ndarray:
+        return fgs1_image(row, column, stretch, width)
+
+    return np.stack([image_modes(image, row, column) for row in FGS1_PLACES for column in FGS1_PLACES])
 
 # %% ../../nbs/simulator/frames.ipynb #88574f75
 # fmt: off
@@ -152,16 +169,6 @@ def fgs1_star(temperature_K: float, brightness: float) -> float:  # e-/s
     """Compute the star's light on the FGS1 detector."""
     return FGS1_STAR_E_S * brightness * float(planck_ratio(FGS1_WAVELENGTH_UM, temperature_K))
 
-# %% ../../nbs/simulator/frames.ipynb #2838b7ec
-def draw_gain_drift(rng: np.random.Generator, terms: int) -> np.ndarray:  # (6, terms)
-    """Draw polynomial coefficients in time x wavelength, both from -1 to 1.
-
-    `terms` is 6, or 1 for a channel without wavelengths.
-    """
-    coefficients = rng.uniform(-1, 1, (6, terms))
-    rms = polygrid2d(np.linspace(-1, 1, 101), np.linspace(-1, 1, 51), coefficients).std()
-    return coefficients * np.exp(rng.uniform(np.log(139e-6), np.log(482e-6))) / rms
-
 # %% ../../nbs/simulator/frames.ipynb #0bc2f60a
 @dataclass(frozen=True)
 class Exposure:
@@ -181,7 +188,6 @@ JITTER_PX = {"FGS1": (0.121, 0.096), "AIRS-CH0": (0.087, 0.087)}  # row, column;
 JITTER_WIDTH = 0.001  # relative, rms in 0.1 s
 JITTER_MEMORY = 0.65  # correlation between two successive exposures of 0.1 s
 BAD_LAST_PAIR_CHANCE = 0.05
-FOREGROUND_E_S = {"FGS1": (1.0, 10.0), "AIRS-CH0": (0.05, 0.4)}  # a pixel
 
 
 def draw_flux_jitter(rng: np.random.Generator, channel: Channel) -> float:
@@ -192,10 +198,27 @@ def draw_flux_jitter(rng: np.random.Generator, channel: Channel) -> float:
     return float(np.exp(rng.uniform(np.log(1e-4), np.log(5e-3)))) if channel == FGS1 else 5e-4
 
 
-def draw_wander(rng: np.random.Generator, pairs: int) -> np.ndarray:  # (pairs, 3)
-    """Draw the slow drift of pointing (0.02 pixel) and width (0.1%) within a visit: a cubic in time."""
-    time = np.linspace(-1, 1, pairs)
-    return np.stack([size * np.polyval(rng.uniform(-1, 1, 4), time) for size in (0.02, 0.02, 0.001)], axis=1)
+def draw_wander(
+    rng: np.random.Generator, pairs: int, channel: Channel, pointing: ImageMotion = DEFAULT_WORLD.pointing
+) -> np.ndarray:  # (pairs, 3)
+    """Draw the slow drift of pointing (row, column: pixels) and width (relative) within a visit: a cubic in time."""
+    time, along = np.linspace(-1, 1, pairs), pointing.along_spectrum_px if channel == AIRS else pointing.wander_px
+    sizes = (pointing.wander_px, along, pointing.focus)
+    return np.stack([size * np.polyval(rng.uniform(-1, 1, 4), time) for size in sizes], axis=1)
+
+# %% ../../nbs/simulator/frames.ipynb #33fbf092
+def draw_foreground(rng: np.random.Generator, channel: Channel, light: Foregrounds) -> float:  # e-/s a pixel
+    """Draw the foreground of a channel in a visit; some are strong."""
+    level = rng.uniform(*(light.airs_e_s if channel == AIRS else light.fgs1_e_s))
+    if light.strong_share and rng.random() < light.strong_share:
+        level *= light.strong_factor * np.exp(0.5 * rng.normal())
+    return float(level)
+
+
+def jitter_of(rng: np.random.Generator, channel: Channel, pointing: ImageMotion) -> np.ndarray:  # (4,)
+    """Return the rms in 0.1 s of row, column (pixels), width and flux (relative); that of the flux is drawn."""
+    moves = pointing.jitter * np.array([*JITTER_PX[channel.name], JITTER_WIDTH])
+    return np.append(moves, draw_flux_jitter(rng, channel))
 
 # %% ../../nbs/simulator/frames.ipynb #dbc5125d
 def prepare_exposure(
@@ -205,26 +228,37 @@ def prepare_exposure(
     temperature_K: float,  # of the star
     brightness: float,  # star over reference star, at 1.2 um
     ood: bool = False,
+    events: Disturbances = QUIET,
 ) -> Exposure:
-    """Draw a visit's detector, drift and pointing around `transit`, relative flux (pairs, columns)."""
-    pairs, columns = transit.shape
+    """Draw a visit's detector, drift and pointing around `transit`, relative flux (pairs, columns).
+
+    The world of `events` sets their sizes. Its events are already in `transit`, except for tilts of the telescope.
+    """
+    (pairs, columns), world = transit.shape, events.world
     detector = draw_detector(rng, channel, ood)
-    drift = draw_gain_drift(rng, 6 if columns > 1 else 1)
-    gain = 1 + polygrid2d(np.linspace(-1, 1, pairs), np.linspace(-1, 1, columns), drift)
+    grid = np.linspace(-1, 1, pairs), np.linspace(-1, 1, columns)
+    gain = 1 + polygrid2d(*grid, draw_gain_drift(rng, columns > 1, world.drift))
     response = detector.response.ravel()
-    modes = _star_modes(channel, temperature_K, brightness) * response[:, None]
-    foreground = rng.uniform(*FOREGROUND_E_S[channel.name])
-    jitter = np.array([*JITTER_PX[channel.name], JITTER_WIDTH, draw_flux_jitter(rng, channel)])
+    modes = _star_modes(channel, temperature_K, brightness, world.optics) * response[:, None]
+    foreground = draw_foreground(rng, channel, world.foreground)
+    jitter = jitter_of(rng, channel, world.pointing)
     bad = bool(rng.random() < BAD_LAST_PAIR_CHANCE)
     background = foreground * response + detector.dark.ravel()
-    return Exposure(detector, modes, background, transit * gain, draw_wander(rng, pairs), jitter, bad_last_pair=bad)
+    hours = (np.arange(pairs) + 0.5) * VISIT_HOURS / pairs
+    wander = add_tilts(events, draw_wander(rng, pairs, channel, world.pointing), hours)
+    if (scale := world.excess.noise_scale) > 1:
+        star = airs_star(temperature_K, brightness) if columns > 1 else fgs1_star(temperature_K, brightness)
+        gain *= 1 + np.sqrt((scale**2 - 1) / (star * channel.exposure_s)) * rng.normal(size=transit.shape)
+    return Exposure(detector, modes, background, transit * gain, wander, jitter, bad_last_pair=bad)
 
 # %% ../../nbs/simulator/frames.ipynb #c1186995
-def _star_modes(channel: Channel, temperature_K: float, brightness: float) -> np.ndarray:  # e-/s, (places, pixels, 7)
+def _star_modes(
+    channel: Channel, temperature_K: float, brightness: float, optics: Optics
+) -> np.ndarray:  # e-/s, (places, pixels, 7)
     if channel == AIRS:
         spectrum = airs_star(temperature_K, brightness)
-        return image_modes(lambda row, column, stretch: airs_image(spectrum, row, column, stretch))[None]
-    return fgs1_star(temperature_K, brightness) * fgs1_modes()
+        return image_modes(lambda row, column, stretch: airs_image(spectrum, row, column, stretch, optics))[None]
+    return fgs1_star(temperature_K, brightness) * fgs1_modes(optics.image_width)
 
 # %% ../../nbs/simulator/frames.ipynb #d51e2c0b
 @compiled(nogil=True)

@@ -4,35 +4,47 @@
 
 # %% auto #0
 __all__ = ['DEPTH_NODES', 'GAUSS_POINTS', 'GAUSS_WEIGHTS', 'FGS1_CENTRE', 'SHIFT_SEEN', 'MODES', 'QUANTISATION_E2', 'StepTimes',
-           'step_times', 'step_transit', 'profile_modes', 'Extraction', 'extraction', 'systematics', 'visit_curves',
-           'simulate_features']
+           'step_times', 'step_transit', 'profile_modes', 'Extraction', 'pixel_variance', 'extraction', 'systematics',
+           'visit_curves', 'simulate_features']
 
 # %% ../../nbs/simulator/light_curves.ipynb #4639eb32
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from exoplanet_core import driver
 from numpy.polynomial.chebyshev import chebvander
 
-from ..core.instrument import ADC_GAIN, AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths
+from spectramind_nb.core.instrument import (
+    ADC_GAIN,
+    AIRS,
+    AIRS_COLUMNS,
+    FGS1,
+    Channel,
+    airs_column_wavelengths,
+    wavelengths,
+)
+
+# %% ../../nbs/simulator/light_curves.ipynb #b1483165
 from .data_sets import FrameCount, frame_hours
-from .detector import draw_pixels
+from .detector import PixelMaps, draw_pixels
+from .disturbances import QUIET, Disturbances, add_tilts, change_light, draw_disturbances
 from spectramind_nb.simulator.frames import (
-    FOREGROUND_E_S,
     JITTER_PX,
-    JITTER_WIDTH,
     airs_profile,
     airs_star,
-    draw_flux_jitter,
-    draw_gain_drift,
+    draw_foreground,
     draw_wander,
     fgs1_image,
     fgs1_star,
     image_modes,
+    jitter_of,
 )
+from .gain_drift import draw_gain_drift
+from .limb_laws import law_light, law_weights
+from .line_shape import smoothing_of_bins
 from .population import SimulatedOrbit, SimulatedPlanet, transit_flux
-from ..transits.light_curve import limb_coefficients
+from .world_parts import Optics
+from .worlds import DEFAULT_WORLD, World
 
 # %% ../../nbs/simulator/light_curves.ipynb #dd569f8d
 DEPTH_NODES = 5
@@ -59,9 +71,14 @@ def step_times(frames: FrameCount, channel: Channel, most: int) -> StepTimes:
 
 # %% ../../nbs/simulator/light_curves.ipynb #f1771748
 def step_transit(
-    orbit: SimulatedOrbit, steps: StepTimes, depth: np.ndarray, limb: np.ndarray, delay_h: float = 0.0
+    orbit: SimulatedOrbit,
+    steps: StepTimes,
+    depth: np.ndarray,
+    limb: np.ndarray,
+    delay_h: float = 0.0,
+    law: str = "quadratic",
 ) -> np.ndarray:  # (T, B)
-    """Average the relative flux over each step, to 0.1 ppm: depth (Rp/Rs)^2 (B,), u1 and u2 (B, 2)."""
+    """Average the relative flux over each step, to 0.1 ppm: depth (Rp/Rs)^2 (B,), coefficients of the law (B, K)."""
     hours = steps.hours[:, None] - delay_h + GAUSS_POINTS * steps.spread_h
     separation, radius = orbit.separation(hours), np.sqrt(depth)
     low, high, margin = radius.min(), radius.max(), 2 * np.ptp(radius) + 1e-6
@@ -70,25 +87,23 @@ def step_transit(
     contact = (outer | inner).any(axis=1)
     smooth = (separation < 1 + high).any(axis=1) & ~contact
     flux = np.ones((len(hours), len(depth)))
-    flux[smooth] = _interpolated(separation[smooth], depth, limb)
+    flux[smooth] = _interpolated(separation[smooth], depth, limb, law)
     if contact.any():
-        exact = transit_flux(hours[contact].ravel(), orbit, depth, limb)
+        exact = transit_flux(hours[contact].ravel(), orbit, depth, limb, law)
         flux[contact] = np.einsum("tpb,p->tb", exact.reshape(-1, 3, len(depth)), GAUSS_WEIGHTS)
     return flux
 
 # %% ../../nbs/simulator/light_curves.ipynb #9c5978e6
-def _interpolated(separation: np.ndarray, depth: np.ndarray, limb: np.ndarray) -> np.ndarray:
+def _interpolated(separation: np.ndarray, depth: np.ndarray, limb: np.ndarray, law: str) -> np.ndarray:
     middle, half = (depth.max() + depth.min()) / 2, np.ptp(depth) / 2 + 1e-9
     nodes = middle - half * np.cos(np.pi * (np.arange(DEPTH_NODES) + 0.5) / DEPTH_NODES)
     shape = (*separation.shape, DEPTH_NODES)
-    b, r = (np.ascontiguousarray(np.broadcast_to(a, shape)) for a in (separation[..., None], np.sqrt(nodes)))
-    solution = np.zeros((*shape, 3))
-    driver.quad_solution_vector(b, r, solution)
-    in_step = np.einsum("tpkn,p->tkn", solution, GAUSS_WEIGHTS)
+    b, r = (np.broadcast_to(a, shape) for a in (separation[..., None], np.sqrt(nodes)))
+    in_step = np.einsum("tpkn,p->tkn", law_light(law, b, r), GAUSS_WEIGHTS)
     at_nodes, at_bins = (chebvander((d - middle) / half, DEPTH_NODES - 1) for d in (nodes, depth))
-    coefficients, _ = limb_coefficients(limb[:, 0], limb[:, 1])
-    mixed = np.linalg.solve(at_nodes.T, at_bins.T)[:, None, :] * coefficients.T
-    return in_step.reshape(len(in_step), 3 * DEPTH_NODES) @ mixed.reshape(-1, len(depth))
+    mixed = np.linalg.solve(at_nodes.T, at_bins.T)[:, None, :] * law_weights(law, limb).T
+    mixed = mixed.reshape(-1, len(depth))
+    return np.asarray(in_step.reshape(len(in_step), len(mixed)) @ mixed)
 
 # %% ../../nbs/simulator/light_curves.ipynb #16e18410
 FGS1_CENTRE = (15.36, 15.44)  # pixels, row and column of the image's centre of light
@@ -96,13 +111,17 @@ SHIFT_SEEN = 0.92  # share of a shift that a linear fit of the pixelated image a
 MODES = ("row", "row squared", "width")
 
 
-@lru_cache(maxsize=2)
-def profile_modes(channel: Channel) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=8)
+def profile_modes(channel: Channel, optics: Optics = DEFAULT_WORLD.optics) -> tuple[np.ndarray, np.ndarray]:
     """Return the star's fraction of light in each pixel and how it changes with `MODES`, (3, rows, columns)."""
     um = airs_column_wavelengths()
-    pictures = image_modes(
-        (lambda row, column, stretch: airs_profile(um, row, stretch)) if channel == AIRS else fgs1_image
-    )
+
+    def image(row: float, column: float, stretch: float) -> np.ndarray:
+        if channel == AIRS:
+            return airs_profile(um, row, stretch, optics)
+        return fgs1_image(row, column, stretch, optics.image_width)
+
+    pictures = image_modes(image)
     here, row, _, row_squared, _, _, width = pictures.T.reshape(-1, channel.rows, channel.columns)
     return here, np.stack([row, row_squared, width])
 
@@ -121,18 +140,30 @@ class Extraction:
 QUANTISATION_E2 = 2 / (12 * ADC_GAIN**2)  # of a pair's two readings
 
 
+def pixel_variance(
+    pixels: PixelMaps, light_e: np.ndarray, foreground_e_s: float, exposure_s: float
+) -> np.ndarray:  # (e-/pair)^2, (rows, columns)
+    """Compute the variance of each pixel's flat-fielded signal of a pair, for the star's light in it."""
+    sky = (foreground_e_s * pixels.response + pixels.dark) * exposure_s
+    flat = np.where(pixels.dead, 1.0, pixels.response)
+    return np.asarray((light_e * flat + sky + 2 * pixels.read**2 + QUANTISATION_E2) / flat**2)
+
+# %% ../../nbs/simulator/light_curves.ipynb #c2c09576
 def extraction(
-    rng: np.random.Generator, channel: Channel, temperature_K: float, brightness: float, ood: bool
+    rng: np.random.Generator,
+    channel: Channel,
+    temperature_K: float,
+    brightness: float,
+    ood: bool,
+    world: World = DEFAULT_WORLD,
 ) -> Extraction:
-    """Draw a detector and say what it makes of a star."""
+    """Draw a detector and compute its response to a star."""
     pixels = draw_pixels(rng, channel, ood)
     star = airs_star(temperature_K, brightness) if channel == AIRS else fgs1_star(temperature_K, brightness)
     flux = star * channel.exposure_s
-    share, modes = profile_modes(channel)
-    sky = (rng.uniform(*FOREGROUND_E_S[channel.name]) * pixels.response + pixels.dark) * channel.exposure_s
-    flat = np.where(pixels.dead, 1.0, pixels.response)
-    variance = (share * flux * flat + sky + 2 * pixels.read**2 + QUANTISATION_E2) / flat**2
-    weight = ~pixels.dead * share / variance
+    share, modes = profile_modes(channel, world.optics)
+    foreground = draw_foreground(rng, channel, world.foreground)
+    weight = ~pixels.dead * share / pixel_variance(pixels, share * flux, foreground, channel.exposure_s)
     axes = "ij,ij->j" if channel == AIRS else "ij,ij->"
     information = np.atleast_1d(np.einsum(axes, weight, share))
     response = np.array([np.atleast_1d(np.einsum(axes, weight, mode)) for mode in modes]) / information
@@ -145,16 +176,17 @@ def extraction(
 
 # %% ../../nbs/simulator/light_curves.ipynb #0a0d3a29
 def systematics(
-    rng: np.random.Generator, channel: Channel, steps: StepTimes, seen: Extraction
+    rng: np.random.Generator, channel: Channel, steps: StepTimes, seen: Extraction, events: Disturbances = QUIET
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw gain drift times the response to pointing, width and flicker, (T, B), and shifts, pixels, (T, 2)."""
-    count = len(steps.hours)
-    drift = draw_gain_drift(rng, 6 if channel == AIRS else 1)
-    times, places = np.vander(np.linspace(-1, 1, count), 6, True), np.vander(seen.place, drift.shape[1], True)
+    count, pointing = len(steps.hours), events.world.pointing
+    drift = draw_gain_drift(rng, channel == AIRS, events.world.drift)
+    grids = (np.linspace(-1, 1, count), seen.place)
+    times, places = (np.vander(x, n, True) for x, n in zip(grids, drift.shape, strict=True))
     gain = 1 + times @ (drift @ places.T)
-    rms = np.array([*JITTER_PX[channel.name], JITTER_WIDTH, draw_flux_jitter(rng, channel)])
+    rms = jitter_of(rng, channel, pointing)
     moves = np.sqrt(0.1 / channel.exposure_s / steps.length) * rms * rng.normal(size=(count, 4))
-    moves[:, :3] += draw_wander(rng, count)
+    moves[:, :3] += add_tilts(events, draw_wander(rng, count, channel, pointing), steps.hours)
     row, column, width, flicker = moves.T
     if channel == AIRS:
         parts = ((row, seen.response[0]), (row**2, seen.response[1]), (column, seen.slope), (width, seen.response[2]))
@@ -173,19 +205,21 @@ def visit_curves(
     channel: Channel,
     most: int,
     ood: bool,
+    events: Disturbances = QUIET,
 ) -> tuple[StepTimes, np.ndarray, np.ndarray, np.ndarray]:
-    """Simulate steps, flux and variance of one channel's bins (T, B), and the star's shifts (T, 2).
-
-    Bins are ordered by rising wavelength.
-    """
-    steps = step_times(frames, channel, most)
-    seen = extraction(rng, channel, planet.system.Ts, planet.brightness, ood)
-    light, shift = systematics(rng, channel, steps, seen)
+    """Simulate steps, flux and variance of one channel's bins (T, B), by wavelength, and the star's shifts (T, 2)."""
+    steps, world = step_times(frames, channel, most), events.world
+    seen = extraction(rng, channel, planet.system.Ts, planet.brightness, ood, world)
+    light, shift = systematics(rng, channel, steps, seen, events)
     bins, delay = (slice(1, None), 0.0) if channel == AIRS else (slice(1), planet.fgs1_delay_h[visit])
-    light *= step_transit(planet.orbits[visit], steps, planet.spectrum[bins], planet.limb[bins], delay)
+    transit = step_transit(planet.orbits[visit], steps, planet.spectrum[bins], planet.limb[bins], delay, planet.law)
+    if (width := world.optics.line_shape) and channel == AIRS:
+        transit = transit @ smoothing_of_bins(planet, width).T
+    light *= change_light(events, channel, transit, steps.hours, wavelengths()[bins], planet.spectrum[bins])
     light *= seen.flux
     variance = seen.variance / steps.length
-    light += np.asarray(np.sqrt(variance), np.float32) * rng.standard_normal(light.shape, np.float32)
+    noise = np.sqrt(variance + (world.excess.noise_scale**2 - 1) * seen.flux / steps.length)
+    light += np.asarray(noise, np.float32) * rng.standard_normal(light.shape, np.float32)
     return steps, light, np.broadcast_to(variance, light.shape), shift
 
 # %% ../../nbs/simulator/light_curves.ipynb #8dcc294a
@@ -196,10 +230,17 @@ def simulate_features(
     airs_steps: int = 375,
     fgs1_steps: int = 1125,
     ood: bool = False,
+    *,
+    world: World = DEFAULT_WORLD,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Simulate features of all visits of a planet, as the schemas `fgs1_white` and `airs_bins` have them."""
-    most = (airs_steps, fgs1_steps)
-    visits = [_visit_features(rng, planet, visit, frames, most, ood) for visit in range(len(planet.orbits))]
+    """Simulate features of all visits of a planet, as the schemas `fgs1_white` and `airs_bins` have them.
+
+    The events of a visit have random numbers of their own: a world with more of them changes nothing else.
+    """
+    most, visits = (airs_steps, fgs1_steps), []
+    for visit in range(len(planet.orbits)):
+        events = draw_disturbances(rng.spawn(1)[0], world, planet, visit) if world != DEFAULT_WORLD else QUIET
+        visits.append(_visit_features(rng, planet, visit, frames, most, ood, events))
     return {
         kind: {name: np.concatenate([visit[kind][name] for visit in visits]) for name in visits[0][kind]}
         for kind in ("fgs1_white", "airs_bins")
@@ -207,12 +248,18 @@ def simulate_features(
 
 # %% ../../nbs/simulator/light_curves.ipynb #09bcda05
 def _visit_features(
-    rng: np.random.Generator, planet: SimulatedPlanet, visit: int, frames: FrameCount, most: tuple[int, int], ood: bool
+    rng: np.random.Generator,
+    planet: SimulatedPlanet,
+    visit: int,
+    frames: FrameCount,
+    most: tuple[int, int],
+    ood: bool,
+    events: Disturbances,
 ) -> dict[str, dict[str, np.ndarray]]:
-    fine, flux, variance, shift = visit_curves(rng, planet, visit, frames, FGS1, most[1], ood)
-    steps, light, noise, _ = visit_curves(rng, planet, visit, frames, AIRS, most[0], ood)
-    degrees = max(fine.length - 1, 1)
-    jitter = JITTER_PX["FGS1"] * np.sqrt(rng.chisquare(degrees, size=shift.shape) / degrees * (1 - 1 / fine.length))
+    fine, flux, variance, shift = visit_curves(rng, planet, visit, frames, FGS1, most[1], ood, events)
+    steps, light, noise, _ = visit_curves(rng, planet, visit, frames, AIRS, most[0], ood, events)
+    degrees, rms = max(fine.length - 1, 1), events.world.pointing.jitter * np.array(JITTER_PX["FGS1"])
+    jitter = rms * np.sqrt(rng.chisquare(degrees, size=shift.shape) / degrees * (1 - 1 / fine.length))
     nearest = np.searchsorted((steps.hours[1:] + steps.hours[:-1]) / 2, fine.hours)
     count = np.maximum(np.bincount(nearest, minlength=len(steps.hours)), 1)
     slow: np.ndarray = np.bincount(nearest, flux[:, 0], len(count))

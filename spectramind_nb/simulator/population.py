@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['MOST_IMPACT', 'PERCENTILES', 'POPULATION', 'RANK_CORRELATION', 'PUFFIEST', 'DEPTHS', 'COMMON_DEPTH', 'DEEP_DEPTH',
-           'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'System', 'draw_system', 'equilibrium_temperature', 'draw_depth',
-           'draw_radius', 'World', 'draw_world', 'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux',
-           'SimulatedPlanet', 'planet_stream', 'observe', 'draw_planet', 'physics']
+           'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'LARGEST_SPEED_ERROR', 'System', 'draw_system',
+           'equilibrium_temperature', 'draw_depth', 'draw_radius', 'PlanetSpectrum', 'draw_planet_spectrum',
+           'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux', 'SimulatedPlanet', 'planet_stream', 'draw_orbit',
+           'changed_spectrum', 'observe', 'draw_planet', 'physics']
 
 # %% ../../nbs/simulator/population.ipynb #918cd7a9
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from exoplanet_core import driver
 from scipy.special import ndtr
 
 from ..core.instrument import wavelengths
@@ -31,7 +31,9 @@ from spectramind_nb.simulator.atmosphere import (
     draw_atmosphere,
     transmission_spectrum,
 )
-from ..transits.light_curve import limb_coefficients
+from .limb_laws import law_coefficients, law_light, law_weights
+from .world_parts import OrbitTable, PlanetKinds, StarLimbs
+from .worlds import DEFAULT_WORLD, World
 
 # %% ../../nbs/simulator/population.ipynb #74ff3a58
 @dataclass(frozen=True)
@@ -127,34 +129,55 @@ ForwardModel = Callable[[Atmosphere, float, float, float], np.ndarray]
 
 
 @dataclass(frozen=True)
-class World:
+class PlanetSpectrum:
     """A system, what its planet's atmosphere is like, and the spectrum that follows."""
 
     system: System
     atmosphere: dict[str, float]
     spectrum: np.ndarray  # (Rp/Rs)^2, (283,)
 
+# %% ../../nbs/simulator/population.ipynb #1a145810
+def draw_planet_spectrum(
+    rng: np.random.Generator,
+    ood: bool = False,
+    model: ForwardModel = transmission_spectrum,
+    kinds: PlanetKinds = DEFAULT_WORLD.planets,
+) -> PlanetSpectrum:
+    """Draw a planet of the population, or (`ood`) one unlike it; its spectrum is by TauREx, or by `model`.
 
-def draw_world(rng: np.random.Generator, ood: bool = False, model: ForwardModel = transmission_spectrum) -> World:
-    """Draw a planet of the population, or (`ood`) one unlike it; its spectrum is by TauREx, or by `model`."""
+    `kinds` sets the chemistry. Its factors of depths and features act when the planet is observed.
+    """
     while True:
         system = draw_system(rng)
-        atmosphere = draw_atmosphere(rng, equilibrium_temperature(system), system.Mp, ood)
+        atmosphere = draw_atmosphere(rng, equilibrium_temperature(system), system.Mp, ood, kinds)
         radius = draw_radius(rng, system, atmosphere)
         spectrum = model(atmosphere, system.Mp, radius, system.Rs * SOLAR_RADIUS_M)
         mean, spread = spectrum[1:].mean(), spectrum[1:].std()
         inside = DEPTHS[0] <= mean <= DEPTHS[1] and SPREADS[0] <= spread <= SPREADS[1]
         if inside and abs(spectrum[0] - mean) <= WIDEST_SEAM:
-            return World(system, {"radius_m": radius, **atmosphere.summary()}, spectrum)
+            return PlanetSpectrum(system, {"radius_m": radius, **atmosphere.summary()}, spectrum)
 
 # %% ../../nbs/simulator/population.ipynb #cae72613
-def draw_limb_darkening(rng: np.random.Generator, Ts: float) -> np.ndarray:  # (283, 2)
-    """Draw quadratic limb-darkening coefficients u1, u2 per bin: FGS1 apart, AIRS smooth in wavelength."""
-    hot, red = (Ts - 5890) / 1000, wavelengths() - 2.9
-    u1 = np.clip(0.12 - 0.012 * hot + 0.010 * rng.normal() - 0.016 * red, 0.08, 0.16)
-    u2 = np.clip(0.10 + 0.025 * rng.normal() - 0.012 * red, 0.04, 0.17)
-    u1[0] = np.clip(0.40 - 0.10 * hot + 0.03 * rng.normal(), 0.28, 0.58)
-    u2[0] = np.clip(0.15 + 0.03 * hot + 0.02 * rng.normal(), 0.06, 0.22)
+def draw_limb_darkening(
+    rng: np.random.Generator, Ts: float, stars: StarLimbs = DEFAULT_WORLD.limb
+) -> np.ndarray:  # (283, 2)
+    """Draw quadratic limb-darkening coefficients u1, u2 per bin: FGS1 apart, AIRS smooth in wavelength.
+
+    `stars` moves them, changes their scatter (and with it their limits), and their dependence on temperature.
+    """
+    hot, red, wide = stars.temperature * ((Ts - 5890) / 1000), wavelengths() - 2.9, max(stars.scatter - 1, 0.0)
+
+    def limited(values: np.ndarray | float, least: float, most: float, offset: float) -> np.ndarray:
+        margin = wide * (most - least)
+        return np.maximum(np.clip(values, least - margin, most + margin) + offset, 0.0)
+
+    def scattered(size: float) -> float:
+        return stars.scatter * (size * rng.normal())
+
+    u1 = limited(0.12 - 0.012 * hot + scattered(0.010) - 0.016 * red, 0.08, 0.16, stars.u1_offset)
+    u2 = limited(0.10 + scattered(0.025) - 0.012 * red, 0.04, 0.17, stars.u2_offset)
+    u1[0] = limited(0.40 - 0.10 * hot + scattered(0.03), 0.28, 0.58, stars.u1_offset)
+    u2[0] = limited(0.15 + 0.03 * hot + scattered(0.02), 0.06, 0.22, stars.u2_offset)
     return np.stack([u1, u2], axis=1)
 
 # %% ../../nbs/simulator/population.ipynb #26c496c7
@@ -184,22 +207,22 @@ class SimulatedOrbit:
         return float(24 * self.period_d / np.pi * np.arcsin(min(chord / (self.sma * sine), 1.0)))
 
 # %% ../../nbs/simulator/population.ipynb #8e8deec4
-def transit_flux(hours: np.ndarray, orbit: SimulatedOrbit, depth: np.ndarray, limb: np.ndarray) -> np.ndarray:  # (T, B)
+def transit_flux(
+    hours: np.ndarray, orbit: SimulatedOrbit, depth: np.ndarray, limb: np.ndarray, law: str = "quadratic"
+) -> np.ndarray:  # (T, B)
     """Compute the relative flux through a transit, (T, B).
 
-    `hours` (T,), `depth` (Rp/Rs)^2 (B,), limb-darkening coefficients `limb` (B, 2).
+    `hours` (T,), `depth` (Rp/Rs)^2 (B,), limb-darkening coefficients `limb` (B, K) of `law`.
 
-    Source: exoplanet-core (Agol, Luger & Foreman-Mackey 2020), exact for quadratic limb darkening.
+    Source: exoplanet-core (Agol, Luger & Foreman-Mackey 2020), exact for quadratic limb darkening. Other laws are sums
+    over discs, to 1 ppm.
     """
     flux = np.ones((len(hours), len(depth)))
     separation = orbit.separation(hours)
     near = np.flatnonzero(separation < 1 + np.sqrt(depth.max()))
     shape = (len(near), len(depth))
-    b, r = (np.ascontiguousarray(np.broadcast_to(a, shape)) for a in (separation[near, None], np.sqrt(depth)))
-    solution = np.zeros((*shape, 3))
-    driver.quad_solution_vector(b, r, solution)
-    coefficients, _ = limb_coefficients(limb[:, 0], limb[:, 1])
-    flux[near] = np.einsum("tbn,bn->tb", solution, coefficients)
+    b, r = (np.broadcast_to(a, shape) for a in (separation[near, None], np.sqrt(depth)))
+    flux[near] = np.einsum("tbn,bn->tb", law_light(law, b, r), law_weights(law, limb))
     return flux
 
 # %% ../../nbs/simulator/population.ipynb #daf9ad88
@@ -210,10 +233,11 @@ class SimulatedPlanet:
     system: System
     atmosphere: dict[str, float]
     spectrum: np.ndarray  # (Rp/Rs)^2, (283,)
-    limb: np.ndarray  # u1, u2, (283, 2)
+    limb: np.ndarray  # coefficients of the law, (283, K)
     brightness: float  # the star's flux over that of the reference star
     orbits: tuple[SimulatedOrbit, ...]  # AIRS, one a visit
     fgs1_delay_h: tuple[float, ...]  # t0 of FGS1 minus t0 of AIRS, hours, one a visit
+    law: str = "quadratic"  # of limb darkening
 
 # %% ../../nbs/simulator/population.ipynb #a7a31cc1
 def planet_stream(seed: int, split: str, number: int, *purpose: int) -> np.random.Generator:
@@ -224,24 +248,46 @@ def planet_stream(seed: int, split: str, number: int, *purpose: int) -> np.rando
     key = (("train", "test", "bank").index(split), number, *purpose)
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
+# %% ../../nbs/simulator/population.ipynb #cc9db1f0
+LARGEST_SPEED_ERROR = 0.5  # relative
+
+
+def draw_orbit(rng: np.random.Generator, system: System, orbit: OrbitTable) -> tuple[float, float]:
+    """Draw the true a/Rs and inclination (degrees) of a system, which differ from those of the star table."""
+    faster = np.clip(orbit.speed_offset + orbit.speed_scatter * rng.normal(), -LARGEST_SPEED_ERROR, LARGEST_SPEED_ERROR)
+    inclination = system.i + orbit.inclination_offset_deg + orbit.inclination_scatter_deg * rng.normal()
+    if orbit.beyond_90 == "mirror" and inclination > 90:
+        inclination = 180 - inclination
+    return float(system.sma * (1 + faster)), float(min(inclination, 90.0))
+
+
+def changed_spectrum(rng: np.random.Generator, spectrum: np.ndarray, kinds: PlanetKinds) -> np.ndarray:  # (283,)
+    """Scale the depth and the features of a spectrum, those of flat planets by 1/20 more."""
+    features = kinds.amplitude * (0.05 if kinds.flat_share and rng.random() < kinds.flat_share else 1.0)
+    if features == kinds.depth == 1:
+        return spectrum
+    mean = spectrum[1:].mean()
+    return np.asarray(np.maximum(kinds.depth * mean + features * (spectrum - mean), 1e-4))
+
 # %% ../../nbs/simulator/population.ipynb #6269a225
-def observe(rng: np.random.Generator, world: World) -> SimulatedPlanet:
+def observe(rng: np.random.Generator, drawn: PlanetSpectrum, world: World = DEFAULT_WORLD) -> SimulatedPlanet:
     """Draw how a planet is observed: limb darkening and brightness of its star, one visit or two."""
-    system = world.system
-    limb = draw_limb_darkening(rng, system.Ts)
+    system, law = drawn.system, world.limb.law
+    limb = law_coefficients(law, draw_limb_darkening(rng, system.Ts, world.limb), world.limb.power)
     brightness = float(np.clip(rng.lognormal(0, 0.2), 0.6, 1.6))
     visits = 2 if rng.random() < 0.1 else 1
-    sma, inclination = system.sma * (1 + 0.01 * rng.normal()), min(system.i + 0.1 * rng.normal(), 90.0)
+    sma, inclination = draw_orbit(rng, system, world.orbit)
     orbits = tuple(SimulatedOrbit(rng.uniform(3.0, 4.5), system.P, sma, inclination) for _ in range(visits))
     delays = tuple(
         float(np.clip(rng.normal(0, 0.005 if rng.random() < 0.05 else 0.0008), -0.015, 0.015)) for _ in range(visits)
     )
-    return SimulatedPlanet(system, world.atmosphere, world.spectrum, limb, brightness, orbits, delays)
+    spectrum = changed_spectrum(rng, drawn.spectrum, world.planets)
+    return SimulatedPlanet(system, drawn.atmosphere, spectrum, limb, brightness, orbits, delays, law)
 
 
-def draw_planet(rng: np.random.Generator, ood: bool = False) -> SimulatedPlanet:
+def draw_planet(rng: np.random.Generator, ood: bool = False, world: World = DEFAULT_WORLD) -> SimulatedPlanet:
     """Draw a planet of the challenge's population, or (`ood`) one unlike it."""
-    return observe(rng, draw_world(rng, ood))
+    return observe(rng, draw_planet_spectrum(rng, ood, kinds=world.planets), world)
 
 # %% ../../nbs/simulator/population.ipynb #61fc3f5c
 def physics() -> dict[str, str]:
