@@ -27,15 +27,19 @@ from spectramind_nb.cli import app as cli
 from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, read_submission, read_table, write_npz
 from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.extras import EXTRAS
-from spectramind_nb.core.files import run_folder
+from spectramind_nb.core.files import network_file, run_folder
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE, reference_of
 from spectramind_nb.core.versions import VERSIONS
+from spectramind_nb.dashboard.planet_panels import spectrum
+from spectramind_nb.dashboard.planet_table import submitted_planets
+from spectramind_nb.dashboard.run_reader import Run
 from spectramind_nb.detector.corrections import Options
 from spectramind_nb.detector.extraction import Steps
 from spectramind_nb.detector.photometry import Photometry
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.fine_tuning import TrainingPlan
+from spectramind_nb.network.model import network_of
 from spectramind_nb.network.weights import read_network, write_network
 from spectramind_nb.pipeline import predict as predict_planets
 from spectramind_nb.pipeline.config import compose, read_settings
@@ -44,7 +48,9 @@ from spectramind_nb.pipeline.learned import LEARNED, read_learned, read_out_of_f
 from spectramind_nb.pipeline.planets import Workers
 from spectramind_nb.pipeline.predict import copy_learned, fill_failed, predict, predict_fits
 from spectramind_nb.pipeline.prediction import (
+    join_predictions,
     prediction_path,
+    quantiles_of_submission,
     read_prediction,
     recalibrate,
     why_stale,
@@ -60,6 +66,7 @@ from spectramind_nb.transits.fit_file import read_fit
 from spectramind_nb.transits.model import FitOptions
 from spectramind_nb.uncertainty.calibration import CalibOptions, steps_of
 from spectramind_nb.uncertainty.corel import gaussian_factors
+from spectramind_nb.uncertainty.sigma_factors import take_planets
 
 STEPS, FIT = Steps(airs=60, fgs1=120), FitOptions()
 
@@ -248,6 +255,47 @@ def test_the_audit_of_a_bundle_knows_the_stars_of_its_run(run: Path, unlabelled:
         with zipfile.ZipFile(write_bundle(source, tmp_path / "a.zip")) as archive:
             told.append(json.loads(archive.read(LOG), **nine_digits))
     assert told[1] == json.loads(source.with_name(LOG).read_text(), **nine_digits) != told[0]
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_quantiles_travel_to_submission_audit_and_dashboard(
+    later: tuple[Path, Path], run: Path, tmp_path: Path, crossed: bool
+) -> None:
+    """Of a network with the head `quantile`: scaled as sigma is, and judged by the auditor wherever it looks."""
+    out, home = later
+    plain = read_network(network_file("laptop"))
+    network = network_of(replace(plain.network.options, head="quantile"), plain.scaling)
+    network.load_state_dict(plain.network.state_dict(), strict=False)
+    if crossed:
+        with torch.no_grad():
+            network.quantile.move.bias[0] = 2.0  # q10 above q50, in every bin
+    write_network(tmp_path / "q.safetensors", replace(plain, network=network))
+    fits = read_fits(run, read_plan(run)[0]["test"])
+    found = predict_fits(fits, home, network=str(tmp_path / "q.safetensors"))
+    assert predict_fits(fits, home).percentiles is None and found.percentiles.shape == (*found.mu["neural"].shape, 3)
+    parts = [
+        predict_fits(take_planets(fits, fits.planet == k), home, network=str(tmp_path / "q.safetensors"))
+        for k in fits.planet
+    ]
+    assert np.allclose(join_predictions(parts).percentiles, found.percentiles, atol=1e-4)
+    filled = fill_failed(found, [*found.planet.tolist(), 99], DEFAULT_REFERENCE)
+    after = write_prediction(out, filled, home, "challenge")
+    q, written = quantiles_of_submission(out), read_submission(out)
+    assert np.allclose(q, after.quantiles) and np.allclose(q[-1, :, 2] - q[-1, :, 0], 2 * 1.2815516 * written.sigma[-1])
+    if not crossed:  # untrained: a Gaussian's
+        assert np.allclose(q[..., 1], written.mu, rtol=1e-4)
+        assert np.allclose(q[..., 2] - q[..., 0], 2 * 1.2815516 * written.sigma, rtol=1e-3)
+    assert CliRunner().invoke(cli.app, ["audit", "--submission", str(out)]).exit_code == 0
+    with zipfile.ZipFile(write_bundle(out, out.with_name("a.zip"))) as archive:
+        logs = [json.loads(archive.read(LOG)), json.loads(out.with_name(LOG).read_text())]
+    for records in logs:
+        counts = [record["violations"]["quantile_monotonicity"]["count"] for record in records]
+        assert counts == [N_BINS * crossed] * len(found.planet) + [0]
+    shown = submitted_planets(Run(home), *(read_prediction(out)[0], np.ones((len(written.mu), N_BINS))))
+    ppm = np.array(spectrum(Run(home), shown, 0).quantiles_ppm)
+    assert np.allclose(ppm, 1e6 * q[0].T, rtol=1e-3)
+    out.write_text(out.read_text() + "\n")
+    assert quantiles_of_submission(out) is None  # another submission than was predicted
 
 
 def test_what_holds_nine_tenths_is_no_sigma(later: tuple[Path, Path]) -> None:

@@ -862,6 +862,8 @@ export interface components {
             };
             /** Half Width Ppm */
             half_width_ppm?: (number | null)[] | null;
+            /** Quantiles Ppm */
+            quantiles_ppm?: number[][] | null;
             /** Truth Ppm */
             truth_ppm?: number[] | null;
         };

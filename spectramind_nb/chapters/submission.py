@@ -30,7 +30,14 @@ from ..figures.spectrum import plot_spectrum
 from ..pipeline.integrity import INTEGRITY, write_integrity
 from ..pipeline.learned import read_learned, read_out_of_fold
 from ..pipeline.predict import fill_failed, population, predict_fits
-from ..pipeline.prediction import Prediction, read_truth, run_of_submission, why_stale, write_prediction
+from spectramind_nb.pipeline.prediction import (
+    Prediction,
+    quantiles_of_submission,
+    read_truth,
+    run_of_submission,
+    why_stale,
+    write_prediction,
+)
 from ..pipeline.predictors import read_fits
 from ..pipeline.provenance import run_identity
 from ..pipeline.selection import read_plan
@@ -78,7 +85,7 @@ Draw = Callable[[Path, Path], object]  # writes the diagnostics of the run in a 
 def _judged(source: Path, run: Path | None, stars: Path | None, draw: Draw | None) -> dict[str, bytes]:
     with TemporaryDirectory() as scratch:
         page = Path(scratch) / "diagnostics.html"
-        audit_file(source, stars or _stars_of(run), Path(scratch))
+        audit_file(source, stars or _stars_of(run), Path(scratch), quantiles_of_submission(source))
         content = {LOG: (Path(scratch) / LOG).read_bytes()}
         if run and draw:
             draw(run, page)
@@ -133,7 +140,8 @@ def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_pr
     check_planets(path, read_submission(path), planets)
     kelvin = pd.Series(equilibrium_kelvin(fits.stars), fits.planet, float).reindex(planets).to_numpy()
     submitted = prediction.submission
-    audited = write_audit(path.parent, submitted.planet_id, submitted.mu, submitted.sigma, kelvin)
+    what = (submitted.planet_id, submitted.mu, submitted.sigma, kelvin, prediction.quantiles)
+    audited = write_audit(path.parent, *what)
     write_integrity(run_dir)
     seconds = seconds_per_planet(run_dir) + (time.perf_counter() - start) / len(planets)
     report = {

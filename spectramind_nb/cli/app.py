@@ -356,7 +356,7 @@ def audit_submission(
     ] = None,
     quantiles: Annotated[
         Path | None,
-        typer.Option("--quantiles", help="npz with planet_id (P,) and quantiles (P, 283, 3): q10, q50, q90."),
+        typer.Option("--quantiles", help="npz of planet_id (P,) and quantiles (P, 283, 3); default: predict's."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; default: the submission's.")] = None,
 ) -> None:
@@ -365,10 +365,12 @@ def audit_submission(
     The table names the planets that break a rule, the wavelengths, and by how many sigma.
     """
     with recorded("audit", submission=submission, stars=stars, quantiles=quantiles, out=out) as call:
+        from spectramind_nb.pipeline.prediction import quantiles_of_submission
         from spectramind_nb.rules.auditor import LOG, MAPS, audit_file, audit_lines
 
         folder = out or submission.parent
-        print(*audit_lines(audit_file(submission, stars, folder, quantiles)), "", sep="\n")
+        judged = quantiles or quantiles_of_submission(submission)
+        print(*audit_lines(audit_file(submission, stars, folder, judged)), "", sep="\n")
         paths = {"records": folder / LOG, "influence": folder / MAPS}
         call.facts["artifacts"] = [short(path) for path in paths.values()]
         print(*(f"{name:<17} {short(path)}" for name, path in paths.items()), sep="\n")

@@ -171,7 +171,8 @@ SCHEMAS |= {
     },
 }
 OPTIONAL = {  # arrays that a file may lack
-    "airs_bins": {"dilution": Array("float32", "V 283 K", "relative errors of depths by the foreground of each visit")}
+    "airs_bins": {"dilution": Array("float32", "V 283 K", "relative errors of depths by the foreground of each visit")},
+    "prediction": {"percentiles": Array("float64", "P 283 3", "10, 50, 90 of (truth - mu) / sigma, by such a head")},
 }
 
 # %% ../../nbs/core/contracts.ipynb #61152176

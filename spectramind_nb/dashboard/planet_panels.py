@@ -78,13 +78,14 @@ def spectrum(run: Run, found: PlanetSet, row: int, short_form: bool = False) -> 
     depth, error = np.full((2, len(BIN_WEIGHTS)), np.nan)
     if fit is not None:
         depth, error = fit["depth"], np.sqrt(fit["noise_variance"] + (fit["nuisance"] ** 2).sum(axis=1))
-    truth = found.truth[row]
+    truth, own = found.truth[row], found.percentiles.get(int(found.planet[row]))
     return Spectrum(
         depth_ppm=ppm(depth),
         depth_sigma_ppm=ppm(error),
         mu_ppm={name: ppm(mu[row]) for name, mu in found.mu.items()},
         sigma_ppm={name: ppm(sigma[row]) for name, sigma in found.sigma.items()},
         half_width_ppm=ppm(found.half_width[row]),
+        quantiles_ppm=None if own is None else [ppm(mu[row] + found.sigma[found.chosen][row] * q) for q in own.T],
         truth_ppm=ppm(truth) if np.isfinite(truth).all() else None,
     )
 

@@ -10,7 +10,7 @@ __all__ = ['ROW_FILES', 'RAW_FILES', 'PlanetSet', 'out_of_fold_planets', 'submit
 # %% ../../nbs/dashboard/planet_table.ipynb #60f19853
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,7 @@ class PlanetSet:
     truth: np.ndarray  # NaN where not known, (P, 283)
     calibrated: np.ndarray  # bool, (P,): False where sigmas are uncalibrated
     lost: Mapping[bool, Missing] = field(default_factory=dict)  # why test, or other, planets have no prediction
+    percentiles: Mapping[int, np.ndarray] = field(default_factory=dict)  # 10, 50, 90 of (truth - mu) / sigma, (283, 3)
 
     def row_of(self, planet: int) -> int:
         """Find a planet's row. Raises `KeyError`."""
@@ -82,7 +83,10 @@ def submitted_planets(run: Run, plain: Prediction, width: np.ndarray) -> PlanetS
         table = read_truth(run.raw, plain.planet.tolist())
         truth = truth if table is None else table
     own = (plain.chosen, plain.mu, (after or plain).sigma, width, plain.unknown[plain.chosen], truth)
-    return PlanetSet(plain.planet, np.ones(count, bool), plain.failed, *own, np.full(count, after is not None))
+    found = PlanetSet(plain.planet, np.ones(count, bool), plain.failed, *own, np.full(count, after is not None))
+    if plain.percentiles is None:
+        return found
+    return replace(found, percentiles=dict(zip(plain.planet.tolist(), plain.percentiles, strict=True)))
 
 
 def unpredicted_planets(planets: Sequence[int], test: bool) -> PlanetSet:
@@ -105,7 +109,8 @@ def join_planets(parts: Sequence[PlanetSet], lost: Mapping[bool, Missing]) -> Pl
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("planet", "test", "failed", "half_width", "unknown", "truth", "calibrated")
     )
-    return PlanetSet(planet, test, failed, first.chosen, mu, sigma, width, unknown, truth, after, lost)
+    percentiles = {planet: own for part in parts for planet, own in part.percentiles.items()}
+    return PlanetSet(planet, test, failed, first.chosen, mu, sigma, width, unknown, truth, after, lost, percentiles)
 
 # %% ../../nbs/dashboard/planet_table.ipynb #0a7c6a23
 def _submitted(run: Run) -> tuple[Prediction, np.ndarray]:

@@ -127,6 +127,7 @@ class Spectrum(BaseModel):
     mu_ppm: dict[str, list[float]]  # by predictor
     sigma_ppm: dict[str, list[float]]  # calibrated
     half_width_ppm: list[float | None] | None = None  # conformal interval; null: infinite
+    quantiles_ppm: list[list[float]] | None = None  # 10, 50, 90% by the network's head `quantile`
     truth_ppm: list[float] | None = None
 
 

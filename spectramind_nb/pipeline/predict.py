@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RUN_FILES', 'CORES', 'FEW', 'copy_learned', 'PredictionSettings', 'prediction_settings', 'check_predictor',
-           'predictor_words', 'shipped_run', 'predict_fits', 'population', 'fill_failed', 'no_predictions',
-           'join_predictions', 'Job', 'work_planet', 'predict_some', 'runtime_table', 'runtime_line',
-           'planets_to_predict', 'in_pieces', 'PartialSubmission', 'reported', 'work_all', 'predict']
+           'predictor_words', 'shipped_run', 'predict_fits', 'population', 'fill_failed', 'no_predictions', 'Job',
+           'work_planet', 'predict_some', 'runtime_table', 'runtime_line', 'planets_to_predict', 'in_pieces',
+           'PartialSubmission', 'reported', 'work_all', 'predict']
 
 # %% ../../nbs/pipeline/predict.ipynb #653bfdd7
 import json
@@ -35,11 +35,12 @@ from ..detector.extraction import Recipe, Steps, extract_planet, signal_paths
 from ..detector.photometry import Photometry
 from ..detector.raw import RawFolder, choose_planets
 from ..detector.signal_files import read_ahead
+from ..network.decoders import NORMAL_10
 from ..network.weights import read_network
 from .frame_counts import frames_note, use_package_factors
 from .learned import LEARNED, copy_whole, predict_each, read_learned, read_out_of_fold, take_over
 from .planets import Failure, Workers, _attempt, open_executor, require_any
-from .prediction import Prediction, write_prediction
+from .prediction import Prediction, join_predictions, write_prediction
 from .predictors import read_fits
 from .provenance import CHALLENGE_PLANETS, SUMMARY, code_hash, digest, raw_fingerprint
 from .selection import check_planet, check_rows, read_plan
@@ -141,7 +142,8 @@ def predict_fits(fits: Fits, learned_in: str | Path, batch: int = 64, network: s
     sigma = {name: sigma_of(one, learned.factors.get(name, SigmaFactors())) for name, one in every.items()}
     mu, unknown = ({n: getattr(one, part) for n, one in every.items()} for part in ("mu", "unknown"))
     chosen = "neural" if network else learned.chosen
-    return Prediction(fits.planet, chosen, mu, sigma, unknown, np.zeros(len(fits.planet), bool))
+    none = np.zeros(len(fits.planet), bool)
+    return Prediction(fits.planet, chosen, mu, sigma, unknown, none, every[chosen].percentiles)
 
 # %% ../../nbs/pipeline/predict.ipynb #f6052521
 def population(run_dir: str | Path) -> Reference:
@@ -162,7 +164,10 @@ def fill_failed(prediction: Prediction, planets: Sequence[int], reference: Refer
         for arrays, plain in ((prediction.mu, reference.mean), (prediction.sigma, reference.std))
     )
     unknown, failed = filled(prediction.unknown, np.array(0.0)), np.array([planet not in row_of for planet in planets])
-    return Prediction(np.array(planets, np.int64), prediction.chosen, mu, sigma, unknown, failed)
+    percentiles = prediction.percentiles
+    if percentiles is not None:
+        percentiles = filled({"": percentiles}, np.tile([-NORMAL_10, 0.0, NORMAL_10], (N_BINS, 1)))[""]
+    return Prediction(np.array(planets, np.int64), prediction.chosen, mu, sigma, unknown, failed, percentiles)
 
 # %% ../../nbs/pipeline/predict.ipynb #e91a1b35
 def no_predictions(run_dir: str | Path, network: str = "") -> Prediction:
@@ -172,16 +177,6 @@ def no_predictions(run_dir: str | Path, network: str = "") -> Prediction:
     unknown = dict.fromkeys(spectra, none[:, 0])
     chosen = "neural" if network else learned.chosen
     return Prediction(np.empty(0, np.int64), chosen, spectra, spectra, unknown, np.empty(0, bool))
-
-
-def join_predictions(parts: Sequence[Prediction]) -> Prediction:
-    """Join the predictions of several groups of planets."""
-    mu, sigma, unknown = (
-        {name: np.concatenate([getattr(one, part)[name] for one in parts]) for name in parts[0].mu}
-        for part in ("mu", "sigma", "unknown")
-    )
-    planet, failed = (np.concatenate([getattr(one, part) for one in parts]) for part in ("planet", "failed"))
-    return Prediction(planet, parts[0].chosen, mu, sigma, unknown, failed)
 
 # %% ../../nbs/pipeline/predict.ipynb #ecb2b673
 @dataclass(frozen=True)

@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['LEAST_OTHERS', 'read_fits', 'labelled_planets', 'FurtherSpectra', 'further_spectra', 'prior_of_labels', 'join',
-           'predicted_of', 'predict_both', 'predict_neural', 'read_folds', 'planets_needed', 'adapted_folds',
-           'out_of_fold_predictions', 'cross_fitted_sigma']
+           'standardised_percentiles', 'predicted_of', 'predict_both', 'predict_neural', 'read_folds', 'planets_needed',
+           'adapted_folds', 'out_of_fold_predictions', 'cross_fitted_sigma']
 
 # %% ../../nbs/pipeline/predictors.ipynb #77e9804e
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..core.contracts import read_csv
 from ..core.depth_checks import depth_fault
@@ -26,7 +27,7 @@ from ..core.instrument import N_BINS
 from ..core.metric import Reference
 from ..detector.raw import RawFolder, choose_planets
 from ..network.fine_tuning import fgs1_inputs_of_planets
-from ..network.model import apply_corrections, network_start, run_network
+from ..network.model import NetworkOutput, SpectralNetwork, apply_corrections, network_start, run_network
 from ..network.weights import Weights
 from .selection import read_plan
 from ..prior.learning import MIN_SPECTRA, learn_prior
@@ -119,7 +120,22 @@ def join(parts: Sequence[Predicted], order: np.ndarray) -> Predicted:
     """Join the predictions of several groups, in the given order."""
     columns: dict[str, Any] = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
     quality = pd.concat(columns.pop("quality"), ignore_index=True).iloc[order].reset_index(drop=True)
-    return Predicted(**{name: np.concatenate(column)[order] for name, column in columns.items()}, quality=quality)
+    known = {name: column for name, column in columns.items() if all(part is not None for part in column)}
+    return Predicted(**{name: np.concatenate(column)[order] for name, column in known.items()}, quality=quality)
+
+# %% ../../nbs/pipeline/predictors.ipynb #e1c6de23
+def standardised_percentiles(
+    network: SpectralNetwork, outputs: Sequence[NetworkOutput]
+) -> np.ndarray | None:  # (P, 283, 3)
+    """Return percentiles 10, 50, 90 of (truth - mean) / sigma that a head `quantile` predicts; else None."""
+    if network.quantile is None:
+        return None
+    parts = []
+    for one in outputs:
+        (centre, spread), scale = one.unbent.double(), one.sigma.double()
+        found = centre[..., None] + spread[..., None] * one.quantiles.double()
+        parts.append((found - one.shift.double()[..., None]) / scale[..., None])
+    return torch.cat(parts).numpy()
 
 # %% ../../nbs/pipeline/predictors.ipynb #69fae3db
 def predicted_of(fits: Fits, found: Combined) -> Predicted:
@@ -131,8 +147,10 @@ def predicted_of(fits: Fits, found: Combined) -> Predicted:
 def predict_both(weights: Weights, fits: Fits, batch: int = 64) -> dict[str, Predicted]:
     """Predict by the prior of the weights (`gaussian`) and by their network too (`neural`), `batch` planets at once."""
     start = network_start(weights.prior, fits)
-    corrected = apply_corrections(start.combined, run_network(weights.network, weights.inputs(start, fits.fgs1), batch))
-    return {"gaussian": predicted_of(fits, start.combined), "neural": predicted_of(fits, corrected)}
+    outputs = run_network(weights.network, weights.inputs(start, fits.fgs1), batch)
+    neural = predicted_of(fits, apply_corrections(start.combined, outputs))
+    neural = replace(neural, percentiles=standardised_percentiles(weights.network, outputs))
+    return {"gaussian": predicted_of(fits, start.combined), "neural": neural}
 
 
 def predict_neural(weights: Weights, fits: Fits, batch: int = 64) -> Predicted:

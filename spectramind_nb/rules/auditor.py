@@ -233,14 +233,15 @@ def read_quantiles(path: Path, planets: np.ndarray) -> np.ndarray:  # (P, 283, 3
 
 # %% ../../nbs/rules/auditor.ipynb #33cb1088
 def audit_file(
-    submission: Path, stars: Path | None, out: Path, quantiles: Path | None = None
+    submission: Path, stars: Path | None, out: Path, quantiles: Path | np.ndarray | None = None
 ) -> dict[str, dict[str, Any]]:
     """Audit a submission file into the folder `out` and return the summary.
 
-    A table `stars` gives the temperatures; a file `quantiles` is read by `read_quantiles`. Raises `ContractError`.
+    A table `stars` gives the temperatures; `quantiles` (P, 283, 3), or a file that `read_quantiles` reads, are judged
+    too. Raises `ContractError`.
     """
     found, kelvin = read_submission(submission), None
-    given = None if quantiles is None else read_quantiles(quantiles, found.planet_id)
+    given = read_quantiles(quantiles, found.planet_id) if isinstance(quantiles, Path) else quantiles
     if stars is not None:
         table = read_table(stars, ("Ts", "sma"), positive=("Ts", "sma"))
         kelvin = equilibrium_kelvin(table.reindex(found.planet_id))

@@ -46,6 +46,7 @@ class Predicted:
     cross: np.ndarray  # covariance of the mean and each bin's shape, (P, 282)
     unknown: np.ndarray  # probability that the planet is unlike all training spectra, (P,)
     quality: pd.DataFrame  # measures of quality, (P, any)
+    percentiles: np.ndarray | None = None  # 10, 50, 90 of (truth - mu) / sigma, (P, 283, 3), where a head gives them
 
 
 @dataclass(frozen=True)

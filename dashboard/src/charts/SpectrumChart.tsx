@@ -13,6 +13,7 @@ const AVERAGED_BINS = 8;
 const FITTED = "fitted points";
 const INTERVAL = "conformal interval";
 const TRUTH = "truth";
+const QUANTILES = "quantiles 10, 50, 90%";
 
 interface SpectrumChartProps {
   spectrum: Spectrum;
@@ -29,6 +30,7 @@ export function SpectrumChart({ spectrum, violations, submitted }: SpectrumChart
     ...predictors.map((name) => ({ name, colour: predictorColour(name) })),
     { name: FITTED, colour: "var(--muted)", dashed: true },
     ...(spectrum.half_width_ppm ? [{ name: INTERVAL, colour: predictorColour(main), dashed: true }] : []),
+    ...(spectrum.quantiles_ppm ? [{ name: QUANTILES, colour: "var(--s6)", dashed: true }] : []),
     ...(spectrum.truth_ppm ? [{ name: TRUTH, colour: "var(--ink)" }] : []),
   ];
   const shown = (name: string) => !hidden.has(name);
@@ -67,6 +69,7 @@ export function SpectrumChart({ spectrum, violations, submitted }: SpectrumChart
               return <BinBand key={name} plot={plot} low={low} high={high} colour={predictorColour(name)} opacity={0.22} />;
             })}
             {interval && shown(INTERVAL) && interval.map((edge, index) => <BinLine key={index} plot={plot} values={edge} colour={predictorColour(main)} dashed width={1} />)}
+            {shown(QUANTILES) && spectrum.quantiles_ppm?.map((values, index) => <BinLine key={`q${index}`} plot={plot} values={values} colour="var(--s6)" dashed width={1} />)}
             {spectrum.truth_ppm && shown(TRUTH) && <BinLine plot={plot} values={spectrum.truth_ppm} colour="var(--ink)" width={1.4} />}
             {predictors.filter(shown).map((name) => (
               <BinLine key={name} plot={plot} values={spectrum.mu_ppm[name]} colour={predictorColour(name)} width={2} />
