@@ -15,6 +15,7 @@ from spectramind_nb.chapters.symbolic import rules_run
 from spectramind_nb.core.contracts import Submission, read_npz, read_submission, write_submission
 from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.instrument import N_BINS, wavelengths
+from spectramind_nb.core.metric import BIN_WEIGHTS
 from spectramind_nb.core.versions import versions_in
 from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, statuses, summarise_audit, verdicts
 from spectramind_nb.rules.influence import influence_by_rule, influence_of_rules
@@ -22,6 +23,7 @@ from spectramind_nb.rules.losses import (
     FORMS,
     RULES,
     SPECIFICATION,
+    WEIGHT_NAMES,
     RuleLoss,
     RuleTensors,
     prepare_spectra,
@@ -356,6 +358,28 @@ def test_what_is_planted_is_found_in_its_planet_rule_and_bin(name: str, k: float
             beyond = told["beyond_in_units" if name == "quantile_monotonicity" else "significance_sigma"]
             assert beyond == pytest.approx(k, abs=0.06)
     assert summarise_audit(records)[rule]["violated"] == 1 and summarise_audit(records)[rule]["worst_planet"] == 11
+
+
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("beyond_sigma", [6.0, 10.0])
+def test_a_rule_at_its_weight_has_a_share_of_the_likelihoods_gradient(name: str, beyond_sigma: float) -> None:
+    """Of planets that break it: a thousandth to all of it, by the weights of `loss=spec`, in double precision."""
+    rng, rule = np.random.default_rng(1), name.partition(":")[0]
+    mu, sigma = np.tile(TABLE.example, (4, 1)), np.tile(ERRORS, (4, 1))
+    broken = plant(name, mu, sigma, beyond_sigma, rng)
+    assert len(broken.row)
+    spectra, errors = torch.tensor(broken.mu, requires_grad=True), torch.from_numpy(sigma[broken.row])
+    truth = torch.from_numpy(mu[broken.row] + sigma[broken.row] * rng.normal(size=broken.mu.shape))
+    weight = torch.tensor(BIN_WEIGHTS / BIN_WEIGHTS.sum())
+    likelihood = (0.5 * ((truth - spectra) / errors).square() @ weight).sum()
+    quantiles = None if broken.quantiles is None else torch.tensor(broken.quantiles, requires_grad=True)
+    by_name = {own: label for label, own in WEIGHT_NAMES.items()}
+    loss = RuleLoss({by_name[rule]: SPECIFICATION[by_name[rule]]}, table=TABLE)
+    total = len(broken.row) * loss(spectra, sigma=errors, quantiles=quantiles)
+    moved = spectra if quantiles is None else quantiles
+    own = torch.autograd.grad(total, moved)[0].flatten(1).norm(dim=1)
+    share = own / torch.autograd.grad(likelihood, spectra)[0].norm(dim=1)
+    assert total.dtype == torch.float64 and ((share > 1e-3) & (share < 1)).all(), share
 
 
 def test_each_rule_and_molecule_is_planted() -> None:

@@ -324,7 +324,8 @@ def rule_losses(
     losses = dict.fromkeys(rules, mu.new_zeros(len(mu)))
     for name, terms in rule_terms(seen, quantiles, rules).items():
         rule = name.partition(":")[0]
-        losses[rule] = losses[rule] + terms.loss
+        summed = terms.value.shape[1] if rule == "coherence" else 1  # the norm of a band is a sum over its bins
+        losses[rule] = losses[rule] + summed * terms.loss
     return losses
 
 # %% ../../nbs/rules/losses.ipynb #ad10c252
