@@ -9,6 +9,7 @@ from test_features import observe, profile_of
 from test_variance import expose, generator
 
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths
+from spectramind_nb.detector import extraction
 from spectramind_nb.detector.corrections import CdsPairs, Options
 from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.foreground import BackgroundLight, Foreground, background_light, separate_foreground
@@ -142,3 +143,24 @@ def test_a_foreground_leaves_the_depth_alone(channel: Channel, rate: float, dept
     assert np.median(errors[AIRS_COLUMNS if channel is AIRS else slice(None)]) == curves.log["dilution_error"]
     off = curves.dilution.per_electron * (curves.dilution.foreground.level - rate * channel.exposure_s)
     assert (np.abs(off) < 4 * errors).all()
+
+
+@pytest.mark.parametrize("rate", [0.0, 5.0])
+def test_a_transit_feigns_no_motion(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wings dim with the star, which must not be taken for a narrower image: the depth would change."""
+    pairs, depth = 600, 0.03
+    inside = np.abs(np.linspace(-1, 1, pairs)) < 0.5
+    star = airs_profile(airs_column_wavelengths()) * LIGHT / 4.5
+    visit = expose(generator(6), AIRS, star * (1 - depth * inside)[:, None, None] + rate, pairs)
+
+    def width_and_depth() -> tuple[float, float]:
+        curves = extract_visit(visit, 1, Options())
+        flux, width = np.nansum(curves.flux[:, 40:320], axis=1), curves.moves[:, 2]
+        level, dip = (np.mean(flux[part]) for part in (~inside, inside))
+        return float(width[inside].mean() - width[~inside].mean()), float(1 - dip / level)
+
+    width, found = width_and_depth()
+    monkeypatch.setattr(extraction, "apparent_motion", lambda *_: np.zeros(2))
+    width_before, before = width_and_depth()
+    assert abs(width) < 0.2 * abs(width_before) and abs(found / depth - 1) < 2e-3  # three standard deviations
+    assert abs(before - found) > 1e-3 * depth

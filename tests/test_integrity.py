@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spectramind_nb.cli.report import integrity_lines
 from spectramind_nb.core.contracts import write_npz
 from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.files import run_folder, write_json
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.dashboard.planet_table import artifact_figures, unpredicted_planets
 from spectramind_nb.dashboard.run_reader import Run
-from spectramind_nb.pipeline.integrity import ADDED, AVERAGED, LARGEST, integrity_report, write_integrity
+from spectramind_nb.pipeline.integrity import (
+    ADDED,
+    AVERAGED,
+    LARGEST,
+    integrity_report,
+    write_integrity,
+    write_predicted_integrity,
+)
 from spectramind_nb.transits.model import FitOptions
 
 STAR = {"sma": 12.0, "i": 89.0, "P": 4.0, "Ts": 5500.0}
@@ -145,3 +153,28 @@ def test_the_dashboard_shows_the_channel_with_most_losses(run: Path) -> None:
     assert shown.loc[2, "reads_lost"] == pytest.approx(0.1) and shown.loc[2, "foreground_e_s"] == pytest.approx(0.3)
     assert shown.loc[1, "reads_lost"] == 0 and shown.loc[2, "orbit_tension"] == 6.2
     assert shown.loc[[3, 4], ["reads_lost", "foreground_e_s", "orbit_tension"]].isna().all(axis=None)
+
+
+def test_predict_reports_its_planets_and_names_a_widened_prior(run: Path, tmp_path: Path) -> None:
+    """As a run does: from the calibration logs and fits in the folder of a prediction."""
+    for planet in (1, 2, 5):
+        rows = json.loads((run / "01_features/artifacts/calibration_log.json").read_text())
+        write_json(run / "logs" / f"{planet}.json", [row for row in rows if row["planet"] == planet])
+    options, problems = FitOptions(sma_scatter=0.05), {4: "200 pairs frozen", 5: "Rs: planet 5"}
+    path = write_predicted_integrity(tmp_path / "new" / "out.csv", run, [1, 2, 4, 5], problems, options)
+    assert path == tmp_path / "new" / "integrity.json"
+    known = by_planet(run)
+    for record in json.loads(path.read_text()):
+        assert record == known[record["planet"]] | {"split": "test"}
+    _, line = integrity_lines(path)
+    assert "planet 2: the light curves contradict the star's orbit by 6.2 standard deviations; its prior was" in line
+
+
+def test_bins_without_data_are_in_the_report(run: Path) -> None:
+    path = run_folder(run, "outputs/fits") / "transit_1.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["noise_variance"][[5, 7]] = 0.01
+    write_npz(path, "transit", **arrays)
+    report = by_planet(run)
+    assert report[1]["dead_bins"] == [5, 7] and report[2]["dead_bins"] == [] and report[4]["dead_bins"] == []

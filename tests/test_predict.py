@@ -532,6 +532,10 @@ def test_one_planet_is_predicted_as_among_all(run: Path, unlabelled: RawFolder, 
     row = every.planet_id == planet
     assert one.planet_id.tolist() == [planet] and "mu_0" in (tmp_path / "one.csv").read_text()
     assert np.allclose(one.mu, every.mu[row], rtol=1e-5) and np.allclose(one.sigma, every.sigma[row], rtol=1e-5)
+    (record,) = json.loads((tmp_path / "integrity.json").read_text())
+    known = {each["planet"]: each for each in json.loads((run_folder(run, "outputs") / "integrity.json").read_text())}
+    assert record["channels"] == known[planet]["channels"] and record["dead_bins"] == known[planet]["dead_bins"]
+    assert record["orbit"]["sma"]["fit"] == pytest.approx(known[planet]["orbit"]["sma"]["fit"], rel=1e-5)
 
 
 def test_what_cannot_be_predicted_leaves_nothing(run: Path, tiny: RawFolder, tmp_path: Path) -> None:
@@ -624,6 +628,9 @@ def test_when_time_runs_out_every_planet_has_a_row(run: Path, unlabelled: RawFol
     found, reference = read_submission(out), predict_planets.population(run)
     assert found.planet_id.tolist() == planets and np.all(found.mu == reference.mean)
     assert np.all(found.sigma == reference.std)
+    report = json.loads(out.with_name("integrity.json").read_text())
+    assert [record["planet"] for record in report] == planets
+    assert all(record["failed"].startswith("was not reached in time") for record in report)
 
 
 def test_a_planet_that_spoils_its_batch_does_not_stop_the_others(

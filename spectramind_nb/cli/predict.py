@@ -63,6 +63,19 @@ def _learned_lines(raw: Path, run: Path, out_csv: Path, planets: list[int], netw
         print(f"warning: {frames_note(run, folder, planets_to_predict(folder, planets))}", file=sys.stderr)
     return [f"predictor         {predictor_words(used, network)}", *calibration_lines(used)]
 
+# %% ../../nbs/cli/predict.ipynb #6fa36fbb
+def _file_lines(out_csv: Path) -> list[str]:
+    """Name a submission and the files beside it, and what they warn of."""
+    from spectramind_nb.cli.report import integrity_lines
+    from spectramind_nb.pipeline.predict import runtime_line
+
+    return [
+        f"error bars        calibrated; as predicted in {short(out_csv.with_suffix('.prediction.npz'))}",
+        f"submission        {short(out_csv)}",
+        f"times             {short(out_csv.with_name('runtime.csv'))} ({runtime_line(out_csv)})",
+        *integrity_lines(out_csv.with_name("integrity.json")),
+    ]
+
 # %% ../../nbs/cli/predict.ipynb #894c3dad
 @predictions.command(
     "predict", epilog="Example: spectramind predict --raw data/mine --run runs/demo --out-csv submission.csv"
@@ -88,7 +101,7 @@ def predict_planets(
     ] = "",
     files: ConfigOption = None,
 ) -> None:
-    """Predict spectra of test planets with what a finished run learned; writes a submission and runtime.csv.
+    """Predict spectra of test planets with what a finished run learned; writes a submission and files beside it.
 
     Finished planets are kept, so the same command resumes an interrupted prediction. To divide planets among calls,
     give each its own --planets and --out-csv, and all the same --work and --keep. Then make one call without --planets.
@@ -113,15 +126,11 @@ def predict_planets(
         named += ["--keep"] * keep + [word for name in files or [] for word in ("-c", name)]
         call.resume = shlex.join(["spectramind", "predict", *named])
         from spectramind_nb.pipeline.predict import predict as predict_spectra
-        from spectramind_nb.pipeline.predict import runtime_line
 
         with shown(call, short(out_csv)) as show:
             what = (source, run, out_csv, chosen, workers, how.spelling, how.batch_predict)
             call.failed = predict_spectra(*what, budget_hours, work, keep, show.inner, network)
-        print(*_learned_lines(source, run, out_csv, chosen, network), sep="\n")
-        print(f"error bars        calibrated; as predicted in {short(out_csv.with_suffix('.prediction.npz'))}")
-        print(f"submission        {short(out_csv)}")
-        print(f"times             {short(out_csv.with_name('runtime.csv'))} ({runtime_line(out_csv)})")
+        print(*_learned_lines(source, run, out_csv, chosen, network), *_file_lines(out_csv), sep="\n")
 
 # %% ../../nbs/cli/predict.ipynb #943b6ae6
 RunOption = Annotated[Path | None, typer.Option("--run", help="Finished run; default: the submission's, or runs/demo.")]

@@ -47,6 +47,7 @@ from spectramind_nb.detector.photometry import (
     Plan,
     Summed,
     annulus_light,
+    apparent_motion,
     decorrelate,
     light_variance,
     make_profile,
@@ -169,11 +170,12 @@ def extract_series(
     lost[:used] |= crowded
     near = relative_light(summed.light)
     flux, variance, dilution = subtract_background(summed, plan, near, channel)
+    moves = summed.moves
     if summed.products is None:
-        flux, variance = decorrelate(flux[:, 0], summed.moves), variance[:, 0]
+        flux, variance = decorrelate(flux[:, 0], moves), variance[:, 0]
     else:
-        moves = summed.moves[:, [0, 2]]
-        flux = remove_motion(flux, variance, moves, summed.moves_covariance, summed.products.response)
+        moves[:, [0, 2]] -= np.outer(near - 1, apparent_motion(plan, dilution.foreground.level, flux.mean(axis=0)))
+        flux = remove_motion(flux, variance, moves[:, [0, 2]], summed.moves_covariance, summed.products.response)
     log = calibration_log(sample, spread, options) | extraction_log(sample, typical, series, plan, summed, options)
     flux[lost[:used]] = np.nan
     log |= foreground_log(dilution, channel) | aperture_log(profile, channel, photometry)
@@ -185,7 +187,7 @@ def extract_series(
         "photometry": photometry.kind if channel is FGS1 else "psf",
     }
     centre = star_centre(profile.star)
-    return LightCurves(time_h[:used], flux, variance, summed.moves, centre, log, dilution)
+    return LightCurves(time_h[:used], flux, variance, moves, centre, log, dilution)
 
 # %% ../../nbs/detector/extraction.ipynb #06354eda
 def extraction_log(

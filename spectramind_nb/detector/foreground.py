@@ -181,7 +181,7 @@ class Dilution:
         """Return the relative errors of depths by each independent error of the foreground."""
         return self.per_electron[:, None] * self.foreground.errors
 
-
+# %% ../../nbs/detector/foreground.ipynb #37bc55b1
 def foreground_log(dilution: Dilution, channel: Channel) -> dict[str, float]:
     """Collect the mean foreground and its error, e-/s a pixel, and the relative error of a depth that this causes."""
     inside = AIRS_COLUMNS if channel is AIRS else slice(None)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PSF', 'sky_pixels', 'Photometry', 'LightProfile', 'sky_level', 'usual_image', 'star_centre', 'make_profile',
            'with_annulus', 'sky_sums', 'light_sums', 'light_variance', 'movement_pictures', 'star_moves', 'robust_std',
-           'decorrelate', 'Plan', 'plan_sums', 'Summed', 'sum_series', 'annulus_light']
+           'decorrelate', 'Plan', 'plan_sums', 'Summed', 'sum_series', 'annulus_light', 'apparent_motion']
 
 # %% ../../nbs/detector/photometry.ipynb #cab2cdbf
 from dataclasses import dataclass, replace
@@ -323,3 +323,18 @@ def annulus_light(summed: Summed, plan: Plan) -> tuple[np.ndarray, np.ndarray]: 
     apart = (summed.sky - summed.sky_level) / count  # of the visit's mean, lost values count as 0
     variance = float(plan.profile.variance.ravel()[inside].sum()) / count**2
     return summed.background + summed.reach * apart, summed.reach**2 * variance
+
+# %% ../../nbs/detector/photometry.ipynb #d6df52ce
+def apparent_motion(plan: Plan, foreground: np.ndarray, light: np.ndarray) -> np.ndarray:  # row, width, (2,)
+    """Compute the motion of the AIRS image that is feigned when all of it gets brighter by 100%.
+
+    `foreground` is the light in each pixel that doesn't follow the star, `light` the star's, both e-/pair, (columns,).
+    """
+    profile, usable = plan.profile, plan.usable.reshape(plan.profile.star.shape)
+    products = picture_products(profile.star, profile.variance, usable)
+    pictures = column_pictures(profile.star) / profile.variance
+    weights = np.where(plan.usable, np.nan_to_num([w.ravel() for w in (profile.weight, *pictures)]), 0)
+    seen = np.where(plan.usable, plan.expected, 0) * np.delete(plan.weights, 1, axis=1).T.astype(float)
+    seen -= weights * foreground[plan.group]
+    star, *rest = (np.bincount(plan.group, row, plan.groups) for row in seen)
+    return measure_motion(star[:, None], np.array(rest).T[:, :, None], products, light)[0][0]

@@ -58,10 +58,5 @@ def use_package_factors(run_dir: str | Path) -> Path:
     write_prior(folder / LEARNED[0], weights.prior)
     record = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, record | {"chosen": [*factors][-1], "factors": factors, "pairs": {}})
-    kept = folder / "out_of_fold.npz"
-    population = kept.read_bytes() if kept.is_file() else b""
-    kept.unlink(missing_ok=True)  # from which a temperature would be learned
-    calibrate_sigmas(run_dir, "", CalibOptions())
-    if population:
-        kept.write_bytes(population)
+    calibrate_sigmas(run_dir, "", CalibOptions(), learn=False)
     return Path(run_dir)

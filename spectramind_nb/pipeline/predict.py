@@ -38,6 +38,7 @@ from ..detector.signal_files import read_ahead
 from ..network.decoders import NORMAL_10
 from ..network.weights import read_network
 from .frame_counts import frames_note, use_package_factors
+from .integrity import write_predicted_integrity
 from .learned import LEARNED, copy_whole, predict_each, read_learned, read_out_of_fold, take_over
 from .planets import Failure, Workers, _attempt, open_executor, require_any
 from .prediction import Prediction, join_predictions, write_prediction
@@ -210,7 +211,7 @@ def work_planet(who: tuple[str, int], job: Job) -> dict[str, float]:
     ahead = [("test", job.following[planet])] if planet in job.following else []
     read_ahead([path for one in (who, *ahead) for path in signal_paths(one, job.raw)])
     check_planet(who, job.raw)
-    extract_planet(who, job.raw, out, job.way.recipe)
+    write_json(work / "logs" / f"{planet}.json", extract_planet(who, job.raw, out, job.way.recipe))
     extracted = time.perf_counter()
     fit_to_file(who, work, job.stars, job.way.fit)
     (out / f"airs_bins_{planet}.npz").unlink()
@@ -357,8 +358,7 @@ def predict(
     tell: Tell = lambda what, done, total: None,
     network: str = "",
 ) -> Mapping[int, str]:
-    """Predict test planets of `raw_dir` (all, or those given) with what the run `run_dir` learned; write `out_csv`,
-    and `runtime.csv` beside it.
+    """Predict test planets of `raw_dir` (all, or those given); write `out_csv`, with runtime and integrity beside it.
 
     Returns the problem of each planet that failed; its row holds the population's mean and spread. Fits are kept in
     `work_dir` (beside the submission without it), which goes when all planets went well, unless `keep`. Weights of
@@ -382,13 +382,14 @@ def predict(
     job = Job(raw, work, way, stars, dict(zip(sound, sound[workers:], strict=False)), code, ends)
     found, others, spent = work_all(job, sound, workers, batch, draft, early, tell)
     failures += others
-    if not early:
-        require_any(found, failures)
+    require_any(found, [] if early else failures)
     spent["write"] = draft.write(found)
     count = sum(len(one.planet) for one in found)
     table = runtime_table({step: seconds / max(1, count) for step, seconds in spent.items()}, count, workers)
     with atomic_path(out.with_name("runtime.csv")) as temporary:
         table.to_csv(temporary, index=False)
+    problems = {one.planet: one.problem for one in failures}
+    write_predicted_integrity(out, work, chosen, problems, way.fit)
     if not failures and not keep:
         shutil.rmtree(work, ignore_errors=True)
-    return {one.planet: one.problem for one in failures}
+    return problems

@@ -88,9 +88,12 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False)
 
 # %% ../../nbs/pipeline/sigma_calibration.ipynb #57723da5
-def calibrate_sigmas(run_dir: str | Path, weights_dir: str, steps: CalibOptions) -> dict[str, Any]:
-    """Learn each predictor's calibration out of fold, or copy it from `weights_dir`; return its JSON."""
-    found, learned = read_out_of_fold(run_dir), read_learned(run_dir)
+def calibrate_sigmas(run_dir: str | Path, weights_dir: str, steps: CalibOptions, learn: bool = True) -> dict[str, Any]:
+    """Learn each predictor's calibration out of fold, or copy it from `weights_dir`; return its JSON.
+
+    Without `learn`, the run's labelled planets are not used.
+    """
+    found, learned = read_out_of_fold(run_dir) if learn else None, read_learned(run_dir)
     folder = run_folder(run_dir, "outputs/calibration")
     if found is None and weights_dir:
         read_sigma_calibration(weights_dir, learned.chosen)

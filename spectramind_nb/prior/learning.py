@@ -212,7 +212,7 @@ def learn_prior(
             "train.csv",
             "planet_id",
             f"{len(spectra)} labelled planets are too few for a spectral prior",
-            f"give {MIN_SPECTRA} or more, or --weights of an earlier run",
+            f"give {MIN_SPECTRA} or more, in a run {MIN_SPECTRA + 1}, or --weights of an earlier run",
         )
     chosen = np.unique(np.linspace(0, len(spectra) - 1, min(len(spectra), MOST_SPECTRA)).astype(int))
     mean, amplitude, shapes = normalised_shapes(np.asarray(spectra)[chosen])
