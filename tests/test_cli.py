@@ -25,6 +25,7 @@ from spectramind_nb.cli.calls import Call, recorded
 from spectramind_nb.core.contracts import Submission, write_submission
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.provenance import event_faults, read_events, write_summary
+from spectramind_nb.simulator.worlds import DEFAULT_WORLD, NAMED_WORLDS
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,7 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
     [
         *("run", "extract", "simulate", "simulate spectra", "predict", "fit", "inject", "score", "validate", "audit"),
         *("selftest", "bench", "reproduce", "check-artifacts", "estimate-score", "ablate", "restamp", "export"),
+        *("worlds list", "worlds show", "worlds draw"),
     ],
 )
 def test_each_command_helps_with_an_example(command: str) -> None:
@@ -113,18 +115,20 @@ def test_help_lists_new_names_alone_and_the_command_below_simulate() -> None:
 
 def test_simulate_hands_over_what_it_was_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=lambda *words: seen.append(words))
-    fake_module(monkeypatch, "simulator.bank", make_bank=lambda *words: seen.append(words))
-    assert spectramind("simulate", "--out", "o", "--planets", "3", "--seed", "5").exit_code == 0
-    assert seen.pop()[:6] == (Path("o"), 3, 16, 5, "demo", False)
+    fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=lambda *words, world: seen.append((*words, world)))
+    fake_module(monkeypatch, "simulator.bank", make_bank=lambda *words, world: seen.append((*words, world)))
+    for words, world in (((), DEFAULT_WORLD), (("--world", "measured"), NAMED_WORLDS["measured"])):
+        assert spectramind("simulate", "--out", "o", "--planets", "3", "--seed", "5", *words).exit_code == 0
+        given = seen.pop()
+        assert given[:6] == (Path("o"), 3, 16, 5, "demo", False) and given[-1] == world
     for command in (("simulate", "spectra"), ("bank",)):
         done = spectramind(*command, "--out", "b.npz", "--spectra", "9", "--seed", "5", "--quick")
         assert done.exit_code == 0 and "spectra           b.npz" in done.stdout
         words = seen.pop()
         assert words[:6] == (Path("b.npz"), 9, 5, False, None, 2) and words[7] and not seen
     events = read_events(home / "runs/events.jsonl")
-    assert [event["cmd"] for event in events] == ["simulate"] * 3
-    assert [event["args"].get("what") for event in events] == [None, "spectra", "spectra"]
+    assert [event["cmd"] for event in events] == ["simulate"] * 4
+    assert [event["args"].get("what") for event in events] == [None, None, "spectra", "spectra"]
 
 
 def test_simulate_needs_a_folder_and_takes_no_options_for_its_command() -> None:
@@ -186,6 +190,10 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("predict", "--raw", "nowhere", "--run", "mine", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
         (("predict", "--run", "mine"), "mine/raw: folder: is missing. Fix: --raw"),
         (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
+        (("simulate", "--out", "out", "--world", "mesured"), "did you mean measured?"),
+        (("simulate", "spectra", "--out", "out.npz", "--world", "none.yaml"), "none.yaml: file: is missing"),
+        (("worlds", "show", "mesured"), "did you mean measured?"),
+        (("worlds", "draw", "--out", "mine.json"), "name it mine.yaml"),
         (("simulate", "spectra", "--out", "."), "exists. Fix: choose another file"),
         (("simulate", "spectra", "--out", "bank.npz", "--opacities", "."), "has no k-table of CH4, CO, CO2, H2O"),
         (("fit",), "what to fit isn't clear. Fix: give --light-curves, or --run and --planet"),
@@ -346,7 +354,7 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
     fake_module(monkeypatch, "pipeline.predict", **fakes)
     monkeypatch.setattr("spectramind_nb.cli.predict._learned_lines", lambda *words: [])
     fake_module(monkeypatch, "core.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
-    simulate = lambda out, *words: seen.append((out, words[:6]))  # noqa: E731
+    simulate = lambda out, *words, world: seen.append((out, words[:6]))  # noqa: E731
     fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=simulate)
     (home / "runs/a").mkdir(parents=True)
     given = ("predict", "--raw", "mine", "--run", "runs/a", "--out-csv", "o.csv", "--planets", "7")

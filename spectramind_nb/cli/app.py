@@ -31,6 +31,7 @@ from .kaggle import kaggle
 from .predict import ConfigOption, PlanetsOption, WorkersOption, parse_planet_ids, predictions, submit
 from .report import summary_lines
 from .simulate import simulate, simulate_spectra
+from .world_commands import worlds
 from ..core.files import short
 
 # %% ../../nbs/cli/app.ipynb #15cc9f27
@@ -283,6 +284,7 @@ def train(
 # %% ../../nbs/cli/app.ipynb #1479798c
 for name, group in (
     ("simulate", simulate),
+    ("worlds", worlds),
     ("submit", submit),
     ("diagnose", diagnose),
     ("config", config),

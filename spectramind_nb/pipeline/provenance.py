@@ -198,7 +198,7 @@ COMMANDS: tuple[str, ...] = (
     "selftest",
     "ablate",
 )
-COMMANDS += ("run", "extract", "simulate", "fit", "inject", "score", "validate", "audit")
+COMMANDS += ("run", "extract", "simulate", "fit", "inject", "score", "validate", "audit", "worlds")
 COMMANDS += ("config", "bench", "reproduce", "check-artifacts", "estimate-score", "kaggle", "restamp", "export")
 
 EVENT_FIELDS: dict[str, Any] = {

@@ -31,7 +31,7 @@ from spectramind_nb.simulator.atmosphere import (
     draw_atmosphere,
     transmission_spectrum,
 )
-from .limb_laws import law_coefficients, law_light, law_weights
+from .limb_laws import law_coefficients, law_flux
 from .world_parts import OrbitTable, PlanetKinds, StarLimbs
 from .worlds import DEFAULT_WORLD, World
 
@@ -220,9 +220,7 @@ def transit_flux(
     flux = np.ones((len(hours), len(depth)))
     separation = orbit.separation(hours)
     near = np.flatnonzero(separation < 1 + np.sqrt(depth.max()))
-    shape = (len(near), len(depth))
-    b, r = (np.broadcast_to(a, shape) for a in (separation[near, None], np.sqrt(depth)))
-    flux[near] = np.einsum("tbn,bn->tb", law_light(law, b, r), law_weights(law, limb))
+    flux[near] = law_flux(law, separation[near], np.sqrt(depth), limb)
     return flux
 
 # %% ../../nbs/simulator/population.ipynb #daf9ad88

@@ -38,8 +38,8 @@ def field_problem(value: Any, default: Any, limits: Mapping[str, Any]) -> tuple[
     plain = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in numbers)
     whole = not isinstance(default, int) or all(plain and float(x).is_integer() for x in numbers)
     shape = isinstance(value, (list, tuple)) == bool(length) and len(numbers) == (length or 1)
-    if not shape or not plain or not whole or not all(least <= x <= most for x in numbers):
-        wanted = "two numbers" if length else "a whole number" if isinstance(default, int) else "a number"
+    if not (shape and plain and whole and all(least <= x <= most for x in numbers)) or [*numbers] != sorted(numbers):
+        wanted = "two rising numbers" if length else "a whole number" if isinstance(default, int) else "a number"
         return f"is {value!r}", f"{wanted} from {least:g} to {most:g}"
     return None
 

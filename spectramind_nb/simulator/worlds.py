@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_WORLD', 'Part', 'MEASURED', 'NAMED_WORLDS', 'RANGES_DRAWN', 'CHOICES_DRAWN', 'World', 'world_of',
-           'read_world', 'write_world', 'find_world', 'differing_fields', 'draw_hyperparameters']
+           'read_world', 'world_text', 'write_world', 'find_world', 'differing_fields', 'draw_hyperparameters']
 
 # %% ../../nbs/simulator/worlds.ipynb #8ea728e7
 import difflib
@@ -114,10 +114,15 @@ def read_world(path: str | Path) -> World:
     return world_of(record, path)
 
 
+def world_text(world: World) -> str:
+    """Return a world as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(world.record()))
+
+
 def write_world(path: str | Path, world: World) -> None:
     """Write a world as YAML, complete or not at all."""
     with atomic_path(Path(path)) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(world.record())), encoding="utf-8")
+        temporary.write_text(world_text(world), encoding="utf-8")
 
 # %% ../../nbs/simulator/worlds.ipynb #7172ac1b
 MEASURED = World(
@@ -126,7 +131,7 @@ MEASURED = World(
     foreground=Foregrounds(airs_e_s=(0.02, 0.3), strong_share=0.1),
     drift=GainDrifts(form="rank one"),
     pointing=ImageMotion(along_spectrum_px=0.001),
-    optics=Optics(wings=(1.13, 1.35), line_shape=1.0),
+    optics=Optics(wings=(0.95, 1.05), line_shape=1.0),
 )
 
 # %% ../../nbs/simulator/worlds.ipynb #3906448e
@@ -218,7 +223,7 @@ CHOICES_DRAWN: dict[str, tuple[Any, ...]] = {
     "drift.form": ("rank one", "rank one", "full rank"),
     "drift.rms": ((1e-4, 3e-4), (1.4e-4, 4.8e-4), (3e-4, 1e-3)),
     "red_noise.chromatic": (False, True),
-    "optics.wings": ((1.0, 1.0), (1.13, 1.35), (1.3, 1.6)),
+    "optics.wings": ((1.0, 1.0), (0.95, 1.05), (1.3, 1.5)),
 }
 
 # %% ../../nbs/simulator/worlds.ipynb #5a73e334
