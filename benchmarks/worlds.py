@@ -8,11 +8,12 @@ Prior, network and factors of sigma come from the world `default`: `--calib` pla
 light-curve path. `--raw N`: also N full-size planets of each world as raw frames through 00 and 01. `--only`: some
 worlds. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
 
-flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. neural: the network, from there.
-oracle: knows the world. Its spectral prior is `--bank` spectra of the world's own chemistry; its fit knows the offsets
-and scatters of orbits, the offset, scatter and temperature dependence of limb darkening, form and range of the gain
-drift; its factors of sigma come from the other half of the world's planets. It does not know the law of limb darkening
-(its priors are wider where that is not quadratic), nor where noise, jumps, spots and dilution act.
+flat: one depth a planet, and one sigma, from the other half of the world's planets. transit: the fit alone.
+gaussian: with the spectral prior. neural: the network, from there. oracle: knows the world. Its spectral prior is
+`--bank` spectra of the world's own chemistry; its fit knows the offsets and scatters of orbits, the offset, scatter and
+temperature dependence of limb darkening, form and range of the gain drift; its factors of sigma come from the other
+half of the world's planets. It does not know the law of limb darkening (its priors are wider where that is not
+quadratic), nor where noise, jumps, spots and dilution act: with those it is no upper limit.
 
 z: standard deviation of error over stated error, of `gaussian`. bias: its mean error of the AIRS mean, in ppm.
 """
@@ -97,6 +98,15 @@ def bank_of(setting: Setting, world: World, count: int) -> Bank:
     return replace(bank, spectrum=np.array(changed))
 
 
+def judge_flat(pool: ProcessPoolExecutor, paths: Sequence[Path], name: str) -> Judged:
+    """One depth a planet; its sigma is the best one of every other planet of the world."""
+    answers, truth = answer_all(pool, paths, "flat", None, name), truth_of(paths)
+    halves, sigma = np.arange(len(truth)) % 2 == 0, np.empty_like(truth)
+    for half in (halves, ~halves):
+        sigma[half] = fixed_sigma(truth[~half], answers.predicted.mu[~half])
+    return Judged(truth, answers.predicted.mu, sigma, {}, answers.seconds)
+
+
 def judge_oracle(
     pool: ProcessPoolExecutor, setting: Setting, world: World, paths: Sequence[Path], spectra: int
 ) -> Judged:
@@ -137,8 +147,8 @@ def in_world(
     """Figures of all predictors in a world, by light curves."""
     bank = setting.bank("test", planets, world.planets)
     paths = fit_kind(pool, setting, "test", bank, planets, world, yardsticks=True)
-    truth, seen = truth_of(paths), {}
-    for name, learned in known.by_name.items():
+    truth, seen = truth_of(paths), {"flat": judge_flat(pool, paths, world.name)}
+    for name, learned in ((name, learned) for name, learned in known.by_name.items() if name != "flat"):
         seen[name] = judged(truth, answer_all(pool, paths, name, learned, world.name), known.factors[name])
     if spectra:
         seen["oracle"] = judge_oracle(pool, setting, world, paths, spectra)

@@ -96,6 +96,6 @@ def simulate_spectra(
 
         call.facts |= {"seed": seed, "artifacts": [out]}
         with shown(call, f"{spectra} spectra") as show:
-            told = partial(show.inner, "spectra")
-            make_bank(out, spectra, seed, ood, opacities, workers, told, quick, world=chosen)
+            counted = partial(show.inner, "spectra")
+            make_bank(out, spectra, seed, ood, opacities, workers, counted, quick, world=chosen)
         print(f"spectra           {short(out)}")

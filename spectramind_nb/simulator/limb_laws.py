@@ -104,7 +104,7 @@ def _dimmed(separation: np.ndarray, radius: np.ndarray, discs: np.ndarray, weigh
                 flux[t, b] += weights[b, n] * (q * q - covered)
     return flux
 
-
+# %% ../../nbs/simulator/limb_laws.ipynb #038a7ddb
 def law_flux(law: str, separation: np.ndarray, radius: np.ndarray, limb: np.ndarray) -> np.ndarray:  # (T, B)
     """Compute the relative flux at separations (T,) for radius ratios (B,) and coefficients of a law (B, K)."""
     if law == "quadratic":

@@ -199,6 +199,10 @@ RANGES_DRAWN: dict[str, tuple[str, float, float]] = {  # "perhaps": logarithmic,
     "planets.free_share": ("linear", 0.2, 1),
     "planets.other_gases_share": ("perhaps", 0.1, 1),
     "planets.clear_share": ("linear", 0.1, 0.6),
+}
+
+# %% ../../nbs/simulator/worlds.ipynb #49604b63
+RANGES_DRAWN |= {
     "foreground.strong_share": ("perhaps", 0.05, 0.5),
     "dilution.level": ("perhaps", 5e-4, 0.02),
     "dilution.gradient": ("linear", -1, 1),
@@ -216,6 +220,8 @@ RANGES_DRAWN: dict[str, tuple[str, float, float]] = {  # "perhaps": logarithmic,
     "optics.line_shape": ("linear", 0, 1.3),
     "excess.noise_scale": ("linear", 1, 1.4),
 }
+
+# %% ../../nbs/simulator/worlds.ipynb #7a8672eb
 CHOICES_DRAWN: dict[str, tuple[Any, ...]] = {
     "orbit.beyond_90": ("mirror",),
     "limb.law": ("quadratic", "power-2", "4-parameter"),
