@@ -576,3 +576,17 @@ def test_a_prior_adds_a_spectrum(mine: Path, monkeypatch: pytest.MonkeyPatch) ->
     shape = lambda depth: (depth - DEPTH)[1:] - (depth - DEPTH)[1:].mean()  # noqa: E731
     assert shape(table["depth_with_prior"]).std() < 0.7 * shape(table["depth"]).std()
     assert np.all(table["depth_with_prior_err"] < 1.05 * table["depth_err"])
+
+
+@pytest.mark.parametrize(
+    ("rename", "there"),
+    [(lambda k: f"{k:03d}", "flux_000 to flux_282"), (lambda k: f"{k + 1}", "flux_1 to flux_283")],
+    ids=["padded", "from one"],
+)
+def test_columns_numbered_in_another_way_are_named(tmp_path: Path, rename: Callable[[int], str], there: str) -> None:
+    hours, flux, error = observed()
+    columns = {"time": hours} | {f"flux_{rename(k)}": flux[:, k] for k in range(N_BINS)}
+    columns |= {f"flux_err_{rename(k)}": error[:, k] for k in range(N_BINS)}
+    pd.DataFrame(columns).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(ContractError, match=rf"flux_0: column is missing; similar ones are {there}\. Fix: give flux"):
+        curve_file.read_light_curves(tmp_path / "a.csv", STAR)

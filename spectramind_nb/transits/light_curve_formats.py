@@ -93,8 +93,10 @@ def matrix(path: Path, table: Mapping[str, Any], name: str, names: Sequence[str]
     wanted = [f"{name}_{k}" for k in range(N_BINS)]
     if missing := [column for column in wanted if column not in names]:
         field_name = name if len(missing) == N_BINS else missing[0]
-        fix = f"give {name} ({N_BINS} values a row), or {wanted[0]} to {wanted[-1]}"
-        raise ContractError(path, field_name, "column is missing", fix)
+        fix = f"give {name} ({N_BINS} values a row), or {wanted[0]} to {wanted[-1]}, bin 0 for FGS1, then AIRS"
+        there = [column for column in map(str, names) if name in column and (name == "flux_err" or "err" not in column)]
+        near = f"; similar ones are {there[0]} to {there[-1]}" if there else ""
+        raise ContractError(path, field_name, f"column is missing{near}", fix)
     return np.column_stack([in_unit(path, column, table[column], unit) for column in wanted])
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #8293280f
