@@ -38,10 +38,12 @@ from spectramind_nb.detector.raw import Adc
 from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS
 from spectramind_nb.simulator.detector import draw_detector, ground_calibration
-from spectramind_nb.simulator.frames import JITTER_PX, Exposure, expose, prepare_exposure
+from spectramind_nb.simulator.frames import JITTER_PX, Exposure, airs_profile, draw_wander, expose, prepare_exposure
 from spectramind_nb.simulator.gain_drift import draw_gain_drift
-from spectramind_nb.simulator.light_curves import simulate_features
+from spectramind_nb.simulator.light_curves import extraction, simulate_features, step_times
+from spectramind_nb.simulator.line_shape import smoothing_of_bins
 from spectramind_nb.simulator.population import SimulatedOrbit, draw_limb_darkening, draw_system, observe, planet_stream
+from spectramind_nb.simulator.worlds import MEASURED, World
 
 
 @dataclass(frozen=True)
@@ -352,6 +354,58 @@ def detector_rows(seed: int) -> Iterator[Row]:
     yield at_most("AIRS: gain drift in 7.5 h, rms (ppm), maximum", 482, max(drift))
 
 
+MEASURED_SINGULAR = (35.6, 17.5, 16.6, 15.8)  # of planet 244787369: time (5 Legendre terms) x wavelength, whitened
+NOISE_SINGULAR = (18.3, 17.4, 16.7, 16.1)  # of noise alone
+
+
+def measured_rows(bank: Bank, seed: int) -> Iterator[Row]:
+    """The world `measured`: orbits, drift, edge rows, movement along the spectrum, line shape.
+
+    Sources: orbits of four planets in the test files of jcottaar/ariel2 (CC BY 4.0), and light curves and frames of
+    planets 244787369 and 342072318, Ariel Data Challenge 2025 public data; the line shape's loss in true spectra is of
+    ExoSim 2's kernel. Four planets give ranges, not distributions: the rows ask that the simulator covers them.
+    """
+    rng, name = np.random.default_rng(seed), "world measured"
+    planets = [observe(rng, bank.planet(number), MEASURED) for number in range(len(bank.spectrum))]
+    speed = np.array([p.orbits[0].sma / p.system.sma for p in planets])
+    yield between(f"{name}: transit speed over the table's, median of planets", 1.010, 1.016, np.median(speed))
+    yield between(f"{name}: the same, scatter (%)", 0.2, 0.4, 100 * speed.std())
+    impact = [p.orbits[0].impact - p.system.sma * np.cos(np.radians(p.system.i)) for p in planets]
+    real = np.array([-0.002, 0.03, -0.094, 0.155])
+    rms = float(np.sqrt(np.mean(real**2)))
+    yield between(f"{name}: impact parameter less the table's, rms", 0.5 * rms, 1.6 * rms, np.std(impact))
+    values = np.median([drift_values(rng, MEASURED) for _ in range(150)], axis=0)
+    yield near(f"{name}: drift's second singular value over that of noise", 17.5 / 17.4, values[1] / NOISE_SINGULAR[1])
+    quotient = [drift_values(rng, MEASURED)[0] / NOISE_SINGULAR[0] for _ in range(150)]
+    reached = np.mean(np.array(quotient) > MEASURED_SINGULAR[0] / NOISE_SINGULAR[0])
+    yield between(f"{name}: share of visits whose first value exceeds the real one", 0.05, 0.95, reached)
+    profile = airs_profile(np.array([2.1, 3.8]), optics=MEASURED.optics)
+    edges = profile[[0, 1, 2, -3, -2, -1]].mean(axis=0)
+    for um, real_share, share in zip((2.1, 3.8), (6.3e-4, 1.2e-3), edges, strict=True):
+        yield near(f"{name}: light of a column in a pixel of the edge rows, {um} um", real_share, share)
+    drawn = [draw_wander(rng, 101, AIRS, MEASURED.pointing)[:, 1] for _ in range(300)]
+    slopes = [2 * np.polyfit(np.linspace(-1, 1, 101), one, 1)[0] for one in drawn]
+    yield between(f"{name}: linear movement along the spectrum in a visit (pixel), rms", 0.0005, 0.002, np.std(slopes))
+    loss = [smoothing_of_bins(p, MEASURED.optics.line_shape) @ p.spectrum[1:] - p.spectrum[1:] for p in planets[:300]]
+    low, high = np.percentile(1e6 * np.std(loss, axis=1), [5, 95])
+    yield at_most(f"{name}: loss by the line shape (ppm), 5% of planets; true spectra lose 5 to 9", 5, low)
+    yield at_least(f"{name}: loss by the line shape (ppm), 95% of planets", 9, high)
+
+
+def drift_values(rng: np.random.Generator, world: World) -> np.ndarray:  # (4,)
+    """Singular values of the drift of AIRS with noise: Legendre terms 1 to 5 in time by bins, over their noise."""
+    seen = extraction(rng, AIRS, STAR_B["Ts"], STAR_B["brightness"], False)
+    steps, outside = step_times(FRAME_COUNTS["full"], AIRS, 375), 250  # steps in all, and out of transit
+    noise = np.sqrt(seen.variance / steps.length) / seen.flux / np.sqrt(outside)  # of a term of unit rms
+    time = np.linspace(-1, 1, len(steps.hours))
+    coefficients = draw_gain_drift(rng, True, world.drift)
+    drift = np.polynomial.polynomial.polygrid2d(time, seen.place, coefficients)
+    terms = np.polynomial.legendre.legvander(time, 5)
+    fitted = np.linalg.lstsq(terms, drift, rcond=None)[0][1:] * terms[:, 1:].std(axis=0)[:, None]
+    whitened = fitted / noise + rng.normal(size=fitted.shape)
+    return np.linalg.svd(whitened, compute_uv=False)[:4]
+
+
 def drift_rms(coefficients: np.ndarray) -> float:
     """Of the drift over time and wavelength."""
     time, place = (np.vander(np.linspace(-1, 1, count), 6, True) for count in (101, 51))
@@ -415,6 +469,7 @@ def main() -> None:
         bank = read_bank(Path(folder) / "bank.npz")
     rate = light_curve_rate(bank)
     rows = [*population_rows(bank, args.seed), *airs_rows(args.seed), *fgs1_rows(args.seed), *detector_rows(args.seed)]
+    rows += measured_rows(bank, args.seed)
     rows.append(near("file: AIRS signal of a full-size visit (MB)", 122, visit["airs_bytes"] / 1e6))
     rows.append(near("file: FGS1 signal of a full-size visit (MB)", 111, visit["fgs1_bytes"] / 1e6))
     print(f"{'figure':78} {'real':>18} {'simulated':>12} {'ratio':>6}")

@@ -146,7 +146,7 @@ _CHANGES: dict[str, dict[str, WorldPart]] = {
     "off-table": {"orbit": OrbitTable(speed_offset=-0.02, speed_scatter=0.03, inclination_scatter_deg=0.6)},
     "foreground": {
         "foreground": replace(MEASURED.foreground, strong_share=0.5),
-        "dilution": DilutingLight(level=0.01, gradient=0.8, time_course=0.2),
+        "dilution": DilutingLight(level=0.01, gradient=0.8, time_course=0.02),
     },
     "strong-drift": {"drift": GainDrifts(rms=(4e-4, 1.2e-3))},
     "spotted": {"star": StarSurface(crossings=1, spot_fraction=0.02, flares=0.5)},
@@ -206,7 +206,7 @@ RANGES_DRAWN |= {
     "foreground.strong_share": ("perhaps", 0.05, 0.5),
     "dilution.level": ("perhaps", 5e-4, 0.02),
     "dilution.gradient": ("linear", -1, 1),
-    "dilution.time_course": ("perhaps", 0.05, 0.4),
+    "dilution.time_course": ("perhaps", 0.005, 0.04),
     "drift.ramp": ("perhaps", 1e-4, 2e-3),
     "drift.ramp_hours": ("logarithmic", 0.3, 3),
     "red_noise.rms": ("perhaps", 1e-5, 6e-5),
