@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 LEAST = """
 simulate: {planets: 12, test_planets: 1, frames: tiny, seed: 1337}
 settings: features.folds=6 diag.skip_heavy_diag=true
+training: train.epochs=1 train.pairs=64
 """
 
 
@@ -53,7 +54,9 @@ def run(home: Path, *words: str) -> str:
 def test_a_clone_reproduces_everything_once(clone: Path) -> None:
     first = run(clone, "dvc", "repro")
     assert "Running stage 'simulate'" in first and "Running stage 'diagnose'" in first
-    assert len(read_submission(clone / "outputs/run/09_submission/artifacts/submission.csv").mu) == 1
+    assert len(read_submission(clone / "outputs/submission.csv").mu) == 1
+    assert [*clone.glob("data/calibrated/airs_*.npz")] and len([*clone.glob("data/features/fgs1_white_*.npz")]) == 13
+    assert (clone / "outputs/checkpoints/network.safetensors").is_file() and "held out" in first
     assert "<html" in (clone / "outputs/diagnostics/v1.html").read_text(encoding="utf-8")[:1000]
     assert json.loads((clone / "outputs/expectation.json").read_text())["planets"] == 12
     numbers = [name[:2] for name in find_manifests(clone / "outputs/run")]
@@ -63,9 +66,9 @@ def test_a_clone_reproduces_everything_once(clone: Path) -> None:
     again = run(clone, "dvc", "repro")
     assert "Running stage" not in again and again.count("didn't change, skipping") == 7
 
-    book = clone / "nbs/05_symbolic.ipynb"
+    book = clone / "nbs/01_features.ipynb"
     book.write_text(book.read_text(encoding="utf-8") + "\n", encoding="utf-8")  # a change that changes no result
-    assert "Running stage 'train'" in run(clone, "dvc", "repro", "--single-item", "train")
+    assert "Running stage 'features'" in run(clone, "dvc", "repro", "--single-item", "features")
     assert seconds == {name: manifest["finished"] for name, manifest in find_manifests(clone / "outputs/run").items()}
 
 
@@ -80,3 +83,22 @@ def test_raw_frames_depend_on_all_that_simulates_them() -> None:
             queue += imported_modules(path.read_text(encoding="utf-8"), name.rpartition(".")[0])
     wanted = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["simulate"]["deps"]
     assert {name.replace(".", "/") + ".py" for name in found} == {name for name in wanted if name.endswith(".py")}
+
+
+def test_stages_are_the_specifications() -> None:
+    """Its five stages in order, each with its command and its outs."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    expected = {
+        "calibrate": ("spectramind run", "data/calibrated"),
+        "features": ("spectramind run", "data/features"),
+        "train": ("spectramind train --phase supervised", "outputs/checkpoints"),
+        "predict": ("spectramind predict", "outputs/submission.csv"),
+        "diagnose": ("spectramind diagnose dashboard", "outputs/diagnostics/v1.html"),
+    }
+    assert [name for name in stages if name in expected] == [*expected]
+    made = ["data/raw"]
+    for name, (command, out) in expected.items():
+        assert command in stages[name]["cmd"] and out in stages[name]["outs"], name
+        assert made[-1] in stages[name]["deps"], f"{name} depends on {made[-1]}"
+        made.append(out)
+    assert "data/features" in stages["predict"]["deps"]

@@ -1,12 +1,19 @@
 """The Mamba layer against an implementation of others, and what the encoder promises."""
 
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from spectramind_nb.network.mamba import FGS1_CHANNELS, MOST, Fgs1Encoder, Mamba, MambaLayer, fgs1_inputs
-from spectramind_nb.network.selective_scan import ENGINES
+from spectramind_nb.network.selective_scan import ENGINES, selective_scan
 
 STEPS = 60
 
@@ -35,6 +42,43 @@ def test_the_kernel_of_the_authors_agrees() -> None:
     peer = theirs.Mamba(32).cuda()
     peer.load_state_dict(ours.state_dict())
     assert torch.allclose(ours(x), peer(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def authors(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., torch.Tensor]:
+    """The reference scan of mamba-ssm, built without CUDA into a folder of its own.
+
+    The package imports its compiled kernels eagerly, so the function alone is taken from its file.
+    """
+    folder = tmp_path_factory.mktemp("mamba")
+    words = ["install", "--quiet", "--no-build-isolation", "--no-deps", "--target", str(folder)]
+    env = {**os.environ, "MAMBA_SKIP_CUDA_BUILD": "TRUE", "MAMBA_FORCE_BUILD": "TRUE"}
+    call = [sys.executable, "-m", "pip", *words, "mamba-ssm>=2.2,<3", "einops"]
+    built = subprocess.run(call, env=env, capture_output=True, text=True, check=False, timeout=600)
+    path = folder / "mamba_ssm/ops/selective_scan_interface.py"
+    if built.returncode or not path.is_file():
+        pytest.skip(f"mamba-ssm can't be built here: {built.stderr.strip().splitlines()[-1:]}")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    wanted = [node for node in tree.body if getattr(node, "name", "") == "selective_scan_ref"]
+    sys.path.insert(0, str(folder))
+    try:
+        einops = importlib.import_module("einops")
+    finally:
+        sys.path.remove(str(folder))
+    known = {"torch": torch, "F": torch.nn.functional, "rearrange": einops.rearrange, "repeat": einops.repeat}
+    exec(compile(ast.Module(wanted, []), str(path), "exec"), known)
+    return known["selective_scan_ref"]  # type: ignore[return-value]
+
+
+@pytest.mark.slow
+def test_the_reference_of_the_authors_agrees_on_the_cpu(authors: Callable[..., torch.Tensor]) -> None:
+    """Of mamba-ssm: (batch, D, T), A (D, N), B and C (batch, N, T)."""
+    torch.manual_seed(0)
+    u, delta = torch.randn(2, 50, 6), torch.nn.functional.softplus(torch.randn(2, 50, 6))
+    a, b, c = -torch.rand(6, 4), torch.randn(2, 50, 4), torch.randn(2, 50, 4)
+    expected = authors(*(x.transpose(1, 2) for x in (u, delta)), a, *(x.transpose(1, 2) for x in (b, c)))
+    for engine in ("loop", "doubling", "compiled"):
+        assert torch.allclose(selective_scan(u, delta, a, b, c, engine).transpose(1, 2), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_time_turned_round_turns_both_directions_round() -> None:
