@@ -29,7 +29,7 @@ settings.load_profile("small")
 SLOW_FIXTURES = {"example_run": "e2e", "kaggle_root": "e2e", "clone": "e2e", "browser": "browser"}
 # Begun first, or one worker ends alone: while one makes the example's run, the other does what needs none.
 LONG_FILES = (
-    *("test_chapters.py", "test_dvc.py", "test_kaggle.py", "test_dashboard.py"),
+    *("test_chapters.py", "test_dvc.py", "test_runbooks.py", "test_kaggle.py", "test_dashboard.py"),
     *("test_reproduce.py", "test_quick_start.py", "test_examples.py", "test_chain.py", "test_predict.py"),
 )
 MOST_SECONDS = 10.0  # of processor time that a test of the fast set may take
