@@ -17,7 +17,8 @@ from fitted_planets import STRESSES, side_by_side, simulated
 
 from spectramind_nb.simulator.population import draw_planet_spectrum, planet_stream
 from spectramind_nb.transits.fit import fit_planet
-from spectramind_nb.transits.model import FitOptions, blocks_of
+from spectramind_nb.transits.fit_priors import FitOptions
+from spectramind_nb.transits.model import blocks_of
 
 WITH = FitOptions()
 HYPOTHESES = {"with": WITH, "without": replace(WITH, polynomial_sizes=())}

@@ -40,9 +40,10 @@ from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World
 from spectramind_nb.transits import model
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_file import white_light
+from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.light_curve import Orbit, transit
-from spectramind_nb.transits.model import Block, FitOptions, blocks_of
+from spectramind_nb.transits.model import Block, blocks_of
 from spectramind_nb.uncertainty.sigma_factors import Fits
 
 Features = dict[str, dict[str, np.ndarray]]

@@ -66,7 +66,7 @@ from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
 from spectramind_nb.simulator.light_curves import simulate_features
 from spectramind_nb.simulator.population import SimulatedPlanet, physics, planet_stream
-from spectramind_nb.transits.model import FitOptions
+from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.uncertainty.gaussian import predict_gaussian
 from spectramind_nb.uncertainty.sigma_factors import (
     PARTS,

@@ -36,9 +36,10 @@ from scipy.stats import chisquare, truncnorm
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.simulator.population import PlanetSpectrum, SimulatedPlanet, planet_stream
 from spectramind_nb.transits.fit import averaged, converge, weigh_drifts
+from spectramind_nb.transits.fit_priors import SOLAR_K, FitOptions, limb_priors
 from spectramind_nb.transits.fit_problem import Equations, FitProblem, State, equations, local_prior
 from spectramind_nb.transits.fit_report import report
-from spectramind_nb.transits.model import SOLAR_K, FitOptions, airs_coordinate, blocks_of, limb_priors
+from spectramind_nb.transits.model import airs_coordinate, blocks_of
 from spectramind_nb.transits.normal_equations import posterior
 from spectramind_nb.transits.systematics import not_negative
 

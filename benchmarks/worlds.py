@@ -52,7 +52,7 @@ from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import draw_planets, simulate_dataset
 from spectramind_nb.simulator.population import SimulatedPlanet, changed_spectrum, planet_stream
 from spectramind_nb.simulator.worlds import NAMED_WORLDS, World, find_world, read_world
-from spectramind_nb.transits.model import FitOptions
+from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.uncertainty.sigma_factors import SigmaFactors, learn_factors
 
 JUDGEMENT = Path(__file__).parent / "judgement_worlds"

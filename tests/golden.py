@@ -41,7 +41,8 @@ from spectramind_nb.simulator.data_sets import FRAME_COUNTS, simulate_dataset
 from spectramind_nb.simulator.light_curves import simulate_features
 from spectramind_nb.simulator.population import SimulatedPlanet, draw_planet, planet_stream
 from spectramind_nb.transits.fit import fit_planet
-from spectramind_nb.transits.model import FitOptions, blocks_of
+from spectramind_nb.transits.fit_priors import FitOptions
+from spectramind_nb.transits.model import blocks_of
 from spectramind_nb.uncertainty.calibration import CalibOptions, learn_calibration
 from spectramind_nb.uncertainty.sigma_factors import Predicted, fit_factors
 

@@ -34,7 +34,7 @@ from spectramind_nb.pipeline.predictors import (
 from spectramind_nb.pipeline.sigma_calibration import calibrate_sigmas, read_sigma_calibration
 from spectramind_nb.prior.learning import MIN_SPECTRA
 from spectramind_nb.prior.spectral_prior import read_prior
-from spectramind_nb.transits.model import FitOptions
+from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.uncertainty.calibration import CalibOptions
 
 

@@ -23,7 +23,7 @@ from spectramind_nb.pipeline.integrity import (
     write_integrity,
     write_predicted_integrity,
 )
-from spectramind_nb.transits.model import FitOptions
+from spectramind_nb.transits.fit_priors import FitOptions
 
 STAR = {"sma": 12.0, "i": 89.0, "P": 4.0, "Ts": 5500.0}
 

@@ -63,7 +63,7 @@ from spectramind_nb.pipeline.sigma_calibration import CALIBRATION_FILES, calibra
 from spectramind_nb.rules.auditor import LOG, MAPS, summarise_audit, write_audit
 from spectramind_nb.simulator.data_sets import draw_planets
 from spectramind_nb.transits.fit_file import read_fit
-from spectramind_nb.transits.model import FitOptions
+from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.uncertainty.calibration import CalibOptions, steps_of
 from spectramind_nb.uncertainty.corel import gaussian_factors
 from spectramind_nb.uncertainty.sigma_factors import take_planets

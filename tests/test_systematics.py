@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from spectramind_nb.transits.model import airs_coordinate
 from spectramind_nb.transits.normal_equations import log_evidence
 from spectramind_nb.transits.systematics import (
     JUMP_ODDS,
@@ -14,7 +15,7 @@ from spectramind_nb.transits.systematics import (
     noise_directions,
     not_negative,
     own_drift_covariance,
-    polynomial_roots,
+    polynomial_factors,
 )
 
 STEPS = 400
@@ -35,11 +36,18 @@ def test_priors_of_the_drift_fall_off() -> None:
     assert common == pytest.approx(1e-4 * np.array([in_time, np.ones(8)])[..., None])
 
 
+def exosim_forms(size: float, wavelength: bool) -> np.ndarray:  # (H, k, k)
+    """Factors of the covariances of drifts of ExoSim 2's form, one for each direction of the columns."""
+    time, places = polynomial_factors(wavelength)
+    roots = [size * np.kron(time, place) for place in places]
+    return np.array([np.pad(root, ((0, 0), (0, len(root) - root.shape[1]))) for root in roots])
+
+
 @pytest.mark.parametrize("wavelength", [False, True], ids=["FGS1", "AIRS"])
 def test_evidence_tells_drifts_of_exosims_form_from_others(wavelength: bool) -> None:
     """Each form of drift, measured with a tenth of its size in error, is the likelier one where it is the true one."""
     rng = np.random.default_rng(2)
-    forms = polynomial_roots((4e-4,), wavelength)
+    forms = exosim_forms(4e-4, wavelength)
     soft = drift_priors((2e-4, 4e-4), (0.5, 0.7), (0.5, 0.7) if wavelength else ())
     soft = soft.reshape(len(soft), -1)[:, :, None] * np.eye(forms.shape[1])
     error = 4e-5
@@ -60,8 +68,8 @@ def test_evidence_tells_drifts_of_exosims_form_from_others(wavelength: bool) -> 
 
 def test_drift_of_exosims_form_has_its_size_whatever_the_direction() -> None:
     z, rng = np.linspace(-1, 1, 81), np.random.default_rng(3)
-    time, place = np.polynomial.chebyshev.chebvander(z, 8)[:, 1:], np.polynomial.chebyshev.chebvander(z, 6)
-    roots = polynomial_roots((3e-4,), wavelength=True)
+    time, place = (np.polynomial.chebyshev.chebvander(at, order) for at, order in ((z, 8), (airs_coordinate(), 6)))
+    time, roots = time[:, 1:], exosim_forms(3e-4, wavelength=True)
     assert len(roots) == 2 and not np.allclose(roots[0] @ roots[0].T, roots[1] @ roots[1].T)
     for root in roots:
         draws = [time @ (root @ rng.normal(size=56)).reshape(8, 7) @ place.T for _ in range(1500)]

@@ -30,6 +30,7 @@ from spectramind_nb.transits import light_curve_file as curve_file
 from spectramind_nb.transits import your_light_curves as own
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_file import write_fit
+from spectramind_nb.transits.fit_priors import FitOptions, limb_priors, orbit_priors, priors
 from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.injection import (
     Injector,
@@ -40,7 +41,7 @@ from spectramind_nb.transits.injection import (
     smooth_spectrum,
 )
 from spectramind_nb.transits.light_curve import Orbit, transit
-from spectramind_nb.transits.model import FitOptions, blocks_of, limb_priors, make_block, orbit_priors, priors
+from spectramind_nb.transits.model import blocks_of, make_block
 
 STAR = {"sma": 10.5, "i": 88.5, "P": 5.2, "Ts": 5900.0}
 SIGMA = np.concatenate([[2e-4], np.linspace(1e-3, 4e-3, N_BINS - 1)])

@@ -19,8 +19,8 @@ from ..core.instrument import CHANNELS
 from .planets import read_failures
 from .selection import read_plan
 from ..transits.fit_file import read_fit
+from ..transits.fit_priors import FitOptions, orbit_priors
 from ..transits.fit_report import Depths
-from ..transits.model import FitOptions, orbit_priors
 
 # %% ../../nbs/pipeline/integrity.ipynb #f2271b9d
 ADDED = (

@@ -49,7 +49,7 @@ from .sigma_calibration import CALIBRATION_FILES, calibrate_sigmas
 from .stages import check_run_versions
 from ..prior.spectral_prior import read_prior
 from ..transits.fit_file import fit_to_file
-from ..transits.model import FitOptions
+from ..transits.fit_priors import FitOptions
 from ..uncertainty.calibration import CalibOptions
 from ..uncertainty.sigma_factors import Fits, SigmaFactors, parts_of, sigma_of
 

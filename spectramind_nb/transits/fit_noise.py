@@ -12,10 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from .fit_priors import NOISE_TERMS
 from .fit_problem import FitProblem, State, local_prior
-from .model import DRIFT_FUNCTIONS, NOISE_TERMS, Block, Linearised, observed_steps
+from .model import DRIFT_FUNCTIONS, Block, Linearised, observed_steps
 from .normal_equations import Normal
 from spectramind_nb.transits.systematics import (
+    RED_ODDS,
     Colour,
     common_directions,
     expected_jumps,
@@ -70,8 +72,10 @@ def with_common_noise(problem: FitProblem, state: State, at: Sequence[Linearised
             series += before @ state.shared[places]
         functions, used = white_functions(problem, linear), state.time_weight[number] > 0
         least = known if block.is_airs else None
-        mean, jumps = expected_jumps(series, functions, noise_colour(series[used], least).white)
-        colour = noise_colour((series - mean)[used], least)
+        learned = problem.options.learned
+        odds = learned.red_odds[int(block.is_airs)] if learned else RED_ODDS
+        mean, jumps = expected_jumps(series, functions, noise_colour(series[used], least, red_odds=odds).white)
+        colour = noise_colour((series - mean)[used], least, red_odds=odds)
         if not block.is_airs:
             variance[number] = state.variance[number] * min(colour.white / known, 1.0)
         excess = colour.covariance(len(series), known if block.is_airs else np.inf)

@@ -14,19 +14,9 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from ..core.instrument import N_BINS, VISIT_HOURS
+from .fit_priors import DEPTH_PRIOR, OWN_ORDER, FitOptions, priors
 from .light_curve import Orbit, transit
-from spectramind_nb.transits.model import (
-    DEPTH_PRIOR,
-    OWN_ORDER,
-    Block,
-    BlockModel,
-    FitOptions,
-    Layout,
-    Linearised,
-    linearise_model,
-    observed_steps,
-    priors,
-)
+from .model import Block, BlockModel, Layout, Linearised, linearise_model, observed_steps
 from .normal_equations import Normal, Reduced, add_data, eliminate_bins, empty_normal
 
 # %% ../../nbs/transits/fit_problem.ipynb #ad04abe6

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.instrument import VISIT_HOURS
+from .fit_priors import DEPTH_PRIOR
 from .fit_problem import Equations, FitProblem, State
-from .model import DEPTH_PRIOR
+from .learned_priors import Evidence
 from .systematics import Colour
 
 # %% ../../nbs/transits/fit_report.ipynb #4814d104
@@ -48,6 +49,7 @@ class Fit(Depths):
     quality: dict[str, float]
     models: list[np.ndarray]  # a block each, (T, B)
     drifts: list[np.ndarray]  # the drift in the model, relative, a block each, (T, B)
+    evidence: Evidence | None = None  # what the light curves say, whatever the priors
 
 # %% ../../nbs/transits/fit_report.ipynb #041a9d9b
 def noise_quality(problem: FitProblem, state: State, colours: Sequence[Colour]) -> dict[str, float]:
@@ -93,6 +95,7 @@ def report(
     mean: np.ndarray,
     covariance: np.ndarray,
     quality: dict[str, float],
+    evidence: Evidence | None = None,
 ) -> Fit:
     """Build a `Fit` from the posterior mean (S,) and covariance (S, S) of the shared parameters."""
     variances, directions = np.linalg.eigh(covariance)
@@ -112,4 +115,5 @@ def report(
         quality,
         [linear.model for linear in now.at],
         [model.drift(state.local[model.block.bins], state.shared) for model in problem.models],
+        evidence,
     )

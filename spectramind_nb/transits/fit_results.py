@@ -23,9 +23,10 @@ from ..core.errors import ContractError, first_of
 from ..core.files import atomic_path, run_folder
 from ..core.instrument import bin_edges, wavelengths
 from .fit import BOUNDS
+from .fit_priors import MOST_WHITE_DEPTH
 from .fit_report import Depths, Fit
 from .light_curve_file import STAR_FILE_UNITS, ObservedLightCurves, write_ecsv
-from .model import DEAD_VARIANCE, MOST_WHITE_DEPTH, Block
+from .model import DEAD_VARIANCE, Block
 
 # %% ../../nbs/transits/fit_results.ipynb #86543396
 LEAST_SEEN = 3.0  # standard deviations of the white depth

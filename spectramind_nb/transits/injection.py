@@ -17,11 +17,12 @@ from .. import __version__
 from ..core.errors import UserError
 from ..core.instrument import N_BINS
 from .fit import fit_planet
+from .fit_priors import FitOptions, priors
 from .fit_report import Fit
 from .light_curve import Orbit, transit
 from .light_curve_file import ObservedLightCurves
 from .limb_darkening import STEP_POINTS, STEP_WEIGHTS
-from .model import Block, FitOptions, limb_of, priors, smooth_excess
+from .model import Block, limb_of, smooth_excess
 
 # %% ../../nbs/transits/injection.ipynb #c9433166
 def transit_curve(

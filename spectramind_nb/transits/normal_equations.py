@@ -134,11 +134,11 @@ def eliminate_bins(
 def posterior(reduced: Reduced, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute mean (S,) and covariance (S, S) of the shared parameters under a Gaussian prior.
 
-    `mean` (S,) is the prior's mean. `std` holds its standard deviations (S,), or a factor F (S, S) of its covariance
+    `mean` (S,) is the prior's mean. `std` holds its standard deviations (S,), or a factor F (S, R) of its covariance
     F F^T.
     """
     root = np.diag(std) if std.ndim == 1 else std
-    inner = np.eye(len(root)) + root.T @ reduced.precision @ root
+    inner = np.eye(root.shape[1]) + root.T @ reduced.precision @ root
     half = np.linalg.solve(np.linalg.cholesky(inner), root.T)
     covariance = half.T @ half
     return mean + covariance @ (reduced.information - reduced.precision @ mean), covariance

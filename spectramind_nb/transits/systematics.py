@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIME_ORDER', 'WAVELENGTH_ORDER', 'POLYNOMIAL_ORDER', 'RED_ODDS', 'MEMORIES', 'REDS', 'JUMPS', 'JUMP_ODDS',
-           'JUMP_TERMS', 'drift_priors', 'unit_polynomials', 'polynomial_roots', 'own_drift_covariance', 'Colour',
+           'JUMP_TERMS', 'drift_priors', 'unit_polynomials', 'polynomial_factors', 'own_drift_covariance', 'Colour',
            'noise_colour', 'span_of', 'expected_jumps', 'noise_directions', 'common_directions', 'not_negative']
 
 # %% ../../nbs/transits/systematics.ipynb #5c71f4d7
@@ -15,6 +15,8 @@ from numpy.polynomial import Polynomial
 from numpy.polynomial.chebyshev import chebvander, poly2cheb
 from scipy.linalg import toeplitz
 from scipy.stats import norm
+
+from ..core.instrument import N_BINS, wavelengths
 
 # %% ../../nbs/transits/systematics.ipynb #80d8afc0
 TIME_ORDER, WAVELENGTH_ORDER = 8, 6  # the highest; the priors' decay cuts most visits off well below
@@ -44,27 +46,22 @@ def unit_polynomials(
     return np.array([np.pad(column, (0, highest + 1 - len(column))) for column in columns]).T
 
 # %% ../../nbs/transits/systematics.ipynb #bb391959
-def polynomial_roots(
-    sizes: tuple[float, ...],  # rms of the drift over a visit
-    wavelength: bool,  # whether the channel has wavelengths (AIRS)
-) -> np.ndarray:  # (H, k, k)
-    """Factor the prior covariances of drifts of ExoSim 2's form, one for every size and direction of the columns.
+def polynomial_factors(wavelength: bool) -> tuple[np.ndarray, list[np.ndarray]]:  # (8, 5), (J, 6) each
+    """Return drifts of ExoSim 2's form as a factor in time and one over columns, for both directions of the columns.
 
-    The coefficients are ordered as in `drift_priors`. Source: ExoSim 2, `AddGainDrift`.
+    Times independent coefficients of standard deviation 1, each factor has an rms of 1 over a visit or over the
+    detector. J is 7, or 1 without `wavelength`. Source: ExoSim 2, `AddGainDrift`.
     """
     z = np.linspace(-1, 1, 101)
-    time, terms = unit_polynomials(TIME_ORDER)[1:], chebvander(z, TIME_ORDER)[:, 1:]
+    time, terms = unit_polynomials(TIME_ORDER)[1:, 1:], chebvander(z, TIME_ORDER)[:, 1:]
+    time = time / np.sqrt(((terms - terms.mean(axis=0)) @ time).var(axis=0).sum())
     if not wavelength:
-        root = time / np.sqrt(((terms - terms.mean(axis=0)) @ time).var(axis=0).sum())
-        roots = [root]
-    else:
-        place = unit_polynomials(WAVELENGTH_ORDER)
-        scale = ((terms - terms.mean(axis=0)) @ time).var(axis=0).sum()
-        scale *= ((chebvander(z, WAVELENGTH_ORDER) @ place) ** 2).mean(axis=0).sum()
-        flipped = place * (-1.0) ** np.arange(WAVELENGTH_ORDER + 1)[:, None]
-        roots = [np.kron(time, part) / np.sqrt(scale) for part in (place, flipped)]
-    padded = [np.pad(root, ((0, 0), (0, len(root) - root.shape[1]))) for root in roots]
-    return np.array([size * root for root in padded for size in sizes])
+        return time, [np.ones((1, 1))]
+    um, x = wavelengths()[1:], np.linspace(0, 1, N_BINS - 1)
+    terms = chebvander(2 * (um - um[0]) / (um[-1] - um[0]) - 1, WAVELENGTH_ORDER)
+    powers = [np.vander(column, POLYNOMIAL_ORDER + 1, True) for column in (x, 1 - x)]
+    scale = np.sqrt((powers[0] ** 2).mean(axis=0).sum())  # the same for both
+    return time, [np.linalg.lstsq(terms, power / scale, rcond=None)[0] for power in powers]
 
 # %% ../../nbs/transits/systematics.ipynb #de6e7338
 def own_drift_covariance(
@@ -98,6 +95,7 @@ class Colour:
     white: float  # variance of a step, known part included
     red: float  # variance
     memory: float  # correlation from one step to the next
+    red_evidence: float = 1.0  # likelihood with red noise over that without, averaged over its sizes and memories
 
     def covariance(self, steps: int, known: float) -> np.ndarray:  # (steps, steps)
         """Compute the covariance in excess of the `known` variance of a step."""
@@ -105,12 +103,14 @@ class Colour:
         return toeplitz(self.red * self.memory**lags + np.where(lags == 0, max(self.white - known, 0.0), 0.0))
 
 
-RED_ODDS = 0.5  # of red noise, beforehand
+RED_ODDS = 0.5  # of red noise against none, beforehand
 MEMORIES, REDS = (4, 10, 25, 60), np.geomspace(0.01, 5, 10)  # steps; variance over that of white noise
 
 # %% ../../nbs/transits/systematics.ipynb #4d3eff54
-def noise_colour(series: np.ndarray, known: float | None, skip: int = 8) -> Colour:
+def noise_colour(series: np.ndarray, known: float | None, skip: int = 8, red_odds: float = RED_ODDS) -> Colour:
     """Estimate the colour of a residual series (T,) whose white variance is at least `known`, or free where None.
+
+    `red_odds` are the odds of red noise beforehand; the `skip` slowest frequencies are left out.
 
     Source: Whittle 1953, Ark. Mat. 2, 423.
     """
@@ -126,11 +126,12 @@ def noise_colour(series: np.ndarray, known: float | None, skip: int = 8) -> Colo
     spectrum = whites[:, None] + reds[:, None, None] * shape  # memories, reds, whites, frequencies
     both = -(np.log(spectrum) + power / spectrum).sum(axis=-1)
     most = max(alone.max(), both.max())
-    without, with_red = np.exp(alone - most) / alone.size, RED_ODDS * np.exp(both - most) / both.size
+    without, with_red = np.exp(alone - most) / alone.size, red_odds * np.exp(both - most) / both.size
+    evidence = with_red.sum() / red_odds / max(without.sum(), 1e-300)
     total = without.sum() + with_red.sum()
     white = (without + with_red.sum(axis=(0, 1))) @ whites / total
     red = with_red.sum(axis=2) @ reds / total  # of each memory
-    return Colour(float(white), float(red.sum()), float(red @ memory / red.sum()))
+    return Colour(float(white), float(red.sum()), float(red @ memory / red.sum()), float(evidence))
 
 # %% ../../nbs/transits/systematics.ipynb #2a049796
 def span_of(functions: np.ndarray) -> np.ndarray:  # (T, R)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from .fit import fit_planet
+from .fit_priors import FitOptions
 from .fit_report import Fit
 from .fit_results import Result, errors_over_scatter, warnings_of
 from .light_curve_file import ObservedLightCurves, read_light_curves
-from .model import FitOptions
 
 # %% ../../nbs/transits/your_light_curves.ipynb #2e726d4c
 def fit_file(
