@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.transits.fit import fit_planet
+from spectramind_nb.transits.fit import converge, fit_planet
+from spectramind_nb.transits.fit_priors import FitOptions
+from spectramind_nb.transits.fit_problem import equations
 from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.light_curve import Orbit, limb_coefficients, separation, transit
 from spectramind_nb.transits.limb_darkening import limb_series
 from spectramind_nb.transits.model import Block, airs_coordinate, blocks_of, make_block
+from spectramind_nb.transits.normal_equations import posterior
 
 PERIOD_H, SMA = 24 * 5.2, 10.5
 
@@ -161,6 +164,30 @@ def test_two_visits_know_more_than_one() -> None:
     assert abs(both.shared["t0_h[0]"] - both.shared["t0_h[1]"]) > 0.01  # each visit has its own mid-transit time
 
 
+def test_a_fit_never_stands_at_a_negative_squared_impact_parameter() -> None:
+    """The model has no such orbit, so slopes taken there would lead away; seen for central transits and wide priors."""
+    depth = spectrum(3)
+    seen, table = observe(depth, 0.0, 3), {**star(0.0), "i_err": 1.0}
+    problem, state, *_ = converge(seen, table, FitOptions())
+    place = problem.layout.place["b2"]
+    assert state.shared[place] >= 0
+    target, covariance = posterior(equations(problem, state).reduced, problem.mean, state.std)
+    assert target[place] < 0 and covariance[place, place] > 0  # the bound is what held it
+    fit = fit_planet(seen, table)
+    assert abs((fit.depth - depth)[1:].mean()) < 3.5 * error_of_mean(fit)
+    assert abs(fit.shared["sma"] - SMA) < 3.5 * fit.shared_std["sma"]
+
+
+def test_a_second_fit_starts_from_the_first() -> None:
+    """A fit from an earlier one's depths and parameters ends where a fit from nothing ends, in fewer steps."""
+    fit, _, blocks = fitted(1)
+    again = fit_planet(blocks, star(0.3), near=(fit.depth, fit.shared))
+    sigma = np.sqrt(np.diag(fit.covariance))
+    assert np.abs((again.depth - fit.depth) / sigma).max() < 0.1
+    assert np.allclose(np.sqrt(np.diag(again.covariance)), sigma, rtol=0.05)
+    assert again.quality["steps"] < fit.quality["steps"]
+
+
 def uncertain(blocks: list[Block], fgs1: float, airs: np.ndarray) -> list[Block]:
     """The same light curves with relative errors of depths by the foregrounds of both channels."""
     return [replace(b, dilution=airs[:, None] if b.is_airs else np.array([[fgs1]])) for b in blocks]
@@ -195,10 +222,11 @@ def test_the_foreground_of_each_visit_explains_a_difference_between_visits() -> 
     known = [*blocks, *uncertain(diluted, 0.0, error)]
     again = fit_planet(known, star(0.45))
     assert abs((again.depth - fit.depth)[1:].mean()) < 0.5 * abs((plain.depth - fit.depth)[1:].mean())
-    assert error_of_mean(plain) < error_of_mean(again) < 0.06 * white
+    sound = fit_planet([*blocks, *observe(depth, 0.45, 2, visit=1)], star(0.45))
+    assert error_of_mean(sound) < error_of_mean(again) < 0.06 * white
     both = fit_planet(uncertain(known, 0.0, error), star(0.45))
     least = 0.06 * white / np.sqrt(2)  # each visit's foreground is as uncertain, and they are independent
-    assert error_of_mean(both) == pytest.approx(float(np.hypot(least, error_of_mean(plain))), rel=0.1)
+    assert error_of_mean(both) == pytest.approx(float(np.hypot(least, error_of_mean(sound))), rel=0.1)
 
 
 def test_features_hand_the_dilution_of_each_visit_to_the_fit() -> None:
