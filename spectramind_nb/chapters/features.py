@@ -61,7 +61,7 @@ def extract_once(
     write_json(record, {"work": work, "log": log})
     return log
 
-
+# %% ../../nbs/01_features.ipynb #5606f954
 def group_folds(planets: Sequence[int], folds: int, seed: int) -> dict[int, int]:
     """Assign planets to cross-validation folds of equal size in random order; all visits of a planet share a fold."""
     order = np.random.default_rng(seed).permutation(sorted(planets))

@@ -120,7 +120,7 @@ def write_bundle(
 # %% ../../nbs/09_submission.ipynb #235a8a78
 STAGE = "09_submission"
 
-
+# %% ../../nbs/09_submission.ipynb #076ad228
 def submit_run(run_dir: str | Path, raw_dir: str | Path, spelling: str, batch_predict: int = 64) -> dict[str, Any]:
     """Predict the run's test planets, write and check the submission; return the written report."""
     raw, start = RawFolder(Path(raw_dir)), time.perf_counter()

@@ -26,7 +26,7 @@ from ..rules.rule_table import equilibrium_kelvin, read_rules
 # %% ../../nbs/05_symbolic.ipynb #bababbc2
 STAGE = "05_symbolic"
 
-
+# %% ../../nbs/05_symbolic.ipynb #ca4a80a5
 def read_labels(run_dir: str | Path, raw: RawFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read the labelled planets of a run (P,), their true spectra (P, 283) and equilibrium temperatures in K."""
     planets = read_plan(run_dir, STAGE)[0]["train"]
@@ -37,7 +37,7 @@ def read_labels(run_dir: str | Path, raw: RawFolder) -> tuple[np.ndarray, np.nda
     stars = raw.star_info("train", chosen).loc[chosen]
     return np.array(chosen), labels.loc[chosen].to_numpy(), equilibrium_kelvin(stars)
 
-
+# %% ../../nbs/05_symbolic.ipynb #b006b1ed
 def rules_run(run_dir: str | Path, raw_dir: str | Path, weights: Mapping[str, float], form: str) -> dict[str, Any]:
     """Run the stage: write the weights of the rules, audit the labels, and return the summary of the audit."""
     RuleLoss(weights, form)

@@ -19,7 +19,7 @@ from ..core.files import short
 # %% ../../nbs/cli/checks.ipynb #290b737c
 checks = typer.Typer(no_args_is_help=True)
 
-
+# %% ../../nbs/cli/checks.ipynb #3a99ec13
 @checks.command(epilog="Example: spectramind selftest --deep")
 def selftest(
     deep: Annotated[
@@ -176,7 +176,7 @@ def benchmarks(folder: Path) -> dict[str, str]:
 # %% ../../nbs/cli/checks.ipynb #ebe5ab62
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-
+# %% ../../nbs/cli/checks.ipynb #424415bf
 @checks.command(context_settings=_PASS_ON, epilog="Example: spectramind bench scan --repeats 3")
 def bench(
     context: typer.Context,

@@ -24,7 +24,7 @@ from ..core.files import short
 diagnose = typer.Typer(no_args_is_help=True, help="Inspect a run: diagnostics and dashboard.")
 DiagnosedRunOption = Annotated[Path, typer.Option("--run", help="Folder of a run.")]
 
-
+# %% ../../nbs/cli/diagnose.ipynb #78128cb7
 @diagnose.command(epilog="Example: spectramind diagnose prepare --run runs/demo")
 def prepare(
     run: DiagnosedRunOption = Path("runs/demo"),

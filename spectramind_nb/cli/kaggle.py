@@ -18,7 +18,7 @@ from ..core.files import short
 # %% ../../nbs/cli/kaggle.ipynb #0beca280
 kaggle = typer.Typer(no_args_is_help=True, help="Prepare data for Kaggle.")
 
-
+# %% ../../nbs/cli/kaggle.ipynb #d2196e67
 @kaggle.command("pack", epilog="Example: spectramind kaggle pack --out build/kaggle --run runs/mine --user me")
 def pack_data_set(
     out: Annotated[Path, typer.Option("--out", help="Folder to write, for kaggle datasets create -r zip.")],

@@ -45,7 +45,7 @@ class OpacityTable:
         t, share = _between(self.temperature_K, kelvin)
         return 10 ** (log_cia[t] * (1 - share[:, None]) + log_cia[t + 1] * share[:, None])
 
-
+# %% ../../nbs/core/opacity.ipynb #c13ac356
 def _between(nodes: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the index of the node below each place, and the fraction of the distance to the next node."""
     below = np.clip(np.searchsorted(nodes, where, side="right") - 1, 0, len(nodes) - 2)

@@ -214,7 +214,7 @@ def residuals(run: Run) -> Residuals:
 # %% ../../nbs/dashboard/panels.ipynb #619fd97a
 QUANTILES, COUNTS = ("q", "q_by_itself", "factor"), ("quantity", "from", "to", "before", "after")
 
-
+# %% ../../nbs/dashboard/panels.ipynb #6689a350
 def calibration(run: Run) -> Calibrated:
     """Compare error bars with actual errors. Raises `Absent`."""
     stage = "07_uncertainty"

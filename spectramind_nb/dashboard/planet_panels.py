@@ -159,7 +159,7 @@ def frames(run: Run, planet: int) -> list[Frame]:
         )
     return found
 
-
+# %% ../../nbs/dashboard/planet_panels.ipynb #d6ef1be4
 def _first_pair(path: Path, channel: str) -> np.ndarray:  # (2, rows, columns)
     return read_signal(path, CHANNELS[channel], most=1)[0]
 

@@ -140,7 +140,7 @@ def _incomplete(holes: dict[int, np.ndarray], pairs: int, channel: Channel) -> n
 # %% ../../nbs/detector/streaming.ipynb #f6cb8f3c
 BLOCK_PAIRS = 4096  # keeps a group's sums in the cache
 
-
+# %% ../../nbs/detector/streaming.ipynb #733468fb
 @compiled(nogil=True, fastmath=FAST_MATH)
 def weighted_sums(
     charge: np.ndarray,  # e-/pair, float32, (pixels, pairs)

@@ -120,7 +120,7 @@ def plot_learned(
     drift.legend()
     return list(axes)
 
-
+# %% ../../nbs/figures/transit.ipynb #e7d9f26d
 def _plot_priors(speed: Axes, limb: Axes, options: FitOptions, kelvin: np.ndarray, colour: str) -> None:
     middle, width = orbit_priors({"sma": 1.0, "i": 90.0}, options)["sma"]
     speed.axhspan(middle - width, middle + width, color=colour, alpha=0.3, lw=0)

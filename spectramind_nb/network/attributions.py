@@ -45,7 +45,7 @@ INPUT_GROUPS = (
 )
 _PLANET_REST = (9, 7, 7, 3, 3, 4, 4, 3, 4, 3, 0, 0, 8)  # groups of a planet's last inputs, as `raw_inputs` has them
 
-
+# %% ../../nbs/network/attributions.ipynb #34ed5196
 def input_groups(weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     """To which of `INPUT_GROUPS` each input of a node (N,) and of a planet (F,) belongs."""
     rank, inputs = len(weights.scaling.directions), len(weights.scaling.planet_mean)
@@ -53,7 +53,7 @@ def input_groups(weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     planet = [*[0] * rank, *[1] * rank, *[6] * 3, *[8] * kinds, *_PLANET_REST]
     return np.arange(len(weights.scaling.node_mean)), np.array(planet)
 
-
+# %% ../../nbs/network/attributions.ipynb #67dd9ff6
 def output_rows() -> tuple[tuple[str, ...], np.ndarray]:  # names, (O, 283)
     """Return names of what is explained of a correction (283,), and the weights of its bins."""
     table, mean = read_rules(), np.r_[0, np.full(N_AIRS_BINS, 1 / N_AIRS_BINS)]
@@ -86,7 +86,7 @@ class Corrections(nn.Module):
         found = self.each(nodes.flatten(0, 1), planet.flatten(0, 1)).unflatten(0, nodes.shape[:2])
         return (self.weight[:, None] * found).sum(1)
 
-
+# %% ../../nbs/network/attributions.ipynb #e4af87f5
 def pieces_of(own: Tensor, others: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
     """Divide lines from `others` (B, ...) to `own` (1, ...) into `pieces`.
 
@@ -205,7 +205,7 @@ def plot_wavelengths() -> np.ndarray:  # (283,)
     um[0] = um[1:].min() - 0.12
     return um
 
-
+# %% ../../nbs/network/attributions.ipynb #2c3a5eab
 def plot_attribution(
     ax: Axes, um: np.ndarray, shap: Mapping[str, np.ndarray], influence: Mapping[str, np.ndarray] | None = None
 ) -> Axes:
@@ -234,7 +234,7 @@ def plot_attribution(
 # %% ../../nbs/network/attributions.ipynb #c7310df5
 FILE = "attributions.npz"
 
-
+# %% ../../nbs/network/attributions.ipynb #d00aa419
 def names_in(path: Path, arrays: Mapping[str, np.ndarray], field: str, count: int) -> tuple[str, ...]:
     """Read the `count` names that an array of a file holds as JSON. Raises `ContractError`."""
     fix = "run the stage that writes it again"
@@ -246,14 +246,14 @@ def names_in(path: Path, arrays: Mapping[str, np.ndarray], field: str, count: in
         raise ContractError(path, field, f"doesn't name each of {count}", fix)
     return tuple(map(str, found))
 
-
+# %% ../../nbs/network/attributions.ipynb #d4860498
 def write_attributions(folder: str | Path, found: Attributions) -> Path:
     """Write them as the schema `attributions` has it."""
     words = {name: np.array(json.dumps(getattr(found, name))) for name in ("outputs", "groups")}
     arrays = {name: value for name, value in vars(found).items() if name not in words}
     return write_npz(Path(folder) / FILE, "attributions", **arrays, **words)
 
-
+# %% ../../nbs/network/attributions.ipynb #4d0318a3
 def read_attributions(folder: str | Path) -> Attributions:
     """Read them. Raises `ContractError`."""
     path = Path(folder) / FILE

@@ -48,7 +48,7 @@ def attend_plain(
 # %% ../../nbs/network/graph_attention.ipynb #8bad0371
 _FAST: dict[str, Any] = {"fastmath": True, "nogil": True}
 
-
+# %% ../../nbs/network/graph_attention.ipynb #ee518631
 @compiled(parallel=True, **_FAST)
 def _forward(
     left: Any, right: Any, edge: Any, att: Any, slope: Any, source: Any, start: Any, y: Any, share: Any
@@ -146,7 +146,7 @@ class _Compiled(torch.autograd.Function):
         found = (*gradients[:2], gradients[2].sum(axis=0), gradients[3].sum(axis=0))
         return *(torch.from_numpy(g).to(x.dtype) for g, x in zip(found, inputs, strict=True)), None, None
 
-
+# %% ../../nbs/network/graph_attention.ipynb #8de3dda9
 def attend_compiled(
     left: Tensor, right: Tensor, edge: Tensor, att: Tensor, slope: float, topology: Topology
 ) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,7 @@ def join_latents(parts: Sequence[Latents]) -> Latents:
 # %% ../../nbs/network/latents.ipynb #b0916222
 LATENT_FILES = ("latents.npz", "attention.npz", FILE)
 
-
+# %% ../../nbs/network/latents.ipynb #243f7567
 @dataclass(frozen=True)
 class Positions:
     """Hold the maps and distances of P planets."""
@@ -89,24 +89,24 @@ class Positions:
     latent_distance: np.ndarray  # of `pooled`: share of training planets less far, nan where not known, float32, (P,)
     residual_distance: np.ndarray
 
-
+# %% ../../nbs/network/latents.ipynb #f757c5b6
 def write_latents(folder: str | Path, positions: Positions) -> Path:
     """Write them as the schema `latents` has it."""
     return write_npz(Path(folder) / LATENT_FILES[0], "latents", **vars(positions))
 
-
+# %% ../../nbs/network/latents.ipynb #016ad20f
 def read_latents(folder: str | Path) -> Positions:
     """Read them. Raises `ContractError`."""
     return Positions(**read_npz(Path(folder) / LATENT_FILES[0], "latents"))
 
-
+# %% ../../nbs/network/latents.ipynb #b18988f8
 def write_attention(folder: str | Path, planet: np.ndarray, edges: Edges, share: np.ndarray) -> Path:
     """Write the attention (P, E) of planets (P,) as the schema `attention` has it."""
     kinds = np.array(json.dumps(edges.kind.tolist()))
     arrays = {"planet": planet, "edges": edges.pairs.astype(np.int64), "share": share}
     return write_npz(Path(folder) / LATENT_FILES[1], "attention", kinds=kinds, **arrays)
 
-
+# %% ../../nbs/network/latents.ipynb #44bb574d
 def read_attention(folder: str | Path) -> tuple[np.ndarray, Edges, np.ndarray]:
     """Planets (P,), edges, and attention (P, E). Raises `ContractError`."""
     path = Path(folder) / LATENT_FILES[1]

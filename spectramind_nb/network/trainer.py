@@ -104,7 +104,7 @@ class Supervised(nn.Module):
             return loss.mean()
         return loss.mean() + self.rules(**rule_arguments(self.network, answer, data)).to(loss)
 
-
+# %% ../../nbs/network/trainer.ipynb #a124261b
 class Judge(Supervised):
     """Likelihood part of the supervised loss alone, comparable between networks of any design."""
 
@@ -112,7 +112,7 @@ class Judge(Supervised):
         """Compute the mean over planets."""
         return self.likelihood(self.network(data.inputs), data).mean()
 
-
+# %% ../../nbs/network/trainer.ipynb #e3ebd191
 def rule_arguments(network: SpectralNetwork, answer: NetworkOutput, data: TrainingData) -> dict[str, Tensor | None]:
     """Collect the arguments of `RuleLoss`; the order of percentiles has a gradient for their head only."""
     quantiles = None
@@ -122,7 +122,7 @@ def rule_arguments(network: SpectralNetwork, answer: NetworkOutput, data: Traini
     mu = data.base + answer.shift
     return {"mu": mu, "kelvin": data.kelvin, "sigma": answer.sigma, "quantiles": quantiles}
 
-
+# %% ../../nbs/network/trainer.ipynb #8250f6fa
 def gaussian_losses(inputs: Inputs, error: Tensor) -> tuple[Tensor, Tensor]:  # (B,) both
     """Compute the loss of the Gaussian prediction: its expectation if error bars are right, and its actual value."""
     sigma = sum_up(inputs, inputs.std, inputs.mean_std, 0.0)
@@ -233,7 +233,7 @@ def mean_of_processes(value: float, device: torch.device) -> float:
     dist.all_reduce(found)
     return float(found) / dist.get_world_size()
 
-
+# %% ../../nbs/network/trainer.ipynb #c1678fea
 def mean_loss(objective: nn.Module, data: TrainingData, device: torch.device, batch: int = 256) -> float:
     """Compute the mean loss of planets, without dropout."""
     objective.to(device).eval()
@@ -244,7 +244,7 @@ def mean_loss(objective: nn.Module, data: TrainingData, device: torch.device, ba
             total += float(objective(part)) * len(part.error)
     return mean_of_processes(total / count, device)
 
-
+# %% ../../nbs/network/trainer.ipynb #a225c74f
 def average_loss(trainer: Trainer, data: TrainingData) -> float:
     """Compute the mean loss of planets with the averaged weights."""
     now = {name: value.clone() for name, value in trainer.objective.state_dict().items()}

@@ -115,7 +115,7 @@ def dataset_metadata(user: str = "USERNAME") -> dict[str, Any]:
 # %% ../../nbs/operations/kaggle_pack.ipynb #1f3dbce9
 CHECKSUMS, INSTALLED, METADATA = "checksums.txt", "requirements.txt", "dataset-metadata.json"
 
-
+# %% ../../nbs/operations/kaggle_pack.ipynb #ff5e136e
 def pack(
     out: Path, write_run: Callable[[Path], object], pythons: Sequence[str] = PYTHONS, user: str = "USERNAME"
 ) -> list[Path]:

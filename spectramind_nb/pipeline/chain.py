@@ -370,7 +370,7 @@ def _upstream_ready(run_dir: Path, earlier: Sequence[Stage]) -> bool:
         return bool(known.data.raw or simulated) and all(map(finished, earlier))
     return False
 
-
+# %% ../../nbs/pipeline/chain.ipynb #7dcf82c7
 def settle(run_dir: Path) -> None:
     """Bring back the earlier results of stages that were killed, unless a process is at work in the run folder."""
     if folders := [path.parent for path in run_dir.glob(f"[0-9][0-9]_*/{EARLIER}")]:
@@ -378,7 +378,7 @@ def settle(run_dir: Path) -> None:
             for folder in folders:
                 bring_back(folder)
 
-
+# %% ../../nbs/pipeline/chain.ipynb #06c7f12c
 def ensure_upstream(stage: str, run_dir: str | Path = "runs/example", notebooks: Path | None = None) -> Path:
     """Return the run folder with raw data and all stages before `stage`; run profile `example` where missing.
 

@@ -79,7 +79,7 @@ from spectramind_nb.network.fine_tuning import (
     starting_weights,
 )
 
-
+# %% ../../nbs/pipeline/network_training.ipynb #b74e5f16
 def fine_tuned(
     run_dir: str | Path,
     weights: Weights,
@@ -136,7 +136,7 @@ class PhaseReporter:
 # %% ../../nbs/pipeline/network_training.ipynb #6f02c9d1
 CHECKPOINTS, CURVES = "06_training/checkpoints", "curves.json"  # checkpoints while it learns; how it learned
 
-
+# %% ../../nbs/pipeline/network_training.ipynb #9120668b
 def unseen_predictions(weights: Weights, fits: Fits) -> Predicted:
     """Predict planets by a network, and those that it has learned from by the shipped one, which knows none of them."""
     seen = np.isin(fits.planet, sorted(learned_planets(weights.about)))
@@ -146,7 +146,7 @@ def unseen_predictions(weights: Weights, fits: Fits) -> Predicted:
     parts = [predict_neural(weights, take_planets(fits, ~seen)), predict_neural(shipped, take_planets(fits, seen))]
     return join(parts, np.argsort(np.argsort(seen, kind="stable"), kind="stable"))
 
-
+# %% ../../nbs/pipeline/network_training.ipynb #641bdadc
 def neural_predictions(
     run_dir: str | Path, weights: Weights, fits: Fits, truth: np.ndarray, folds: np.ndarray, training: TrainingPlan
 ) -> tuple[Weights, Predicted]:
@@ -211,7 +211,7 @@ def planets_to_train_on(
     blank = np.full((len(others), truth.shape[1]), np.nan)
     return planets + others, planets if training.start == "fresh" else [], np.concatenate([truth, blank])
 
-
+# %% ../../nbs/pipeline/network_training.ipynb #32c5c2c5
 def train_network_on(
     run_dir: str | Path,
     raw: RawFolder,
@@ -241,7 +241,7 @@ def train_network_on(
         shutil.rmtree(checkpoints, ignore_errors=True)
     return report
 
-
+# %% ../../nbs/pipeline/network_training.ipynb #d28d9e6f
 def unfinished(path: str | Path) -> bool:
     """Tell whether a file has weights that were trained without labels only."""
     return Path(path).is_file() and "supervised" not in read_network(path).about.get("phases", "supervised")

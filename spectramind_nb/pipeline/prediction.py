@@ -141,7 +141,7 @@ def read_prediction(path: str | Path) -> tuple[Prediction, dict[str, Any]]:
     prediction = Prediction(arrays["planet"], names[0], *parts)
     return prediction, json.loads(str(arrays["made"]))
 
-
+# %% ../../nbs/pipeline/prediction.ipynb #9da5f922
 def recalibrate(path: str | Path) -> str:
     """Write a submission again with its run's present calibration; describe what has changed."""
     prediction, made = read_prediction(path)

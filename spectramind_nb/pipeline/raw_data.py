@@ -50,14 +50,14 @@ def own_network(run_dir: Path, network: str) -> Path:
     inside = run_dir / path.name
     return network_file((inside if inside.is_file() and not path.is_file() else path).resolve())
 
-
+# %% ../../nbs/pipeline/raw_data.ipynb #fdbcfc90
 def check_network(cfg: DictConfig, raw: Path, network: str) -> None:
     """Raise `UserError` where the network of a run knows labels that it is to be judged by."""
     if network and network not in SHIPPED and (raw / "train.csv").is_file():
         planets = choose_planets(RawFolder(raw), "train", list(cfg.data.planets))
         check_new_planets(facts_of(Path(network)), planets, str(cfg.train.start))
 
-
+# %% ../../nbs/pipeline/raw_data.ipynb #deefa8dd
 def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
     if not any((raw / split).is_dir() for split in ("train", "test")):
         problem = "has no train/ or test/ in it" if raw.is_dir() else "is missing"
@@ -69,7 +69,7 @@ def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
             )
     return raw
 
-
+# %% ../../nbs/pipeline/raw_data.ipynb #a5cfe2fb
 def _raw_before(saved: Path, marker: Path) -> str:
     try:
         before = str(read_settings(saved).data.raw or "") if saved.is_file() else ""

@@ -22,7 +22,7 @@ LIMB = (0.12, 0.10)  # u1, u2 of AIRS, typical
 MOST_OVER_DIP = 1.3  # where the table's orbit grazes the star and the true one doesn't, the fit runs away
 TIMES_H = np.arange(2.9, 4.65, 0.1)  # of mid-transit, tried first
 
-
+# %% ../../nbs/prior/flat.ipynb #21aac312
 def line_and_dip(hours: np.ndarray, white: np.ndarray, orbit: Orbit, depth: float) -> tuple[float, float]:
     """Least squares of a straight line and a transit's shape: sum of squared residuals, and the dip over the line."""
     shape = 1 - transit(hours, orbit, np.array([depth]), np.array([LIMB[0]]), np.array([LIMB[1]])).flux[:, 0]
@@ -30,7 +30,7 @@ def line_and_dip(hours: np.ndarray, white: np.ndarray, orbit: Orbit, depth: floa
     found, *_ = np.linalg.lstsq(design, white, rcond=None)
     return float(np.sum((white - design @ found) ** 2)), float(found[2] / found[0])
 
-
+# %% ../../nbs/prior/flat.ipynb #2fd26aa7
 def white_depth(hours: np.ndarray, flux: np.ndarray, star: Mapping[str, float]) -> float:  # (Rp/Rs)^2
     """Depth of one visit from times (T,), fluxes of bins (T, B) and a row of the star table."""
     white = flux.sum(axis=1) / flux.sum(axis=1).mean()
@@ -44,7 +44,7 @@ def white_depth(hours: np.ndarray, flux: np.ndarray, star: Mapping[str, float]) 
     best = minimize_scalar(lambda t0: fit(t0)[0], bounds=(start - 0.1, start + 0.1), method="bounded").x
     return min(fit(float(best))[1], MOST_OVER_DIP * dip)
 
-
+# %% ../../nbs/prior/flat.ipynb #46e00a0b
 def flat_depth(features: Mapping[str, np.ndarray], star: Mapping[str, float]) -> float:  # (Rp/Rs)^2
     """Mean depth over the visits of a planet, from its `airs_bins` and its row of the star table."""
     visits = [features["visit"] == visit for visit in np.unique(features["visit"])]

@@ -66,13 +66,13 @@ def held_out_rest(shapes: np.ndarray, rank: int, folds: int = 5) -> np.ndarray:
         rest[test] = shapes[test] - shapes[test] @ directions.T @ directions
     return rest
 
-
+# %% ../../nbs/prior/learning.ipynb #5f4e567a
 def matern52(um: np.ndarray, length_um: float) -> np.ndarray:
     """Matern-5/2 correlation over wavelength."""
     x = np.sqrt(5) * np.abs(um[:, None] - um[None, :]) / length_um
     return (1 + x + x**2 / 3) * np.exp(-x)
 
-
+# %% ../../nbs/prior/learning.ipynb #8cadd7c3
 def fit_gp(rests: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Fit a Gaussian process to the residuals over the AIRS bins by maximum likelihood on a grid.
 
@@ -141,7 +141,7 @@ CHEMISTRY_SHARE = 0.1
 CHEMISTRY_RANK = 4  # principal components beside the bands
 BAND_STRENGTH = 0.4  # rms, over that of a normalised shape
 
-
+# %% ../../nbs/prior/learning.ipynb #782486cc
 def with_chemistry(prior: SpectralPrior, shapes: np.ndarray, share: float) -> SpectralPrior:
     """Add a component to the prior for planets of other chemistry than the normalised shapes (n, 283)."""
     bands, mean = BAND_STRENGTH * band_shapes(), shapes.mean(axis=0)
@@ -153,7 +153,7 @@ def with_chemistry(prior: SpectralPrior, shapes: np.ndarray, share: float) -> Sp
     known, own = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, wider - x.shape[-1])]) for x in (prior.components, own))
     return _with_kind(replace(prior, components=known), share, mean, own, float(rest[:, 1:].var()), 0.0)
 
-
+# %% ../../nbs/prior/learning.ipynb #bf5eceb4
 def _with_kind(
     prior: SpectralPrior, share: float, centre: np.ndarray, own: np.ndarray, rest: float, flat: float
 ) -> SpectralPrior:
@@ -191,7 +191,7 @@ def with_unlike(prior: SpectralPrior, shapes: np.ndarray, rank: int, share: floa
 # %% ../../nbs/prior/learning.ipynb #dcf60ef4
 MOST_SPECTRA = 20_000
 
-
+# %% ../../nbs/prior/learning.ipynb #17d3662b
 def learn_prior(
     spectra: np.ndarray,
     stars: pd.DataFrame | None = None,
@@ -231,7 +231,7 @@ def learn_prior(
     prior = with_chemistry(prior, shapes, chemistry) if chemistry else prior
     return with_unlike(prior, shapes, rank, unlike) if unlike else prior
 
-
+# %% ../../nbs/prior/learning.ipynb #a7478e8e
 def learn_shapes(
     shapes: np.ndarray, kind: np.ndarray, rank: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -50,7 +50,7 @@ class Whitened:
         """Back to depths."""
         return self.factor @ self.rotation
 
-
+# %% ../../nbs/prior/posterior.ipynb #1b662435
 def whiten(prior: SpectralPrior, covariance: np.ndarray) -> Whitened:
     """Express the prior in the basis of depths with a covariance (283, 283)."""
     factor = np.linalg.cholesky(covariance)
@@ -106,7 +106,7 @@ def all_members(prior: SpectralPrior, covariance: np.ndarray, scale: float) -> t
 # %% ../../nbs/prior/posterior.ipynb #7a474b7e
 NEGLIGIBLE = 1e-5  # weight below which a member of the mixture is left out
 
-
+# %% ../../nbs/prior/posterior.ipynb #ba630cb6
 def combine(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None = None
 ) -> Posterior:

@@ -34,7 +34,7 @@ class AmplitudeLaw:
         """Grid of amplitudes of a planet with a given `log_scale`."""
         return np.exp(self.intercept + self.slope * np.clip(scale, *self.scales) + self.residuals)
 
-
+# %% ../../nbs/prior/spectral_prior.ipynb #ea48b143
 @dataclass(frozen=True)
 class SpectralPrior:
     """Distribution of spectra learned from training spectra: K kinds of normalised shapes, and their amplitudes."""
@@ -107,7 +107,7 @@ def _shapes(kinds: int, ranks: int, grids: Mapping[str, int]) -> dict[str, tuple
         shapes |= {f"{law}_{name}": shape for name, shape in own.items()}
     return shapes
 
-
+# %% ../../nbs/prior/spectral_prior.ipynb #6cd568e8
 def prior_of_arrays(arrays: Mapping[str, np.ndarray], path: str | Path, fix: str) -> SpectralPrior:
     """Make a prior from the arrays in the file `path`. Raises `ContractError` with that `fix`."""
     laws = {law: arrays.get(f"{law}_residuals", np.empty(0)).size for law in LAWS}
@@ -124,7 +124,7 @@ def prior_of_arrays(arrays: Mapping[str, np.ndarray], path: str | Path, fix: str
         plain[law] = AmplitudeLaw(**{f.name: plain.pop(f"{law}_{f.name}") for f in fields(AmplitudeLaw)})
     return SpectralPrior(**plain)
 
-
+# %% ../../nbs/prior/spectral_prior.ipynb #59b8af57
 def read_prior(path: str | Path) -> SpectralPrior:
     """Read a prior. Raises `ContractError`."""
     again = "run stage 06_training again"

@@ -29,7 +29,7 @@ from .rule_table import RuleTable, equilibrium_kelvin, read_rules
 # %% ../../nbs/rules/auditor.ipynb #da7ae3eb
 ALARM_SIGMA, CROSSED, TOP_BINS = 2.9, 1e-3, 8
 
-
+# %% ../../nbs/rules/auditor.ipynb #b4c4b10d
 @dataclass(frozen=True)
 class Verdict:
     """Hold the result of one rule for B spectra."""
@@ -44,14 +44,14 @@ class Verdict:
         """Tell whether the rule could be judged, bool (B,)."""
         return self.terms.judged.any(dim=1).numpy()
 
-
+# %% ../../nbs/rules/auditor.ipynb #b267d5b6
 def verdict_of(terms: Terms) -> Verdict:
     """Judge terms: broken beyond `ALARM_SIGMA` if the noise is known, otherwise by any excess over the bound."""
     scale = terms.unit if terms.noise is None else terms.noise
     far = torch.where(terms.judged, terms.beyond / scale, -torch.inf).numpy()
     return Verdict(terms, far, far > (CROSSED if terms.noise is None else ALARM_SIGMA), terms.loss.numpy())
 
-
+# %% ../../nbs/rules/auditor.ipynb #74982c16
 def tensor_or_none(values: np.ndarray | None, shape: tuple[int, ...], name: str) -> torch.Tensor | None:
     """Convert to a float64 tensor. Raises `UserError` unless finite and of this shape; a temperature may be nan."""
     if values is None:
@@ -101,7 +101,7 @@ def verdict_details(verdict: Verdict, row: int) -> dict[str, Any]:
         "bins": list(dict.fromkeys(bins))[:TOP_BINS],
     }
 
-
+# %% ../../nbs/rules/auditor.ipynb #6899e554
 def record_of(name: str, verdict: Verdict, row: int) -> dict[str, Any]:
     """Make the specification's record of one rule and spectrum: `verdict_details` and fields of the rule's own."""
     record, terms = verdict_details(verdict, row), verdict.terms
@@ -123,7 +123,7 @@ def record_of(name: str, verdict: Verdict, row: int) -> dict[str, Any]:
         record = {key: value for key, value in record.items() if not key.endswith("_ppm")}
     return record
 
-
+# %% ../../nbs/rules/auditor.ipynb #6acae965
 def ratio_value(terms: Terms, row: int) -> float:
     """Compute the ratio of two band areas; nan if the terms are not ratios."""
     return float(terms.value[row, 0] / terms.reference[row]) if terms.reference is not None else float("nan")
@@ -164,7 +164,7 @@ def statuses(record: Mapping[str, Any]) -> dict[str, str]:
                 found[rule] = status
     return found
 
-
+# %% ../../nbs/rules/auditor.ipynb #0143bce8
 def summarise_audit(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Count for each rule: planets judged, planets violating, and the planet with the highest score among them."""
     every, out = [statuses(record) for record in records], {}
@@ -177,7 +177,7 @@ def summarise_audit(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str,
         }
     return out
 
-
+# %% ../../nbs/rules/auditor.ipynb #d32d33df
 def _score(record: Mapping[str, Any], rule: str) -> float:
     parts = [outcome for name, outcome in record["violations"].items() if name.partition(":")[0] == rule]
     parts = list(parts[0].values()) if rule == "ratios" else parts

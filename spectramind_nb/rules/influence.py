@@ -37,7 +37,7 @@ def influence_by_rule(
         out[rule] = np.zeros(spectra.shape) if slope is None else slope.numpy()
     return out
 
-
+# %% ../../nbs/rules/influence.ipynb #cc0c4a18
 def influence_of_rules(
     mu: np.ndarray, weights: Mapping[str, float] = SPECIFICATION, **given: Any
 ) -> np.ndarray:  # (P, 283), per (Rp/Rs)^2

@@ -59,7 +59,7 @@ class RuleTensors(nn.Module):
         for name, value in (("um", wavelengths()), ("width", bin_widths())):
             self.register_buffer(name, torch.from_numpy(value), persistent=False)
 
-
+# %% ../../nbs/rules/losses.ipynb #68b0d0e6
 def tensors_of(table: "RuleTable | RuleTensors", like: Tensor) -> RuleTensors:
     """Move a table to the device and precision of `like`."""
     return (table if isinstance(table, RuleTensors) else RuleTensors(table)).to(like)
@@ -78,7 +78,7 @@ class PreparedSpectra:
     kind: Tensor  # temperature class, (B,)
     sigma: Tensor | None  # detached, masked bins 1, (B, 283)
 
-
+# %% ../../nbs/rules/losses.ipynb #c8daa85c
 def prepare_spectra(
     mu: Tensor,
     table: "RuleTable | RuleTensors",

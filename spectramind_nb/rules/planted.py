@@ -22,7 +22,7 @@ PLANTED = (
     *("ratios:ch4_h2o", "ratios:co2_h2o", "quantile_monotonicity"),
 )
 
-
+# %% ../../nbs/rules/planted.ipynb #63ce15ea
 @dataclass(frozen=True)
 class Planted:
     """Hold R spectra, each of which breaks one term of a rule."""
@@ -32,7 +32,7 @@ class Planted:
     term: np.ndarray  # the broken term, int, (R,)
     quantiles: np.ndarray | None = None  # q10, q50, q90, (R, 283, 3); None for rules on mu
 
-
+# %% ../../nbs/rules/planted.ipynb #65b35903
 def violation_direction(
     name: str, terms: Terms, row: int, rng: np.random.Generator, table: RuleTable
 ) -> tuple[np.ndarray, int]:

@@ -39,7 +39,7 @@ def amplitude(mu: np.ndarray) -> np.ndarray:  # (P,), (Rp/Rs)^2
 # %% ../../nbs/rules/rule_table.ipynb #972dad0c
 RATIOS = (("CH4", "H2O"), ("CO2", "H2O"))
 
-
+# %% ../../nbs/rules/rule_table.ipynb #3faa3ecb
 @dataclass(frozen=True)
 class RuleTable:
     """Hold the bounds of the rules; the last temperature class, C, is for planets of unknown temperature."""
@@ -62,14 +62,14 @@ class RuleTable:
     example: np.ndarray  # a spectrum of the bank that shows all bands, (Rp/Rs)^2, (283,)
     made: str  # JSON: simulator, its physics, spectra
 
-
+# %% ../../nbs/rules/rule_table.ipynb #2a495a47
 def class_of(kelvin: np.ndarray, table: RuleTable) -> np.ndarray:  # int, (P,)
     """Find the temperature class of equilibrium temperatures in K; the last one for nan and values outside the bank."""
     classes = len(table.kelvin) - 1
     inside = (kelvin >= table.kelvin[0]) & (kelvin <= table.kelvin[-1])  # nan is in none
     return np.where(inside, np.clip(np.searchsorted(table.kelvin, kelvin, "right") - 1, 0, classes - 1), classes)
 
-
+# %% ../../nbs/rules/rule_table.ipynb #cbb80b7f
 def equilibrium_kelvin(star: Mapping[str, np.ndarray] | pd.DataFrame) -> np.ndarray:  # K, (P,)
     """Compute the equilibrium temperature Ts sqrt(0.5 / sma) from a star table; nan where a value is missing."""
     count = len(star) if isinstance(star, pd.DataFrame) else len(next(iter(star.values())))
@@ -111,7 +111,7 @@ def dominance(parameters: Mapping[str, np.ndarray], most: int = 4000) -> tuple[t
     absorbs = 10 ** (mixing[:, :, None] + np.array(log_k)[:, node] / table.weights.sum())
     return names, (absorbs > 0.5 * absorbs.sum(axis=0)).mean(axis=1)
 
-
+# %% ../../nbs/rules/rule_table.ipynb #8a32080b
 def molecule_windows(parameters: Mapping[str, np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:
     """Find the molecules that dominate anywhere, and their windows, bool (M, 283)."""
     known, strength = molecule_strengths()
@@ -208,7 +208,7 @@ def example_of(spectrum: np.ndarray, seen: np.ndarray) -> np.ndarray:  # (283,)
     size = amplitude(spectrum[rows])
     return spectrum[rows[np.argmin(np.abs(size - np.median(size)))]]
 
-
+# %% ../../nbs/rules/rule_table.ipynb #b24b27cd
 def derive_rules(
     parameters: Mapping[str, np.ndarray],  # of a bank, each (N,)
     spectrum: np.ndarray,  # (Rp/Rs)^2, (N, 283)
@@ -250,7 +250,7 @@ def derive_rules(
 # %% ../../nbs/rules/rule_table.ipynb #8967b64d
 RULES_FILE = Path(str(files("spectramind_nb"))) / "data" / "rules.npz"
 
-
+# %% ../../nbs/rules/rule_table.ipynb #b96949ba
 def write_rules(path: str | Path, table: RuleTable) -> Path:
     """Write a table of bounds, completely or not at all."""
     arrays = {field.name: np.asarray(getattr(table, field.name)) for field in fields(table)}
@@ -258,7 +258,7 @@ def write_rules(path: str | Path, table: RuleTable) -> Path:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return Path(path)
 
-
+# %% ../../nbs/rules/rule_table.ipynb #913f3453
 @lru_cache(maxsize=4)
 def read_rules(path: str | Path = RULES_FILE) -> RuleTable:
     """Read a table of bounds, by default the package's own. Raises `ContractError`."""

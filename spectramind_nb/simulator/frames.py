@@ -121,7 +121,7 @@ def image_modes(
 FGS1_SPACING = 0.1  # pixels
 FGS1_PLACES = FGS1_SPACING * np.arange(-6, 7)  # in row and in column
 
-
+# %% ../../nbs/simulator/frames.ipynb #f9ca23f1
 @lru_cache(maxsize=2)
 def fgs1_modes(width: float = 1.0) -> np.ndarray:  # share of the light, (13 * 13, 1024, 7)
     """Compute the expansions of FGS1's image around each of `FGS1_PLACES`, columns running fastest."""

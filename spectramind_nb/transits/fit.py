@@ -53,7 +53,7 @@ def not_below(target: np.ndarray, covariance: np.ndarray, which: int) -> np.ndar
         return target
     return np.asarray(target - covariance[:, which] * (target[which] / max(covariance[which, which], 1e-300)))
 
-
+# %% ../../nbs/transits/fit.ipynb #4456f059
 def descend(
     problem: FitProblem, state: State, now: Equations, most: int, enough: float
 ) -> tuple[State, Equations, int]:
@@ -114,7 +114,7 @@ def rough_fit(
         fits.append((problem, state, now, first + second))
     return min(fits, key=lambda fit: (fit[1].local[1:, 0].mean() < SHALLOWEST, fit[2].normal.cost))
 
-
+# %% ../../nbs/transits/fit.ipynb #aec9f835
 def warm_fit(
     blocks: Sequence[Block],
     star: Mapping[str, float],

@@ -95,7 +95,7 @@ LIMB_PRIORS = {  # mean at `SOLAR_K`, change per 1000 K, standard deviation
     "airs_u2_slope": (-0.012 * LIMB_HALF_UM, 0.0, 0.003),
 }
 
-
+# %% ../../nbs/transits/fit_priors.ipynb #5e043aa6
 def limb_priors(
     temperature_K: float, error_K: float = 0.0, learned: LearnedPriors | None = None
 ) -> dict[str, tuple[float, float]]:

@@ -81,7 +81,7 @@ WRONG_ROWS, WRONG_BY = 0.05, 8.0  # share of table rows that may be wrong, and b
 N_LIMB = len(LIMB_PRIORS)
 _MEAN, _SLOPE, _LIMB_SCATTER = (slice(3 + k * N_LIMB, 3 + (k + 1) * N_LIMB) for k in range(3))
 
-
+# %% ../../nbs/transits/learned_priors.ipynb #8f1726de
 @dataclass(frozen=True)
 class Population:
     """Hold the likelihoods of P planets, with a/Rs in units of the table's."""
@@ -120,15 +120,15 @@ def log_probability(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (P,), (P, 8), (P, 8)
     """Compute the log probability of each planet's light curves, and its slopes to the prior's mean and variance."""
     inner = population.precision + np.eye(len(PARAMETERS)) / variance[:, :, None]
-    pull = population.information + mean / variance
+    towards = population.information + mean / variance
     covariance = np.linalg.inv(inner)
-    best = np.einsum("pij,pj->pi", covariance, pull)
-    log = 0.5 * (best * pull - mean**2 / variance - np.log(variance)).sum(axis=1) - 0.5 * np.linalg.slogdet(inner)[1]
+    best = np.einsum("pij,pj->pi", covariance, towards)
+    log = 0.5 * (best * towards - mean**2 / variance - np.log(variance)).sum(axis=1) - 0.5 * np.linalg.slogdet(inner)[1]
     away = best - mean
     second = away**2 + np.diagonal(covariance, axis1=1, axis2=2)
     return log, away / variance, 0.5 * (second / variance - 1) / variance
 
-
+# %% ../../nbs/transits/learned_priors.ipynb #5547e0d2
 def cost_of(
     hyper: np.ndarray, population: Population, centre: np.ndarray, width: np.ndarray
 ) -> tuple[float, np.ndarray]:
@@ -194,7 +194,7 @@ def learn_shares(logs: np.ndarray, prior: np.ndarray, rounds: int = 200) -> np.n
 # %% ../../nbs/transits/learned_priors.ipynb #552912bb
 LEAST_PLANETS = 8
 
-
+# %% ../../nbs/transits/learned_priors.ipynb #9a3cf764
 def learn_fit_priors(
     evidence: Sequence[Evidence], stars: Sequence[Mapping[str, float]], options: FitOptions
 ) -> LearnedPriors | None:

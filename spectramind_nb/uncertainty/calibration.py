@@ -74,7 +74,7 @@ class CalibOptions:
     alpha: float = 0.1
     widening: float = 0.15
 
-
+# %% ../../nbs/uncertainty/calibration.ipynb #72b2984c
 def steps_of(temp: Mapping[str, Any], corel: Mapping[str, Any], ood: Mapping[str, Any]) -> CalibOptions:
     """Read the options of calibration from the parts of section `calib`. Raises `UserError`."""
     widening = float(ood["widening"]) if ood["enabled"] else 0.0
@@ -85,7 +85,7 @@ def steps_of(temp: Mapping[str, Any], corel: Mapping[str, Any], ood: Mapping[str
         )
     return found
 
-
+# %% ../../nbs/uncertainty/calibration.ipynb #01a69d7c
 def learn_calibration(error: np.ndarray, sigma: np.ndarray, unknown: np.ndarray, steps: CalibOptions) -> Calibration:
     """Learn a calibration from out-of-fold errors and sigmas, (P, 283) each, and OOD scores (P,)."""
     z = error / Calibration(widening=steps.widening).scaled(sigma, unknown)
@@ -114,7 +114,7 @@ def coverage_groups(mu: np.ndarray, sigma: np.ndarray) -> dict[str, tuple[np.nda
     bins = {f"bin {number}": (every, np.arange(N_BINS) == number) for number in range(N_BINS)}
     return {name: group for name, group in (found | bins).items() if group[0].any() and group[1].any()}
 
-
+# %% ../../nbs/uncertainty/calibration.ipynb #bcf55f63
 def coverage_table(mu: np.ndarray, inside: Mapping[str, np.ndarray], sigma: np.ndarray) -> pd.DataFrame:
     """Tabulate the coverage of each group with its 95% binomial interval, for each of the named masks (P, 283).
 
@@ -130,7 +130,7 @@ def coverage_table(mu: np.ndarray, inside: Mapping[str, np.ndarray], sigma: np.n
         rows.append(row)
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/uncertainty/calibration.ipynb #5a67faad
 def histograms(before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
     """Count standardised residuals z, (P, 283), and their probability integral transform, by bin of a histogram."""
     rows = []
