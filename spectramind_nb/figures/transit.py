@@ -100,7 +100,7 @@ def plot_learned(
     learned: LearnedPriors | None,
 ) -> list[Axes]:
     """Plot guessed and learned priors with what single planets say; returns the axes of speed, darkening and drift."""
-    speed, limb, drift = axes = figure.subplots(1, 3, width_ratios=[4, 4, 3])
+    speed, limb, drift = axes = figure.subplots(1, 3, width_ratios=[4, 4, 4])
     planets = Population.of(evidence, stars)
     covariance = np.linalg.pinv(planets.precision, hermitian=True)
     best = np.einsum("pij,pj->pi", covariance, planets.information)
@@ -115,7 +115,7 @@ def plot_learned(
         ax.errorbar(at, best[:, column], error[:, column], fmt=".", ms=3, lw=0.8, color="C0")
     speed.set(xlabel="planet", ylabel="speed over the table's", ylim=(0.95, 1.05))
     limb.set(xlabel="star's temperature (K)", ylabel="u1 of FGS1", ylim=(0.2, 0.7))
-    drift.set_xticks(np.arange(3) + 0.2, list(shares))
+    drift.set_xticks(np.arange(3) + 0.2, list(shares), fontsize=8)
     drift.set(ylabel="probability (AIRS)", ylim=(0, 1))
     drift.legend()
     return list(axes)
