@@ -172,7 +172,12 @@ def test_checksums_are_those_of_the_files() -> None:
 # The deep ones
 
 
-@pytest.mark.parametrize("name", [name for name in DEEP if name != "tiny chain"])
+LONG_CHECKS = {"exports": [pytest.mark.slow]}  # two exports of a network and their comparison
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG_CHECKS.get(name, [])) for name in DEEP if name != "tiny chain"]
+)
 def test_deep_checks_pass_here(name: str) -> None:
     found = one(DEEP[name])
     assert found.state == "ok" or (name, found.state) == ("1100 planets", "warn"), found
