@@ -20,7 +20,7 @@ MODULES = [path for path in (ROOT / "spectramind_nb").rglob("*.py") if path.name
 # Ratchets: these may only go down (LEAST_PROSE only up). `test_every_budget_is_tight` fails as soon as one is loose.
 MOST_CELL_LINES = 60  # of an exported cell
 MEDIAN_CELL_LINES = 32  # of a notebook's exported cells
-LONG_CELL, MOST_LONG_CELLS = 25, 210  # lines; exported cells of all notebooks that are longer
+LONG_CELL, MOST_LONG_CELLS = 25, 190  # lines; exported cells of all notebooks that are longer
 MOST_MODULE_LINES = 400
 MOST_RETIRED_WORDS = 1  # in notebooks and docs
 MOST_VAGUE_DOCSTRINGS = 15

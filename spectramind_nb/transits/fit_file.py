@@ -8,6 +8,7 @@ __all__ = ['white_light', 'write_fit', 'read_fit', 'read_evidence', 'fit_to_file
 # %% ../../nbs/transits/fit_file.ipynb #c4fe25cc
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def fit_to_file(
     """Fit one planet of a run, write the fit, and return its quality figures.
 
     `who` is the split and the planet's id; `stars` are the star tables by split. With `again`, the fit starts from the
-    file that is there. Bins without data are listed as `dead_bins`.
+    file that is there; otherwise, with learned priors, from a fit without them. Both ways give the same. Bins without
+    data are listed as `dead_bins`.
     """
     blocks = read_blocks(run_dir, who[1])
     row = pd.Series(stars[who[0]].loc[who[1]], dtype=float).dropna()
@@ -77,6 +79,9 @@ def fit_to_file(
         earlier = read_fit(run_dir, who[1])
         near = earlier["depth"], json.loads(str(earlier["parameters"]))["shared"]
     with threadpool_limits(1):  # matrices are small: more threads would only slow each other down
+        if options.learned and not again:  # as a run does it: first with the guesses
+            first = fit_planet(blocks, star, replace(options, learned=None))
+            near = first.depth, first.shared
         fit = fit_planet(blocks, star, options, near)
     write_fit(run_folder(run_dir, "outputs/fits") / f"transit_{who[1]}.npz", blocks, fit, star)
     geometry = {name: fit.shared[name] for name in ("sma", "t0_h[0]")}
