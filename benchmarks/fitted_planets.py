@@ -37,10 +37,10 @@ from spectramind_nb.simulator.world_parts import (
     StarLimbs,
 )
 from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World
-from spectramind_nb.transits import model
+from spectramind_nb.transits import fit_priors
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_file import white_light
-from spectramind_nb.transits.fit_priors import FitOptions
+from spectramind_nb.transits.fit_priors import FitOptions, LearnedPriors
 from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.light_curve import Orbit, transit
 from spectramind_nb.transits.model import Block, blocks_of
@@ -312,11 +312,13 @@ def known_options(world: World) -> FitOptions:
 @contextmanager
 def known_limb(stars: StarLimbs) -> Iterator[None]:
     """Priors of the fit's quadratic limb darkening with the world's offsets, scatter and dependence on temperature."""
-    usual = model.limb_priors
+    usual = fit_priors.limb_priors
 
-    def limb_priors(temperature_K: float, error_K: float = 0.0) -> dict[str, tuple[float, float]]:
-        kelvin = model.SOLAR_K + stars.temperature * (temperature_K - model.SOLAR_K)
-        found = usual(kelvin, abs(stars.temperature) * error_K)
+    def limb_priors(
+        temperature_K: float, error_K: float = 0.0, learned: LearnedPriors | None = None
+    ) -> dict[str, tuple[float, float]]:
+        kelvin = fit_priors.SOLAR_K + stars.temperature * (temperature_K - fit_priors.SOLAR_K)
+        found = usual(kelvin, abs(stars.temperature) * error_K, learned)
         for name, (mean, std) in found.items():
             offset = stars.u1_offset if name.endswith("u1") else stars.u2_offset if name.endswith("u2") else 0.0
             wide = 1.0 if name.endswith("slope") else max(stars.scatter, 0.05)
@@ -324,7 +326,7 @@ def known_limb(stars: StarLimbs) -> Iterator[None]:
             found[name] = mean + offset, float(np.hypot(wide * std, other))
         return found
 
-    with patch.object(model, "limb_priors", limb_priors):
+    with patch.object(fit_priors, "limb_priors", limb_priors):
         yield
 
 
