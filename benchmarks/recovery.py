@@ -39,9 +39,9 @@ from spectramind_nb.transits.fit import averaged, converge, weigh_drifts
 from spectramind_nb.transits.fit_priors import SOLAR_K, FitOptions, limb_priors
 from spectramind_nb.transits.fit_problem import Equations, FitProblem, State, equations, local_prior
 from spectramind_nb.transits.fit_report import report
-from spectramind_nb.transits.model import airs_coordinate, blocks_of
+from spectramind_nb.transits.model import blocks_of
 from spectramind_nb.transits.normal_equations import posterior
-from spectramind_nb.transits.systematics import not_negative
+from spectramind_nb.transits.systematics import airs_coordinate, not_negative
 
 LIMB = tuple(limb_priors(SOLAR_K))
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from spectramind_nb.transits.model import airs_coordinate
 from spectramind_nb.transits.normal_equations import log_evidence
 from spectramind_nb.transits.systematics import (
     JUMP_ODDS,
     JUMPS,
+    airs_coordinate,
     common_directions,
     drift_priors,
     expected_jumps,

@@ -14,8 +14,9 @@ from spectramind_nb.transits.fit_problem import equations
 from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.light_curve import Orbit, limb_coefficients, separation, transit
 from spectramind_nb.transits.limb_darkening import limb_series
-from spectramind_nb.transits.model import Block, airs_coordinate, blocks_of, make_block
+from spectramind_nb.transits.model import Block, blocks_of, make_block
 from spectramind_nb.transits.normal_equations import posterior
+from spectramind_nb.transits.systematics import airs_coordinate
 
 PERIOD_H, SMA = 24 * 5.2, 10.5
 

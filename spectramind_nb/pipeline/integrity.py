@@ -71,7 +71,6 @@ def table_against_fit(record: Mapping[str, Any], options: FitOptions) -> dict[st
 
 # %% ../../nbs/pipeline/integrity.ipynb #a4008950
 INTEGRITY = "integrity.json"
-_DEPTHS = ("depth", "noise_variance", "nuisance")  # arrays of a fit's file
 
 
 def _read(run_dir: Path, name: str, missing: Any) -> Any:
@@ -83,7 +82,7 @@ def _of_fit(run_dir: Path, planet: int, options: FitOptions) -> dict[str, Any]:
     if not (run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz").is_file():
         return {"orbit": None, "dead_bins": []}
     fit = read_fit(run_dir, planet)
-    record, depths = json.loads(str(fit["parameters"])), Depths(*(fit[name] for name in _DEPTHS))
+    record, depths = json.loads(str(fit["parameters"])), Depths.of(fit)
     orbit = table_against_fit(record, options) if "star" in record else None
     return {"orbit": orbit, "dead_bins": depths.dead_bins.tolist()}
 

@@ -42,8 +42,7 @@ from ..uncertainty.sigma_factors import Fits, Predicted, learn_factors, sigma_of
 def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
     """Read the fits of planets of a run, with their FGS1 light curves where these exist."""
     found = [read_fit(run_dir, planet) for planet in planets]
-    parts = ("depth", "noise_variance", "nuisance")
-    covariance = [Depths(*(fit[part] for part in parts)).covariance for fit in found]
+    covariance = [Depths.of(fit).covariance for fit in found]
     records = [json.loads(str(fit["parameters"])) for fit in found]
     return Fits(
         np.array(planets, np.int64),

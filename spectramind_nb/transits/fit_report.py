@@ -29,6 +29,11 @@ class Depths:
     noise_variance: np.ndarray  # (283,)
     nuisance: np.ndarray  # (283, K): covariance = diag(noise_variance) + nuisance nuisance^T
 
+    @classmethod
+    def of(cls, fit: Mapping[str, np.ndarray]) -> "Depths":
+        """Take the depths from the arrays of a fit file, schema `transit`."""
+        return cls(fit["depth"], fit["noise_variance"], fit["nuisance"])
+
     @property
     def dead_bins(self) -> np.ndarray:  # int, (D,)
         """List the bins that the light curves say nothing of: their depths are those of the fit's prior."""
@@ -49,7 +54,7 @@ class Fit(Depths):
     quality: dict[str, float]
     models: list[np.ndarray]  # a block each, (T, B)
     drifts: list[np.ndarray]  # the drift in the model, relative, a block each, (T, B)
-    evidence: Evidence | None = None  # what the light curves say, whatever the priors
+    evidence: Evidence | None = None  # what the light curves say apart from the priors
 
 # %% ../../nbs/transits/fit_report.ipynb #041a9d9b
 def noise_quality(problem: FitProblem, state: State, colours: Sequence[Colour]) -> dict[str, float]:

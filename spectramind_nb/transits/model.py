@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEAD_VARIANCE', 'DRIFT_FUNCTIONS', 'Block', 'observed_steps', 'fill_missing', 'make_block', 'blocks_of',
-           'read_blocks', 'airs_coordinate', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'VisitRows',
-           'BlockModel', 'local_slopes', 'shared_slopes', 'linearise_model']
+           'read_blocks', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'VisitRows', 'BlockModel', 'local_slopes',
+           'shared_slopes', 'linearise_model']
 
 # %% ../../nbs/transits/model.ipynb #9d0709d6
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from numpy.polynomial import chebyshev
 
 from ..core.contracts import read_npz
 from ..core.files import run_folder
-from ..core.instrument import N_BINS, VISIT_HOURS, wavelengths
+from ..core.instrument import N_BINS, VISIT_HOURS
 from .fit_priors import MOST_WHITE_DEPTH, OWN_ORDER, SHIFT_ORDER
 from .light_curve import Orbit, limb_coefficients
 from .limb_darkening import limb_series
 from .normal_equations import Slopes
-from .systematics import TIME_ORDER, WAVELENGTH_ORDER
+from .systematics import TIME_ORDER, WAVELENGTH_ORDER, airs_coordinate
 
 # %% ../../nbs/transits/model.ipynb #e3fcc108
 @dataclass(frozen=True)
@@ -105,12 +105,6 @@ def read_blocks(run_dir: str | Path, planet: int) -> list[Block]:
     return blocks_of({kind: read_npz(folder / f"{kind}_{planet}.npz", kind) for kind in ("fgs1_white", "airs_bins")})
 
 # %% ../../nbs/transits/model.ipynb #b5bfc452
-def airs_coordinate() -> np.ndarray:  # (282,), -1 at the blue end, 1 at the red
-    """Return the wavelength of the AIRS bins scaled to [-1, 1]."""
-    um = wavelengths()[1:]
-    return 2 * (um - um[0]) / (um[-1] - um[0]) - 1
-
-
 class Layout:
     """Places of parameters: `shared` by name, and those of a block by kind."""
 

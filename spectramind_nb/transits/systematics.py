@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TIME_ORDER', 'WAVELENGTH_ORDER', 'POLYNOMIAL_ORDER', 'RED_ODDS', 'MEMORIES', 'REDS', 'JUMPS', 'JUMP_ODDS',
-           'JUMP_TERMS', 'drift_priors', 'unit_polynomials', 'polynomial_factors', 'own_drift_covariance', 'Colour',
-           'noise_colour', 'span_of', 'expected_jumps', 'noise_directions', 'common_directions', 'not_negative']
+           'JUMP_TERMS', 'drift_priors', 'airs_coordinate', 'unit_polynomials', 'polynomial_factors',
+           'own_drift_covariance', 'Colour', 'noise_colour', 'span_of', 'expected_jumps', 'noise_directions',
+           'common_directions', 'not_negative']
 
 # %% ../../nbs/transits/systematics.ipynb #5c71f4d7
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ def drift_priors(
     j = np.arange(WAVELENGTH_ORDER + 1 if wavelength_decays else 1)
     return np.array([s * t**i * w**j for s in sizes for t in time_decays for w in wavelength_decays or (1.0,)])
 
+# %% ../../nbs/transits/systematics.ipynb #3e141ad5
+def airs_coordinate() -> np.ndarray:  # (282,), -1 at the blue end, 1 at the red
+    """Return the wavelength of the AIRS bins scaled to [-1, 1]."""
+    um = wavelengths()[1:]
+    return 2 * (um - um[0]) / (um[-1] - um[0]) - 1
+
 # %% ../../nbs/transits/systematics.ipynb #6cbcc6a2
 POLYNOMIAL_ORDER = 5  # of ExoSim 2's gain drift, in time and over columns
 
@@ -57,8 +64,7 @@ def polynomial_factors(wavelength: bool) -> tuple[np.ndarray, list[np.ndarray]]:
     time = time / np.sqrt(((terms - terms.mean(axis=0)) @ time).var(axis=0).sum())
     if not wavelength:
         return time, [np.ones((1, 1))]
-    um, x = wavelengths()[1:], np.linspace(0, 1, N_BINS - 1)
-    terms = chebvander(2 * (um - um[0]) / (um[-1] - um[0]) - 1, WAVELENGTH_ORDER)
+    terms, x = chebvander(airs_coordinate(), WAVELENGTH_ORDER), np.linspace(0, 1, N_BINS - 1)
     powers = [np.vander(column, POLYNOMIAL_ORDER + 1, True) for column in (x, 1 - x)]
     scale = np.sqrt((powers[0] ** 2).mean(axis=0).sum())  # the same for both
     return time, [np.linalg.lstsq(terms, power / scale, rcond=None)[0] for power in powers]
