@@ -151,7 +151,7 @@ def test_programs_of_a_command_end_with_it(blow: str) -> None:
     resets = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     with subprocess.Popen([sys.executable, "-c", resets + PARENT], env=env, text=True, **quiet) as process:
         assert process.stdout is not None and process.stdout.readline() == "up\n"
-        assert len(marked(mark)) >= 4
+        assert wait_until(lambda: len(marked(mark)) >= 4, 20)  # the command, a shell and its two programs
         process.send_signal(getattr(signal, blow))
         process.wait(10)
         assert wait_until(lambda: not marked(mark), 5), marked(mark)
