@@ -29,9 +29,10 @@ from spectramind_nb.dashboard.panels import log as log_panel
 from spectramind_nb.dashboard.run_reader import Run
 from spectramind_nb.dashboard.server import make_app
 from spectramind_nb.pipeline import provenance
-from spectramind_nb.pipeline.chain import run_lock
-from spectramind_nb.pipeline.config import GROUPS, RANGES, REPEATED, ConfigError, compose, flatten
+from spectramind_nb.pipeline.chain import run_chain, run_lock
+from spectramind_nb.pipeline.config import GROUPS, RANGES, REPEATED, ConfigError, cfg_hash, compose, flatten
 from spectramind_nb.pipeline.provenance import append_line, commit, environment, git_sha, read_log
+from spectramind_nb.pipeline.stages import raw_of, rerun_settings
 
 ROOT = Path(__file__).parents[1]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -246,6 +247,36 @@ def test_a_moved_raw_folder_is_known_by_its_files(home: Path) -> None:
     (home / "exp1/raw").rename(home / "raw")
     done = spectramind("run", "--raw", "raw")
     assert done.exit_code == 0 and "skip 00_calibration" in done.output, done.output
+
+
+def test_a_later_command_may_start_in_another_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stage(home / "nbs", "00_calibration", common=("run_dir", "raw_dir"))
+    finished_run(home)
+    run, cfg = home / "runs/raw", rerun_settings(home / "runs/raw", {})[0]
+    (home / "elsewhere").mkdir()
+    monkeypatch.chdir(home / "elsewhere")
+    assert raw_of("../runs/raw") == raw_of(run) == Path(rerun_settings(run, {})[0].data.raw) == home / "exp1/raw"
+    assert cfg_hash(rerun_settings(run, {})[0]) == cfg_hash(cfg)
+    for name in ("exp1", "runs"):  # a project that moves as a whole
+        (home / name).rename(home / "elsewhere" / name)
+    assert raw_of("runs/raw") == home / "elsewhere/exp1/raw"
+    monkeypatch.chdir(home)
+    moved = home / "elsewhere/runs/raw"
+    done = run_chain(rerun_settings(moved, {})[0], moved, notebooks=home / "nbs")
+    assert [stage.why for stage in done] == ["", ""]
+
+
+def test_a_run_away_from_the_command_keeps_an_absolute_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "work").mkdir()
+    monkeypatch.chdir(home / "work")
+    for raw, run in (("../mine", "run"), (str(home / "mine"), "run2")):
+        assert spectramind("run", "--raw", raw, "--run-dir", run).exit_code == 0
+    monkeypatch.chdir(home)
+    (home / "work").rename(home / "work2")
+    assert [raw_of(home / "work2" / run) for run in ("run", "run2")] == [home / "mine"] * 2
+    saved = home / "work2/run/config.yaml"
+    saved.write_text(re.sub(r"raw: .*", "raw: mine", saved.read_text(), count=1))  # as earlier versions wrote it
+    assert raw_of("work2/run") == home / "mine"
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def made_by(folder: Path) -> str:
     words = [f"spectramind run --run-dir {short(folder)}"]
     try:
         given = read_settings(folder / "config.yaml").data.raw
-        words += [f"--raw {given}"] if given else []
+        words += [f"--raw {short(given)}"] if given else []
     except ContractError:
         made = {manifest["cfg_hash"] for manifest in find_manifests(folder).values()}
         words += [f"--profile {name}" for name, profile in profile_hashes().items() if profile in made]

@@ -6,6 +6,7 @@
 __all__ = ['EARLIER', 'UNFINISHED', 'set_aside', 'drop_earlier', 'bring_back', 'keep_settings']
 
 # %% ../../nbs/pipeline/earlier_results.ipynb #0c012b1c
+import copy
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..core.files import atomic_path
+from ..core.files import atomic_path, stored_path
+from .config import INPUTS
 
 # %% ../../nbs/pipeline/earlier_results.ipynb #b4a7b4f3
 EARLIER, UNFINISHED = "earlier", "unfinished"
@@ -57,13 +59,24 @@ def bring_back(folder: Path) -> bool:
     shutil.rmtree(earlier)
     return True
 
+# %% ../../nbs/pipeline/earlier_results.ipynb #c94e25d1
+def _with_stored_paths(cfg: DictConfig, run_dir: Path) -> DictConfig:
+    kept = copy.deepcopy(cfg)
+    for name in INPUTS:
+        if given := OmegaConf.select(kept, name):
+            OmegaConf.update(kept, name, stored_path(given, run_dir))
+    return kept
+
 # %% ../../nbs/pipeline/earlier_results.ipynb #afd9722e
 @contextmanager
 def keep_settings(path: Path, cfg: DictConfig, changed: Callable[[], bool]) -> Iterator[None]:
-    """Write settings to a file; after an error put the earlier ones back, unless a stage has `changed` the run."""
+    """Write settings to a file, with the paths of its inputs as a command in any folder reads them.
+
+    After an error put the earlier settings back, unless a stage has `changed` the run.
+    """
     earlier = path.read_bytes() if path.is_file() else None
     with atomic_path(path) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
+        temporary.write_text(OmegaConf.to_yaml(_with_stored_paths(cfg, path.parent)), encoding="utf-8")
     try:
         yield
     except BaseException:

@@ -127,8 +127,8 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False,
         return raw
     raw, marker = run_dir / "raw", run_dir / "simulation.json"
     if before := _raw_before(run_dir / "config.yaml", marker):
-        fix = f"repeat --raw {before}, or choose another --run-dir"
-        raise UserError(f"{run_dir}: was made of the raw data in {before}. Fix: {fix}")
+        fix = f"repeat --raw {short(before)}, or choose another --run-dir"
+        raise UserError(f"{run_dir}: was made of the raw data in {short(before)}. Fix: {fix}")
     wanted = {**cfg.simulate, "seed": cfg.seed, "code": code_hash("import spectramind_nb.simulator.data_sets")}
     known = _marked(marker)
     if known != wanted and _bring_raw_back(run_dir):  # what a killed simulation with other settings replaced
