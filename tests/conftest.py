@@ -1,10 +1,12 @@
 """What several test modules share: one tiny simulated data set, and small examples for property tests."""
 
 import os
+import sys
 
 # Before numpy: every core has its own worker, and small work is slower on several threads.
 for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # nbformat would read it for 1.5 s
 
 import shutil
 from collections.abc import Generator
@@ -62,13 +64,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return outcome
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made once, for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+
 @pytest.fixture(scope="session")
 def example_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run of profile `example`, by the command, with the events beside it: made once, for all workers. Never to
     be changed: tests work on a copy.
     """
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared = shared_folder(tmp_path_factory)
     run = shared / "runs" / "example"
     with run_lock(shared / "lock", wait=True):
         if not (run / "run_hash_summary_v50.json").is_file():
@@ -89,6 +96,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> RawFolder:
     """Raw data of one training planet and two test planets; the second test planet has two visits. Never to be
     changed: tests that spoil files work on a copy.
     """
-    root = tmp_path_factory.mktemp("tiny") / "raw"
-    simulate_dataset(root, planets=1, test_planets=2, seed=13, frames="tiny", workers=2)
+    root = shared_folder(tmp_path_factory) / "tiny"
+    with run_lock(root.with_name("tiny-lock"), wait=True):
+        if not root.is_dir():
+            making = root.with_name("tiny-making")
+            simulate_dataset(making, planets=1, test_planets=2, seed=13, frames="tiny", workers=2)
+            making.rename(root)
     return RawFolder(root)

@@ -48,6 +48,11 @@ from spectramind_nb.detector.streaming import (
 PAIRS = {"FGS1": 500, "AIRS-CH0": 130}
 
 
+def assert_close(found: np.ndarray, wanted: np.ndarray, rtol: float = 0, atol: float = 0, **how: object) -> None:
+    """Of many values, which `pytest.approx` compares one by one in Python."""
+    np.testing.assert_allclose(found, wanted, rtol, atol, **{"equal_nan": False, **how})
+
+
 # The whole chain
 
 
@@ -162,16 +167,16 @@ def test_sums_are_those_of_whole_frames(name: str, photometry: Photometry, mask_
     assert 20 < (mask & ~never).any(axis=(1, 2)).sum() < len(mask)  # some pairs lack values, the others none
     columns = AIRS_COLUMNS if name == AIRS.name else slice(None)
     light = plain.light[columns]
-    assert fast.light[columns] == pytest.approx(light, abs=0, rel=1e-6)
+    assert_close(fast.light[columns], light, rtol=1e-6)
     for part in ("variance", "background", "reach"):  # also the denominators of pairs that lack values
         wanted, found = getattr(plain, part), getattr(fast, part)
-        assert found == pytest.approx(wanted, abs=0, rel=1e-6), part
+        assert_close(found, wanted, rtol=1e-6, err_msg=part)
     assert np.ptp(plain.variance, axis=1).max() > 1e-4 * plain.variance.mean()
-    assert fast.sky_level == pytest.approx(plain.sky_level, rel=1e-6)
+    assert_close(fast.sky_level, plain.sky_level, rtol=1e-6)
     share = plain.background.mean() / plain.sky_level.mean()  # of the sky pixels' sum in the light
-    assert share * fast.sky == pytest.approx(share * plain.sky, abs=1e-6 * light.min())
-    assert fast.moves == pytest.approx(plain.moves, abs=1e-6)
-    assert fast.moves_covariance == pytest.approx(plain.moves_covariance, rel=1e-6)
+    assert_close(share * fast.sky, share * plain.sky, rtol=1e-6, atol=1e-6 * light.min())
+    assert_close(fast.moves, plain.moves, atol=1e-6)
+    assert_close(fast.moves_covariance, plain.moves_covariance, rtol=1e-6)
     assert np.array_equal(fast.lost, np.where(never.ravel(), 0, plain.lost))
     assert np.array_equal(fast.lost_in_pair, plain.lost_in_pair)
 
@@ -189,7 +194,7 @@ def test_light_curves_are_those_of_whole_frames(
     flux, variance = (plain.light - background_light(plain, seen, near, foreground)).T, plain.variance.T
     curves = extract_visit(visit, 1, options, photometry)
     if name == FGS1.name:
-        assert curves.moves == pytest.approx(plain.moves, abs=1e-6)
+        assert_close(curves.moves, plain.moves, atol=1e-6)
         flux, variance = decorrelate(flux[:, 0], plain.moves)[:, None], variance[:, :1]
     else:
         moves, response = plain.moves[:, [0, 2]], plain.products.response
@@ -198,8 +203,8 @@ def test_light_curves_are_those_of_whole_frames(
     columns = AIRS_COLUMNS if name == AIRS.name else slice(None)
     wanted = flux[:, columns] / np.nanmean(flux[:, columns], axis=0)
     assert np.isfinite(wanted).mean() > 0.97
-    assert found[0][:, columns] / np.nanmean(flux[:, columns], axis=0) == pytest.approx(wanted, abs=1e-6, nan_ok=True)
-    assert found[1] == pytest.approx(variance, abs=0, rel=1e-6)
+    assert_close(found[0][:, columns] / np.nanmean(flux[:, columns], axis=0), wanted, atol=1e-6, equal_nan=True)
+    assert_close(found[1], variance, rtol=1e-6)
 
 
 # Each kernel
@@ -240,7 +245,7 @@ def test_long_visits_are_summed_block_by_block() -> None:
     kept = np.where(np.abs(charge - 100) <= 25, charge - 100, 0).astype(float)
     for number in (0, 1):
         mine = group == number
-        assert sums[number] == pytest.approx(weights[mine].astype(float).T @ kept[mine], rel=1e-6, abs=1e-5)
+        assert_close(sums[number], weights[mine].astype(float).T @ kept[mine], rtol=1e-6, atol=1e-5)
     assert np.array_equal(lost, (np.abs(charge - 100) > 25).sum(axis=1)) and (lost > 50).all()
 
 
@@ -285,7 +290,7 @@ def test_charge_of_pixels_and_what_saturation_leaves(persistence: int, linearity
     assert series.persistent[1] == {0: 0, 1: 2, 3: 4}[persistence]  # pairs 5, 7 (and 8, 9) after 4 and 6
     wanted = charge.reshape(12, -1).T
     good = ~np.isnan(series.charge)
-    assert series.charge[good] == pytest.approx(wanted[good], rel=1e-6, abs=0.05)  # reads of 150,000 e- in float32
+    assert_close(series.charge[good], wanted[good], rtol=1e-6, atol=0.05)  # reads of 150,000 e- in float32
     assert np.array_equal(series.sample, adu.reshape(12, 2, *SIZE)[::3])
 
 

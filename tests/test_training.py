@@ -13,6 +13,7 @@ from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, Reference, coverage, reference_of, score, summary
 from spectramind_nb.pipeline.learned import Learned, read_learned
 from spectramind_nb.pipeline.predictors import cross_fitted_sigma, out_of_fold_predictions
+from spectramind_nb.prior import learning
 from spectramind_nb.prior.learning import band_shapes, learn_prior, log_cross_sections
 from spectramind_nb.prior.posterior import combine, combine_many
 from spectramind_nb.prior.spectral_prior import AmplitudeLaw, SpectralPrior, log_scale, read_prior, write_prior
@@ -160,10 +161,11 @@ def test_posterior_of_held_out_spectra_is_honest_and_better(prior: SpectralPrior
     assert after < 0.25 * before
 
 
-@pytest.mark.parametrize(("count", "kinds"), [(10, 1), (30, 1), (300, 7), (20_000, 8), (60_000, 8)])
-def test_a_prior_is_learned_from_any_number_of_spectra(count: int, kinds: int) -> None:
+@pytest.mark.parametrize(("count", "kinds"), [(10, 1), (30, 1), (300, 7), (6_000, 8)])
+def test_a_prior_is_learned_from_any_number_of_spectra(count: int, kinds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "MOST_SPECTRA", 2_000)  # of 6,000 these are drawn
     rng = np.random.default_rng(6)
-    row = np.arange(count) % 100  # 60,000 spectra are variations of 100
+    row = np.arange(count) % 100  # 6,000 spectra are variations of 100
     mean = SPECTRA[row].mean(axis=1, keepdims=True)
     spectra = mean + (SPECTRA[row] - mean) * np.exp(0.2 * rng.normal(size=(count, 1)))
     found = learn_prior(spectra, STARS.iloc[row])

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -60,9 +61,14 @@ def observed(seed: int = 0, steps: int = 100) -> tuple[np.ndarray, np.ndarray, n
     return hours, flux * level, np.tile(SIGMA * level, (steps, 1))
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return curve_file.write_light_curves(tmp_path_factory.mktemp("mine") / "mine.ecsv", *observed(), STAR)
+
+
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    return curve_file.write_light_curves(tmp_path / "mine.ecsv", *observed(), STAR)
+def mine(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(written, tmp_path))
 
 
 @cache

@@ -303,22 +303,21 @@ def _checked_rows(
         raise ContractError(
             path, "planet_id", f"planet {int(ids[ids.duplicated()].iloc[0])} stands twice", "keep one row a planet"
         )
-    values = (
-        table[list(columns)]
-        .apply(pd.to_numeric, errors="coerce")
-        .astype(float)
-        .set_index(ids.astype("int64").rename("planet_id"))
-    )
-    for name in columns:
-        bad = ~np.isfinite(values[name].to_numpy()) | ((values[name].to_numpy() <= 0) if name in positive else False)
-        if bad.any():
-            raise ContractError(
-                path,
-                name,
-                f"planet {values.index[bad][0]} has {table[name][bad].tolist()[0]!r}",
-                "give a number" + (" above zero" if name in positive else ""),
-            )
-    return values
+    rows, index = table[list(columns)], pd.Index(ids.astype("int64"), name="planet_id")
+    if texts := [name for name, kind in rows.dtypes.items() if kind.kind not in "fiu"]:
+        rows = rows.assign(**{name: pd.to_numeric(rows[name], errors="coerce") for name in texts})
+    values = rows.to_numpy(float)
+    bad = ~np.isfinite(values) | ((values <= 0) & np.isin(columns, positive))
+    if bad.any():
+        column = int(bad.any(axis=0).argmax())
+        row, name = int(bad[:, column].argmax()), columns[column]
+        raise ContractError(
+            path,
+            name,
+            f"planet {index[row]} has {table[name].tolist()[row]!r}",
+            "give a number" + (" above zero" if name in positive else ""),
+        )
+    return pd.DataFrame(values, index, list(columns))
 
 # %% ../../nbs/core/contracts.ipynb #852fabf3
 SUBMISSION_COLUMNS = {

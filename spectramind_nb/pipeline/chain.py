@@ -137,9 +137,10 @@ def _kernel_variables(stage: Stage) -> dict[str, str]:
 
 # %% ../../nbs/pipeline/chain.ipynb #e15a24dd
 def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> None:
-    import papermill
+    from spectramind_nb.pipeline.warm_kernels import INLINE, StageKernels, skip_slow_imports
 
-    from spectramind_nb.pipeline.warm_kernels import INLINE, StageKernels
+    skip_slow_imports()
+    import papermill
 
     for name in ("papermill", "asyncio"):  # what they would say of a stage's end, StageError says
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -10,8 +10,10 @@ __all__ = ['CONFIGS', 'GROUPS', 'LAYERS', 'CHOICES', 'RANGES', 'SECTIONS', 'INPU
 
 # %% ../../nbs/pipeline/config.ipynb #c98eb87b
 import difflib
+import functools
 import hashlib
 import json
+import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,8 +66,13 @@ def profiles() -> list[str]:
 def _hydra(profile: str, words: Sequence[str] = ()) -> DictConfig:
     if profile not in profiles():
         raise ConfigError("profile", f"'{profile}' is unknown", nearest(profile, profiles()))
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra_compose("config_v50", [f"profile={profile}", *words])
+    return pickle.loads(_composed(CONFIGS, profile, tuple(words)))
+
+
+@functools.cache  # Hydra takes a third of a second, and one command asks several times
+def _composed(folder: Path, profile: str, words: tuple[str, ...]) -> bytes:
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        return pickle.dumps(hydra_compose("config_v50", [f"profile={profile}", *words]))
 
 # %% ../../nbs/pipeline/config.ipynb #37945346
 @dataclass(frozen=True)
