@@ -1945,8 +1945,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'spectramind_nb/pipeline/config.py'),
                                                 'spectramind_nb.pipeline.config._leaves': ( 'pipeline/config.html#_leaves',
                                                                                             'spectramind_nb/pipeline/config.py'),
-                                                'spectramind_nb.pipeline.config._parts': ( 'pipeline/config.html#_parts',
-                                                                                           'spectramind_nb/pipeline/config.py'),
                                                 'spectramind_nb.pipeline.config.cfg_hash': ( 'pipeline/config.html#cfg_hash',
                                                                                              'spectramind_nb/pipeline/config.py'),
                                                 'spectramind_nb.pipeline.config.check_ranges': ( 'pipeline/config.html#check_ranges',

@@ -305,7 +305,7 @@ def _checked_rows(
         )
     rows, index = table[list(columns)], pd.Index(ids.astype("int64"), name="planet_id")
     if texts := [name for name, kind in rows.dtypes.items() if kind.kind not in "fiu"]:
-        rows = rows.assign(**{name: pd.to_numeric(rows[name], errors="coerce") for name in texts})
+        rows = rows.assign(**{str(name): pd.to_numeric(rows[name], errors="coerce") for name in texts})
     values = rows.to_numpy(float)
     bad = ~np.isfinite(values) | ((values <= 0) & np.isin(columns, positive))
     if bad.any():

@@ -329,7 +329,8 @@ def _apply(cfg: DictConfig, override: Override) -> None:
 def chosen_settings(overrides: Sequence[str], files: Sequence[str]) -> dict[str, Any]:
     """Return what files and overrides say of single settings, by dotted key; the last one counts."""
     items = [item for name in files for item in read_layer(name)] + [parse_override(text) for text in overrides]
-    return {each.key: each.value for item in items for each in _parts(item)}
+    leaves = (_leaves(item.value, f"{item.key}.") if isinstance(item.value, dict) else [item] for item in items)
+    return {each.key: each.value for parts in leaves for each in parts}
 
 
 def run_name(overrides: Sequence[str], files: Sequence[str], profile: str = "", raw: Path | None = None) -> str:
@@ -337,10 +338,6 @@ def run_name(overrides: Sequence[str], files: Sequence[str], profile: str = "", 
     asked = chosen_settings(overrides, files)
     given = str(raw or asked.get("data.raw") or "")
     return Path(given).resolve().name if given else str(asked.get("profile") or profile or "demo")
-
-
-def _parts(item: Override) -> list[Override]:
-    return list(_leaves(item.value, f"{item.key}.")) if isinstance(item.value, dict) else [item]
 
 # %% ../../nbs/pipeline/config.ipynb #a87b6986
 REPEATED = ("training.model", "training.train")  # chapter 06 gets the sections model and train by these names
@@ -371,8 +368,8 @@ def compose(overrides: Sequence[str] = (), profile: str = "demo", files: Sequenc
             for each in [] if _file_word(item) else checked(item, known):
                 _apply(cfg, each)
     except (HydraException, OmegaConfBaseException) as error:
-        text = " ".join([*files, *overrides])
-        raise ConfigError(text, str(error).splitlines()[0], "write key=value, +key=value or ~key") from error
+        said, fix = str(error).splitlines()[0], "write key=value, +key=value or ~key"
+        raise ConfigError(" ".join([*files, *overrides]), said, fix) from error
     for key in PATHS:
         if isinstance(path := OmegaConf.select(cfg, key), str):
             OmegaConf.update(cfg, key, expand_word(path))
@@ -397,9 +394,7 @@ def read_settings(path: Path) -> DictConfig:
 # %% ../../nbs/pipeline/config.ipynb #2d95e7ea
 def cfg_hash(cfg: DictConfig) -> str:
     """Hash a configuration, except its folders, worker count and time-outs, to eight hexadecimal digits."""
-    settings = {key: value for key, value in flatten(cfg).items() if not isinstance(value, dict)}
-    settings["data.network"] = Path(settings["data.network"]).name
-    telling = {
-        k: v for k, v in settings.items() if not k.startswith("chain.") and k not in ("data.raw", "data.weights")
-    }
+    settings = flatten(cfg) | {"data.network": Path(cfg.data.network).name}
+    silent = ("chain.", "data.raw", "data.weights")
+    telling = {k: v for k, v in settings.items() if not isinstance(v, dict) and not k.startswith(silent)}
     return hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()[:8]
