@@ -30,7 +30,7 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 WARM, CHANGES = 3, 30
 NOT_COPIED = (".lock", "notebook.ipynb")
 TABLES = ("train.csv", "truth.csv", "train_star_info.csv", "test_star_info.csv", "submission.csv", "quality.json")
-TABLES += ("constraint_violation_log.json",)
+TABLES += ("constraint_violation_log.json", "calibration_log.json")
 
 
 def new_ids(old: list[int], count: int) -> dict[int, list[int]]:

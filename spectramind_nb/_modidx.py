@@ -642,6 +642,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'spectramind_nb/dashboard/run_reader.py'),
                                                      'spectramind_nb.dashboard.run_reader.Run.raw': ( 'dashboard/run_reader.html#run.raw',
                                                                                                       'spectramind_nb/dashboard/run_reader.py'),
+                                                     'spectramind_nb.dashboard.run_reader._in_one_line': ( 'dashboard/run_reader.html#_in_one_line',
+                                                                                                           'spectramind_nb/dashboard/run_reader.py'),
                                                      'spectramind_nb.dashboard.run_reader._json': ( 'dashboard/run_reader.html#_json',
                                                                                                     'spectramind_nb/dashboard/run_reader.py'),
                                                      'spectramind_nb.dashboard.run_reader._stat': ( 'dashboard/run_reader.html#_stat',

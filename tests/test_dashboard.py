@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from spectramind_nb.dashboard.planet_table import planet_rows, planet_set
 from spectramind_nb.dashboard.run_reader import Run, numbers, panel
 from spectramind_nb.dashboard.schema import Panel, PlanetRow
 from spectramind_nb.dashboard.server import app_of, make_app
+from spectramind_nb.pipeline.selection import read_plan
 
 ROOT = Path(__file__).parents[1]
 NO_LOCK = shutil.ignore_patterns(".lock")  # one file by two names would be one lock
@@ -150,6 +151,44 @@ def test_a_spoiled_artifact_costs_its_own_panels(name: str, how: str, copy: Run)
     assert (rows[other].depth_ppm is None) is name.endswith("prediction.npz")
 
 
+def spoiled_numbers(value: Any, rng: np.random.Generator) -> Any:
+    """The same JSON with one number in five not finite."""
+    if isinstance(value, dict):
+        return {name: spoiled_numbers(own, rng) for name, own in value.items()}
+    if isinstance(value, list):
+        return [spoiled_numbers(own, rng) for own in value]
+    return float(rng.choice([value, np.nan, np.inf], p=[0.8, 0.1, 0.1])) if isinstance(value, float) else value
+
+
+def strictly(text: str) -> Any:
+    """JSON as a browser reads it."""
+    return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_numbers_that_are_not_finite_are_null_or_named(copy: Run, tmp_path: Path) -> None:
+    """In a run full of NaN and infinity every response is a browser's JSON. A panel without data says why in a line."""
+    rng = np.random.default_rng(0)
+    for path in copy.folder.rglob("*.npz"):
+        arrays = dict(np.load(path))
+        for name, array in arrays.items():
+            if array.dtype.kind == "f":
+                arrays[name] = np.where(rng.random(array.shape) < 0.2, np.nan, array).astype(array.dtype)
+        path.unlink()
+        np.savez(path, **arrays)
+    for path in copy.folder.rglob("artifacts/*.json"):
+        replace(path, json.dumps(spoiled_numbers(json.loads(path.read_text()), rng)).encode())
+    client = TestClient(make_app(copy.folder), base_url="http://localhost")
+    planet = read_plan(copy.folder)[0]["test"][0]
+    names = [path.replace("{planet}", str(planet)) for path in client.get("/openapi.json").json()["paths"]]
+    missing = [strictly(client.get(name).text).get("missing") for name in names if "{" not in name]
+    words = [each["what"] for each in missing if each]
+    assert any("is null, which stands for NaN and infinity, and" in what for what in words)
+    assert max(map(len, words)) < 300 and not any("\n" in what for what in words)
+    page = write_page(copy.folder, tmp_path / "page.html")
+    held = embedded(page.read_text(encoding="utf-8"), strictly)
+    assert held["api/residuals"]["missing"]["what"] in words
+
+
 def test_a_run_that_was_cut_shows_what_it_has(copy: Run) -> None:
     planet, other = two_planets(copy)
     for stage in sorted(copy.folder.glob("0[5-9]_*")):
@@ -207,9 +246,9 @@ def test_prepare_mends_what_is_damaged(copy: Run) -> None:
 # The page
 
 
-def embedded(page: str) -> dict[str, Any]:
+def embedded(page: str, read: Callable[[str], Any] = json.loads) -> dict[str, Any]:
     found = re.findall(r'<script type="application/gzip" data-path="([^"]+)">([^<]*)</script>', page)
-    return {path: json.loads(gzip.decompress(base64.b64decode(text))) for path, text in found}
+    return {path: read(gzip.decompress(base64.b64decode(text)).decode()) for path, text in found}
 
 
 def test_the_page_holds_what_the_server_answers(finished: Run, tmp_path: Path) -> None:

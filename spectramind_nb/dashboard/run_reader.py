@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from ..core.contracts import read_csv, read_npz
 from ..core.errors import ContractError, UserError
@@ -134,6 +135,15 @@ class Run:
         return RawFolder(folder)
 
 # %% ../../nbs/dashboard/run_reader.ipynb #61161a40
+def _in_one_line(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    (first, *more), name = error.errors(include_url=False), error.title
+    place = ".".join(map(str, first["loc"]))
+    found = "null, which stands for NaN and infinity" if first["input"] is None else repr(first["input"])[:40]
+    return f"{name}.{place} is {found}" + (f", and {len(more)} more values are invalid" if more else "")
+
+
 def panel(run: Run, build: Callable[[], R]) -> Panel[R]:
     """Return what `build` returns, or a `Missing` with the reason why it fails."""
     try:
@@ -141,7 +151,7 @@ def panel(run: Run, build: Callable[[], R]) -> Panel[R]:
     except Absent as error:
         return Panel(missing=Missing(what=error.what.replace(f"{run.folder}/", ""), command=error.command))
     except (UserError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        reason = str(error) if isinstance(error, UserError) else f"can't be read ({type(error).__name__}: {error})"
+        reason = str(error) if isinstance(error, UserError) else f"can't be read ({_in_one_line(error)})"
         return Panel(missing=Missing(what=reason.replace(f"{run.folder}/", ""), command=run.prepare))
 
 # %% ../../nbs/dashboard/run_reader.ipynb #c8827ebc
