@@ -1,6 +1,6 @@
 """How long the stages after the fits take with the challenge's 1,100 planets; last line JSON.
 
-    python benchmarks/stages.py --run runs/example [--planets 1100] [--test-planets 1100] [--last 05_symbolic]
+    python benchmarks/stages.py --run runs/example [--planets 1100] [--test-planets 100] [--last 05_symbolic]
 
 Copies of a finished run's light curves and fits get new numbers, and depths of their own: those of simulated spectra
 with noise as each fit states it. The stages 03 to 09 then run one by one, each in a kernel of its own, as
@@ -36,12 +36,14 @@ from spectramind_nb.pipeline.stages import find_stages, rerun_settings
 from spectramind_nb.simulator.data_sets import draw_planets
 
 MOST_SECONDS, SEED = 60.0, 7
+SIMULATED = 200  # spectra; further ones are these times a random factor
 LEARNED_FROM = ("00_calibration", "01_features", "02_transit")
 
 
 def given_spectra(run: Path, planets: list[int], rng: np.random.Generator) -> pd.DataFrame:
     """Give each planet a simulated spectrum, with an error in its fit as the fit states it; return the spectra."""
-    drawn = [planet.spectrum for planet in draw_planets(SEED, "train", len(planets)).values()]
+    simulated = [planet.spectrum for planet in draw_planets(SEED, "train", min(SIMULATED, len(planets))).values()]
+    drawn = [simulated[k % len(simulated)] * rng.uniform(0.7, 1.3) for k in range(len(planets))]
     for planet, spectrum in zip(planets, drawn, strict=True):
         path = run_folder(run, "outputs/fits") / f"transit_{planet}.npz"
         fit = load_arrays(path, "finish the run")
@@ -90,7 +92,7 @@ def cpu_seconds() -> float:
 def time_stages(source: Path, run: Path, last: str) -> dict[str, Any]:
     """Run the stages one by one and print a line for each."""
     cfg, figures = rerun_settings(source, {"data.raw": str(run / "raw")})[0], dict[str, Any]()
-    print(f"{'stage':<16}{'seconds':>9}{'of a minute':>13}{'CPU seconds':>13}{'peak GB':>9}")
+    print(f"{'stage':<16}{'seconds':>9}{'of a minute':>13}{'CPU seconds':>13}{'peak GB':>9}", flush=True)
     for stage in find_stages(run)[len(LEARNED_FROM) :]:
         if last and stage.name > last:
             break
@@ -108,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/example"), help="a finished run")
     parser.add_argument("--planets", type=int, default=1100, help="training planets")
-    parser.add_argument("--test-planets", type=int, default=1100)
+    parser.add_argument("--test-planets", type=int, default=100)
     parser.add_argument("--last", default="", help="last stage to time")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.run.resolve().parent) as folder:

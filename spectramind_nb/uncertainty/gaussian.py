@@ -6,6 +6,8 @@
 __all__ = ['combine_fits', 'predict_gaussian']
 
 # %% ../../nbs/uncertainty/gaussian.ipynb #96d94033
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,9 @@ from .sigma_factors import Fits, Predicted, parts_of
 def combine_fits(prior: SpectralPrior, fits: Fits) -> tuple[Predicted, list[Posterior]]:
     """Combine fits with a spectral prior and return the predictions and the posterior of each planet."""
     stars: list[Any] = fits.stars.to_dict("records")
-    found = [combine(prior, *planet) for planet in zip(fits.depth, fits.covariance, stars, strict=True)]
+    planets = [*zip(fits.depth, fits.covariance, stars, strict=True)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and SciPy work without Python's lock
+        found = list(pool.map(lambda planet: combine(prior, *planet), planets))
     mean, covariance = np.array([p.mean for p in found]), np.array([p.covariance for p in found])
     return parts_of(fits, mean, covariance, np.array([p.unknown for p in found])), found
 
