@@ -2359,6 +2359,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'spectramind_nb/pipeline/stages.py'),
                                                 'spectramind_nb.pipeline.stages.read_manifest': ( 'pipeline/stages.html#read_manifest',
                                                                                                   'spectramind_nb/pipeline/stages.py'),
+                                                'spectramind_nb.pipeline.stages.reader_folder': ( 'pipeline/stages.html#reader_folder',
+                                                                                                  'spectramind_nb/pipeline/stages.py'),
                                                 'spectramind_nb.pipeline.stages.rerun_settings': ( 'pipeline/stages.html#rerun_settings',
                                                                                                    'spectramind_nb/pipeline/stages.py'),
                                                 'spectramind_nb.pipeline.stages.stage_index': ( 'pipeline/stages.html#stage_index',

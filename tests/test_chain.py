@@ -382,6 +382,19 @@ def test_a_reader_gets_the_chapters_before(
     assert len(simulator) == 1 and time.monotonic() - begun < 0.5
 
 
+def test_a_chapter_that_runs_in_another_folder_writes_nothing_outside(
+    house: Path, simulator: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `papermill nbs/01_features.ipynb out.ipynb` does it: the default run folder is relative to `nbs`."""
+    monkeypatch.chdir(house)
+    with pytest.raises(UserError, match=r"leads out of .*Fix: papermill --cwd nbs, or -p run_dir runs/example"):
+        ensure_upstream("01_features", "../runs/example", house / "nbs")
+    assert not simulator and not (house.parent / "runs").exists()
+    monkeypatch.chdir(house / "nbs")
+    assert ensure_upstream("01_features", "../runs/example", house / "nbs") == Path("../runs/example")
+    assert (house / "runs/example/00_calibration/manifest.json").is_file()
+
+
 def test_a_reader_inside_a_chain_or_another_run_gets_nothing_made(
     copy: Path, simulator: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ from spectramind_nb.pipeline.stages import (
     finished,
     notebooks_folder,
     read_manifest,
+    reader_folder,
     stage_index,
     stage_inputs,
     stage_parameters,
@@ -383,9 +384,9 @@ def settle(run_dir: Path) -> None:
 def ensure_upstream(stage: str, run_dir: str | Path = "runs/example", notebooks: Path | None = None) -> Path:
     """Return the run folder with raw data and all stages before `stage`; run profile `example` where missing.
 
-    Raises `UserError` where an unfinished run of another profile is there, `StageError` where a chapter before fails.
+    Raises `UserError` for another profile's unfinished run, and in a wrong folder; `StageError` for a failed chapter.
     """
-    folder = Path(run_dir).expanduser().resolve()
+    folder = reader_folder(stage, run_dir)
     stages = find_stages(folder, notebooks)
     count = sum(known.name < stage for known in stages)
     if PROGRESS_FILE in os.environ or _upstream_ready(folder, stages[:count]):
