@@ -167,6 +167,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'spectramind_nb/cli/config_commands.py')},
             'spectramind_nb.cli.diagnose': { 'spectramind_nb.cli.diagnose._free_port': ( 'cli/diagnose.html#_free_port',
                                                                                          'spectramind_nb/cli/diagnose.py'),
+                                             'spectramind_nb.cli.diagnose._last_shown': ( 'cli/diagnose.html#_last_shown',
+                                                                                          'spectramind_nb/cli/diagnose.py'),
                                              'spectramind_nb.cli.diagnose._listen': ( 'cli/diagnose.html#_listen',
                                                                                       'spectramind_nb/cli/diagnose.py'),
                                              'spectramind_nb.cli.diagnose._page_of': ( 'cli/diagnose.html#_page_of',

@@ -504,3 +504,24 @@ def test_an_interrupt_that_python_drops_is_received(home: Path) -> None:
     with start(home / "nbs", "run", "--raw", "mine", before=DROPPED, cwd=home) as process:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and err.startswith("interrupted: "), err
+
+
+PLAN = """import json
+from pathlib import Path
+plan = {{"planets": {{"train": [7], "test": {test}}}, "options": {{}}}}
+(Path(run_dir) / "00_calibration/artifacts/plan.json").write_text(json.dumps(plan))"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("test", "made"), [([8], "09_submission"), ([], "08_diagnostics")])
+def test_prepare_makes_whatever_the_dashboard_shows(home: Path, test: list[int], made: str) -> None:
+    """A run that was stopped goes on to its submission; without test planets it has none."""
+    (home / "nbs/01_features.ipynb").unlink()
+    write_stage(home / "nbs", "00_calibration", PLAN.format(test=test))
+    for name in ("08_diagnostics", "09_submission"):
+        write_stage(home / "nbs", name)
+    assert spectramind("run", "--raw", "mine", "--to", "00").exit_code == 0
+    done = spectramind("diagnose", "prepare", "--run", "runs/mine")
+    assert done.exit_code == 0, done.output
+    last = sorted(path.parent.name for path in (home / "runs/mine").glob("*/manifest.json"))[-1]
+    assert last == made

@@ -25,6 +25,16 @@ diagnose = typer.Typer(no_args_is_help=True, help="Inspect a run: diagnostics an
 DiagnosedRunOption = Annotated[Path, typer.Option("--run", help="Folder of a run.")]
 
 # %% ../../nbs/cli/diagnose.ipynb #78128cb7
+def _last_shown(run: Path) -> str:
+    """Return the last stage with files that the dashboard shows; without test planets there is no submission."""
+    from spectramind_nb.core.errors import ContractError
+    from spectramind_nb.pipeline.selection import read_plan
+
+    with suppress(ContractError, ValueError, KeyError):
+        return "09_submission" if read_plan(run)[0]["test"] else "08_diagnostics"
+    return "08_diagnostics"
+
+
 @diagnose.command(epilog="Example: spectramind diagnose prepare --run runs/demo")
 def prepare(
     run: DiagnosedRunOption = Path("runs/demo"),
@@ -41,10 +51,10 @@ def prepare(
 
         remember(call, run)
         wanted = {"diag.skip_heavy_diag": light} | ({"diag.shap.planets": shap} if shap else {})
-        cfg, last = rerun_settings(run, wanted)
+        cfg, done = rerun_settings(run, wanted)
         show = make_show()
         try:
-            outcomes = run_chain(cfg, run, last=max(last, "08_diagnostics"), show=show)
+            outcomes = run_chain(cfg, run, last=max(done, _last_shown(run)), show=show)
         finally:
             show.close()
         remember(call, run)
