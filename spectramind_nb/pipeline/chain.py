@@ -96,9 +96,8 @@ def _last_cell(stage: Stage) -> str:
     """Return the last cell that was started in the executed notebook."""
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
         cells = json.loads((stage.folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
-        return _cell_name(
-            [c for c in cells if c["cell_type"] == "code" and c["metadata"]["papermill"].get("start_time")][-1]
-        )
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        return _cell_name([cell for cell in code if cell["metadata"]["papermill"].get("start_time")][-1])
     return "before the first cell"
 
 
