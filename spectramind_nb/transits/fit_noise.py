@@ -89,8 +89,10 @@ def with_common_noise(problem: FitProblem, state: State, at: Sequence[Linearised
 def white_functions(problem: FitProblem, linear: Linearised) -> np.ndarray:  # (T, F)
     """Compute the slopes of the white light to depth, level, orbit, limb darkening and each order of drift."""
     slopes, drift = linear.slopes, linear.slopes.time[:, DRIFT_FUNCTIONS]
-    shape = [k for k, n in enumerate(slopes.shared_index) if "[" not in (m := problem.layout.names[n]) or "t0_h" in m]
-    mean = np.concatenate([slopes.local[:2].mean(axis=1), slopes.shared[shape].mean(axis=1)])
+    shared, functions = slopes.shared, slopes.time.shape[1]
+    shape = [k for k, n in enumerate(shared.index) if "[" not in (m := problem.layout.names[n]) or "t0_h" in m]
+    means = [terms.dense(functions).mean(axis=1) for terms in (slopes.local, shared)]
+    mean = np.concatenate([means[0][:2], means[1][shape]])
     mean = mean[np.abs(mean).max(axis=1) > 1e-3]
     return np.column_stack([slopes.time @ mean.T, drift])
 

@@ -29,14 +29,13 @@ def slide_transit(block: Block, star: Mapping[str, float], times_h: np.ndarray) 
     white = block.flux[observed_steps(block)] @ weight / weight.sum()
     b, offsets = min(star["sma"] * np.cos(np.radians(star["i"])), 0.9), np.arange(-7.5, 7.5, 0.01)
     shape = transit(offsets, Orbit(0.0, 24 * star["P"], star["sma"], b), np.array([0.0147]), *np.array(u)[:, None])
-    drift = np.vander(2 * block.time_h / VISIT_HOURS - 1, 4)
-    found = []
-    for t0_h in times_h:
-        dip = np.interp(block.time_h - t0_h, offsets, shape.flux[:, 0]) - 1
-        design = np.column_stack([dip, drift])[observed_steps(block)]
-        coefficients, *_ = np.linalg.lstsq(design, white, rcond=None)
-        found.append((np.sum((white - design @ coefficients) ** 2) * weight.sum(), 0.0147 * coefficients[0]))
-    return np.array(found)
+    time_h = block.time_h[observed_steps(block)]
+    drift, _ = np.linalg.qr(np.vander(2 * time_h / VISIT_HOURS - 1, 4))
+    dips = np.interp(np.subtract.outer(time_h, times_h), offsets, shape.flux[:, 0]) - 1
+    white, apart = (part - drift @ (drift.T @ part) for part in (white, dips))  # what no drift can say
+    power = (apart**2).sum(axis=0)
+    size = np.where(power > 1e-12 * (dips**2).sum(axis=0), white @ apart / np.maximum(power, 1e-300), 0.0)
+    return np.column_stack([(white @ white - size**2 * power) * weight.sum(), 0.0147 * size])
 
 # %% ../../nbs/transits/fit_problem.ipynb #731072d2
 def first_guesses(blocks: Sequence[Block], star: Mapping[str, float], most: int = 3) -> list[tuple[float, float]]:

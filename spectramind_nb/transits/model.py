@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEAD_VARIANCE', 'DRIFT_FUNCTIONS', 'Block', 'observed_steps', 'fill_missing', 'make_block', 'blocks_of',
-           'read_blocks', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'VisitRows', 'BlockModel', 'local_slopes',
+           'read_blocks', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'TermList', 'BlockModel', 'local_slopes',
            'shared_slopes', 'linearise_model']
 
 # %% ../../nbs/transits/model.ipynb #9d0709d6
@@ -21,7 +21,7 @@ from ..core.instrument import N_BINS, VISIT_HOURS
 from .fit_priors import MOST_WHITE_DEPTH, OWN_ORDER, SHIFT_ORDER
 from .light_curve import Orbit, limb_coefficients
 from .limb_darkening import limb_series
-from .normal_equations import Slopes
+from .normal_equations import Slopes, SlopeTerms
 from .systematics import TIME_ORDER, WAVELENGTH_ORDER, airs_coordinate
 
 # %% ../../nbs/transits/model.ipynb #e3fcc108
@@ -155,25 +155,25 @@ DRIFT_FUNCTIONS = slice(_DRIFT, _NOISE)
 
 # %% ../../nbs/transits/model.ipynb #99f4be5b
 @dataclass
-class VisitRows:
-    """Slopes of a block's bins to several parameters, each an array (B, K) over functions of time."""
+class TermList:
+    """Collects a block's slopes, parameter by parameter."""
 
-    bins: int
-    functions: int
     index: list[int] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
+    first: list[int] = field(default_factory=list)
+    function: list[int] = field(default_factory=list)
+    share: list[np.ndarray] = field(default_factory=list)
 
     def add(self, index: int, *parts: tuple[slice | int, np.ndarray]) -> None:
-        """Add a parameter's slope: coefficients (B, 3) or (B,) on some of the functions."""
-        row = np.zeros((self.bins, self.functions))
-        for where, share in parts:
-            row[:, where] = share
+        """Add a parameter's slope: coefficients (B, 3) or (B,) on some of the functions of time."""
         self.index.append(int(index))
-        self.rows.append(row)
+        self.first.append(len(self.function))
+        for where, share in parts:
+            self.function += range(where.start, where.stop) if isinstance(where, slice) else [where]
+            self.share += [*np.atleast_2d(share.T)]
 
-    def stacked(self) -> tuple[np.ndarray, np.ndarray]:  # (parameters, B, K), (parameters,)
-        """Stack all slopes that were added."""
-        return np.stack(self.rows), np.array(self.index)
+    def terms(self) -> SlopeTerms:
+        """Return all slopes that were added."""
+        return SlopeTerms(np.array(self.index), np.array(self.first), np.array(self.function), np.array(self.share))
 
 # %% ../../nbs/transits/model.ipynb #6fbf3453
 @dataclass(frozen=True)
@@ -202,28 +202,27 @@ class BlockModel:
         return np.asarray(self.time @ terms)
 
 # %% ../../nbs/transits/model.ipynb #5552cfea
-def local_slopes(
-    model: BlockModel, c: np.ndarray, level: np.ndarray, smooth: np.ndarray, functions: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute slopes to each bin's depth, level and own drift, and which local parameters these are.
+def local_slopes(model: BlockModel, c: np.ndarray, level: np.ndarray, smooth: np.ndarray) -> SlopeTerms:
+    """Compute slopes to each bin's depth, level and own drift.
 
     `c` (B, 3) are limb coefficients, `smooth` (B,) the depths at which the curvature is taken.
     """
-    rows, visit = VisitRows(len(level), functions), model.block.visit
+    rows, visit = TermList(), model.block.visit
     rows.add(0, (_DEPTH, c * level[:, None]), (_CURVE, c * (smooth * level)[:, None]))
     rows.add(1 + visit, (_FLUX, c))
     if model.block.is_airs:
         for i, k in enumerate(model.layout.own(visit)):
             rows.add(k, (_DRIFT + i, level))
-    return rows.stacked()
+    return rows.terms()
 
 # %% ../../nbs/transits/model.ipynb #33c3365e
-def shared_slopes(
-    model: BlockModel, c: np.ndarray, c_u: np.ndarray, level: np.ndarray, functions: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute slopes to the shared parameters, and which these are; c_u (B, 3, 2): derivatives of c to u1, u2."""
+def shared_slopes(model: BlockModel, c: np.ndarray, c_u: np.ndarray, level: np.ndarray, noise: bool) -> SlopeTerms:
+    """Compute slopes to the shared parameters, those of common noise only with `noise`.
+
+    `c_u` (B, 3, 2) are derivatives of the limb coefficients `c` (B, 3) to u1 and u2.
+    """
     block, place = model.block, model.layout.place
-    rows, scale = VisitRows(len(level), functions), level[:, None]
+    rows, scale = TermList(), level[:, None]
     for name, where in ((f"t0_h[{block.visit}]", _T0), ("sma", _SMA), ("b2", _B2)):
         rows.add(place[name], (where, c * scale))
     if not block.is_airs:
@@ -237,9 +236,9 @@ def shared_slopes(
         rows.add(k, (_DRIFT + i, level * model.wave[:, j]))
     for i, k in enumerate(model.layout.of(block, "shift_px")):
         rows.add(k, (_DRIFT + i, level * block.pixel_slope))
-    for i, k in enumerate(model.layout.of(block, "noise") if functions > _NOISE else ()):
+    for i, k in enumerate(model.layout.of(block, "noise") if noise else ()):
         rows.add(k, (_NOISE + i, np.ones(len(level))))
-    return rows.stacked()
+    return rows.terms()
 
 # %% ../../nbs/transits/model.ipynb #f2f534fe
 def linearise_model(
@@ -268,5 +267,5 @@ def linearise_model(
         flux = flux + (noise @ shared[layout.of(block, "noise")])[:, None]
         functions.append(noise)
     time = np.concatenate(functions, axis=1)
-    mine = local_slopes(model, c, level, smooth, time.shape[1])
-    return Linearised(flux, Slopes(block.bins, time, *mine, *shared_slopes(model, c, c_u, level, time.shape[1])))
+    mine, common = local_slopes(model, c, level, smooth), shared_slopes(model, c, c_u, level, noise is not None)
+    return Linearised(flux, Slopes(block.bins, time, mine, common))

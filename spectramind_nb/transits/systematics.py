@@ -80,14 +80,19 @@ def own_drift_covariance(
     steps: int = 30,
 ) -> np.ndarray:  # (B, k, k)
     """Estimate the prior covariance of each bin's own drift from all bins (empirical Bayes by EM)."""
-    at = np.ix_(np.arange(len(precision)), own, own)
-    prior, tiny = prior_precision.copy(), 1e-14 * np.eye(len(own))
+    every, tiny = np.arange(len(precision)), 1e-14 * np.eye(len(own))
+    rest = np.setdiff1d(np.arange(precision.shape[1]), own)  # integrated out once, under their priors
+    at, away, border = np.ix_(every, own, own), np.ix_(every, rest, rest), np.ix_(every, own, rest)
+    gain = np.linalg.solve((precision + prior_precision)[away], precision[border].transpose(0, 2, 1)).transpose(0, 2, 1)
+    data = precision[at] - gain @ precision[border].transpose(0, 2, 1)
+    known = information[:, rest] + prior_precision[away] @ prior_mean[rest]
+    seen = information[:, own] - np.einsum("bij,bj->bi", gain, known)
     covariance, scale = np.linalg.inv(prior_precision[at]).mean(axis=0), np.ones(len(precision))
     for _ in range(steps):
-        prior[at] = np.linalg.inv(covariance + tiny) / scale[:, None, None]
-        inverse = np.linalg.inv(precision + prior)
-        best = np.einsum("blm,bm->bl", inverse, information + prior @ prior_mean)[:, own]
-        second = best[:, :, None] * best[:, None, :] + inverse[at]
+        prior = np.linalg.inv(covariance + tiny) / scale[:, None, None]
+        inverse = np.linalg.inv(data + prior)
+        best = (inverse @ (seen + prior @ prior_mean[own])[:, :, None])[:, :, 0]
+        second = best[:, :, None] * best[:, None, :] + inverse
         covariance = (second / scale[:, None, None]).mean(axis=0)
         distance = np.einsum("bij,ji->b", second, np.linalg.inv(covariance + tiny))
         scale = (freedom + distance) / (freedom + len(own))
@@ -177,15 +182,19 @@ def expected_jumps(
 
 # %% ../../nbs/transits/systematics.ipynb #800ae6aa
 def noise_directions(
-    functions: np.ndarray, covariance: np.ndarray, most: int
+    functions: np.ndarray, covariance: np.ndarray, most: int, factor: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:  # (T, most), (most,)
     """Find orthonormal directions in which noise of `covariance` (T, T) has independent amplitudes.
 
+    `factor` F (T, P) adds F F^T to the covariance.
     The directions lie in the span of `functions` (T, K), strongest first, and come with their standard deviations;
     zeros beyond the rank.
     """
     left = span_of(functions)
-    variance, rotation = np.linalg.eigh(left.T @ covariance @ left)
+    inside = left.T @ covariance @ left
+    if factor is not None:
+        inside += (left.T @ factor) @ (left.T @ factor).T
+    variance, rotation = np.linalg.eigh(inside)
     count = min(most, len(variance))
     directions, std = np.zeros((len(functions), most)), np.zeros(most)
     directions[:, :count] = (left @ rotation)[:, ::-1][:, :count]
@@ -200,10 +209,12 @@ def common_directions(
     functions: np.ndarray, covariance: np.ndarray, jumps: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:  # (T, most), (most,)
     """Find directions of noise of `covariance` (T, T) and of jumps with factor (T, P), and their deviations."""
-    shapes, size, _ = np.linalg.svd(jumps, full_matrices=False)
-    rest = shapes[:, JUMP_TERMS:] * size[JUMP_TERMS:]
-    directions, std = noise_directions(functions, covariance + rest @ rest.T, most - JUMP_TERMS)
-    return np.hstack([directions, shapes[:, :JUMP_TERMS]]), np.concatenate([std, size[:JUMP_TERMS]])
+    _, rotation = np.linalg.eigh(jumps.T @ jumps)
+    turned = (jumps @ rotation)[:, ::-1]  # strongest first
+    strong, rest = turned[:, :JUMP_TERMS], turned[:, JUMP_TERMS:]
+    size = np.linalg.norm(strong, axis=0)
+    directions, std = noise_directions(functions, covariance, most - JUMP_TERMS, rest)
+    return np.hstack([directions, strong / np.maximum(size, 1e-300)]), np.concatenate([std, size])
 
 # %% ../../nbs/transits/systematics.ipynb #e1f3ab47
 def not_negative(mean: np.ndarray, covariance: np.ndarray, which: int) -> tuple[np.ndarray, np.ndarray]:
