@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +29,7 @@ from spectramind_nb.prior.learning import learn_prior
 from spectramind_nb.prior.spectral_prior import write_prior
 from spectramind_nb.transits import fit_results as results
 from spectramind_nb.transits import light_curve_file as curve_file
+from spectramind_nb.transits import light_curve_formats as formats
 from spectramind_nb.transits import your_light_curves as own
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_file import write_fit
@@ -371,17 +373,17 @@ def unit(name: str, text: str | None) -> Change:
         (lambda t: t.replace_column("time", t["time"] * 60), "h, as if it were in minutes"),
         (lambda t: t.reverse(), "time: FGS1 of visit 0 falls after step 0"),
         (put("time", 50, 49.5 * 7.5 / 100), "time: FGS1 of visit 0 repeats a value after step 49"),
-        (unit("flux", "mag"), "flux: is in 'mag', which is no unit of flux"),
-        (unit("flux", "dex"), "which is no unit of flux"),
-        (unit("flux", "h"), "flux: is in 'h', which is no unit of flux"),
-        (unit("flux", "K"), "flux: is in 'K', which is no unit of flux"),
+        (unit("flux", "mag"), "flux: is in 'mag', a logarithm of light, which is no unit of flux. Fix: give flux"),
+        (unit("flux", "dex"), "magnitudes m with errors s are flux = 10**(-0.4 m), flux_err = 0.921 s flux"),
+        (unit("flux", "h"), "flux: is in 'h', a time, which is no unit of flux"),
+        (unit("flux", "K"), "flux: is in 'K', a temperature, which is no unit of flux"),
         (unit("flux", "electron"), "flux_err: has no unit. Fix: give it a unit such as electron"),
         (put("time", 50, 0.1), "time: FGS1 of visit 0 doesn't rise after step 49"),
         (put("time", 50, np.nan), "time: row 50 is not a number"),
         (put("flux", (slice(0, 60), 0), np.nan), "FGS1 has no value in 60 of 100 time steps"),
         (put("flux", (slice(0, 60), slice(1, None)), np.nan), "AIRS has no value in 60 of 100 time steps"),
         (put("flux", (slice(None), slice(1, 200)), np.nan), "AIRS has no values in 199 of 282 bins"),
-        (put("flux", (slice(None), 7), -1.0), "flux: AIRS of visit 0 has a median that is not above zero"),
+        (put("flux", (slice(None), 7), -1.0), "flux: AIRS of visit 0 has a median of -1, not above zero"),
         (put("flux_err", (3, 7), 0.0), "flux_err: is 0 in row 3, bin 7"),
         (put("flux_err", (3, 7), -2.0), "flux_err: is -2 in row 3, bin 7"),
         (lambda t: t.remove_rows(slice(30, None)), "has 30 usable steps, not 40 to 6000"),
@@ -597,3 +599,98 @@ def test_columns_numbered_in_another_way_are_named(tmp_path: Path, rename: Calla
     pd.DataFrame(columns).to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(ContractError, match=rf"flux_0: column is missing; similar ones are {there}\. Fix: give flux"):
         curve_file.read_light_curves(tmp_path / "a.csv", STAR)
+
+
+# --- The order of bins, and light that is none ---------------------------------------------------------------------
+
+TEXT_ORDER = np.array(sorted(range(N_BINS), key=str))
+ORDERS = {
+    "falling order": np.arange(N_BINS)[::-1],
+    "order of wavelength": np.append(0, np.arange(N_BINS)[:0:-1]),
+    "FGS1 were the last": np.roll(np.arange(N_BINS), -1),
+    "names as text": TEXT_ORDER,
+    "in no order": np.random.default_rng(5).permutation(N_BINS),
+}
+
+
+def write_as(kind: str, folder: Path, order: np.ndarray, relative: bool) -> Path:
+    """Light curves with their bins in another order, as a file of a kind."""
+    hours, flux, error = observed()
+    level = np.median(flux, axis=0) if relative else 1.0
+    flux, error = (flux / level)[:, order], (error / level)[:, order]
+    path = folder / f"a.{kind}"
+    columns = {f"{n}_{k}": m[:, k] for n, m in (("flux", flux), ("flux_err", error)) for k in range(N_BINS)}
+    if kind == "ecsv":
+        curve_file.write_light_curves(path, hours, flux, error, STAR)
+    elif kind == "npz":
+        np.savez(path, time=hours, flux=flux, flux_err=error)
+    elif kind == "h5":
+        with h5py.File(path, "w") as file:
+            for name, array in (("time", hours), ("flux", flux), ("flux_err", error)):
+                file[name] = array
+            file["time"].attrs["units"] = "h"
+    elif kind == "parquet":
+        pd.DataFrame({"time": hours} | columns).to_parquet(path)
+    else:
+        pd.DataFrame({"time": hours} | columns).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("relative", [False, True], ids=["electrons", "relative"])
+@pytest.mark.parametrize("kind", ["csv", "ecsv", "h5", "npz", "parquet"])
+@pytest.mark.parametrize("fault", ORDERS)
+def test_bins_in_another_order_are_refused(kind: str, fault: str, relative: bool, tmp_path: Path) -> None:
+    path = write_as(kind, tmp_path, ORDERS[fault], relative)
+    with pytest.raises(ContractError) as caught:
+        curve_file.read_light_curves(path, STAR)
+    message = str(caught.value)
+    assert fault in message and "flux_0 to flux_282" in message and "flux_0 is FGS1 (0.7 um)" in message
+    curves = curve_file.read_light_curves(write_as(kind, tmp_path, np.arange(N_BINS), relative), STAR)
+    assert len(curves.blocks) == 2
+
+
+def columns_by_wavelength(path: Path, um: np.ndarray, flux: np.ndarray, error: np.ndarray, hours: np.ndarray) -> None:
+    names = [f"{1e3 * value:.5g}" for value in um]
+    columns = {"time": hours} | {f"flux_{n}": x for n, x in zip(names, flux.T, strict=True)}
+    columns |= {f"flux_err_{n}": x for n, x in zip(names, error.T, strict=True)}
+    pd.DataFrame(columns).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("kind", ["csv", "h5", "npz"])
+@pytest.mark.parametrize("fault", ORDERS)
+def test_wavelengths_in_the_file_put_bins_in_order(kind: str, fault: str, tmp_path: Path) -> None:
+    (hours, flux, error), order, path = observed(), ORDERS[fault], tmp_path / f"a.{kind}"
+    um, arrays = wavelengths()[order], {"time": hours, "flux": flux[:, order], "flux_err": error[:, order]}
+    if kind == "csv":
+        columns_by_wavelength(path, um, arrays["flux"], arrays["flux_err"], hours)
+    elif kind == "npz":
+        np.savez(path, wavelength=1e-6 * um, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in (arrays | {"wavelength": um, "flux": arrays["flux"].T}).items():
+                file[name] = array
+            file["time"].attrs["units"] = "h"
+    curves = curve_file.read_light_curves(path, STAR)
+    for block, other in zip(curves.blocks, fitted()[0].blocks, strict=True):
+        assert np.allclose(block.flux, other.flux, rtol=1e-9) and np.allclose(block.variance, other.variance)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda flux: 25 - 2.5 * np.log10(flux), "has a median of 12.6 and looks like magnitudes. Fix: give"),
+        (np.log, "looks like a logarithm of light"),
+        (np.log10, "looks like a logarithm of light"),
+        (lambda flux: -2.5 * np.log10(flux / np.median(flux, axis=0)), "as magnitudes or differences"),
+        (lambda flux: flux / np.median(flux, axis=0) - 1, "add 1 to relative differences"),
+    ],
+    ids=["magnitudes", "ln", "log10", "differential magnitudes", "differences"],
+)
+def test_numbers_that_are_no_light_are_refused(change: Callable[[np.ndarray], np.ndarray], said: str) -> None:
+    hours, flux, error = observed()
+    table = {"time": hours, "flux": change(flux), "flux_err": error / flux}
+    with pytest.raises(ContractError) as caught:
+        curve_file.light_curves_of_channels(
+            "a.csv", formats.table_channels(Path("a.csv"), table, [*table], plain=True), STAR
+        )
+    assert said in str(caught.value) and "magnitudes m" in str(caught.value)

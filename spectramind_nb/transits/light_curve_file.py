@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['STAR_OPTIONS', 'STAR_FILE_UNITS', 'LEAST_STEPS', 'MOST_FILE_STEPS', 'MOST_VISITS', 'LEAST_VISIT_HOURS',
-           'MOST_LEFT_OUT', 'MOST_DEAD', 'DEAD_BIN', 'TIME_UNITS_H', 'star_option', 'star_number', 'checked_star',
-           'ObservedLightCurves', 'usable', 'likely_time_unit', 'check_times', 'check_visit', 'visit_start',
-           'light_curves_of_channels', 'read_light_curves', 'write_ecsv', 'write_light_curves']
+           'MOST_LEFT_OUT', 'MOST_DEAD', 'DEAD_BIN', 'TIME_UNITS_H', 'LOGARITHMS', 'SHALLOW', 'star_option',
+           'star_number', 'checked_star', 'ObservedLightCurves', 'usable', 'likely_time_unit', 'check_times',
+           'logarithm_kind', 'check_visit', 'check_bin_order', 'visit_start', 'light_curves_of_channels',
+           'read_light_curves', 'write_ecsv', 'write_light_curves']
 
 # %% ../../nbs/transits/light_curve_file.ipynb #3e2479f7
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ import numpy as np
 from astropy import units
 from astropy.table import Table
 
+from ..core.bin_order import bin_order_fault, point_scatter
 from ..core.errors import ContractError
 from ..core.files import atomic_path
-from ..core.instrument import VISIT_HOURS
+from ..core.instrument import VISIT_HOURS, wavelengths
 from ..core.star_table import ERROR_COLUMNS, STAR_VALUES, error_fault, star_fault
 from .light_curve_formats import FileChannel, read_channels
 from .model import Block, make_block
@@ -140,6 +142,29 @@ def check_times(path: Path, name: str, hours: np.ndarray) -> None:
         problem = f"{name} spans {span:.3g} h, less than {LEAST_VISIT_HOURS:g} h{likely_time_unit(span)}"
         raise ContractError(path, "time", problem, "give hours in a CSV file, or the column's unit in an ECSV file")
 
+# %% ../../nbs/transits/light_curve_file.ipynb #0ce191fa
+_LIGHT = (
+    "give the star's light, in electrons or relative to its median; add 1 to relative differences; "
+    "magnitudes m with errors s are flux = 10**(-0.4 m), flux_err = 0.921 s flux"
+)
+LOGARITHMS = (2.0, 30.0)  # levels of magnitudes and of logarithms of counts
+SHALLOW = 0.4  # change of ln level for a change of ln scatter; counted light has 1 or more
+
+
+def logarithm_kind(flux: np.ndarray) -> str:
+    """Tell whether light curves (T, B) look like "magnitudes" or "a logarithm"; "" if they can be light.
+
+    The scatter of logarithms changes from bin to bin by as much as that of the light, but their level hardly does.
+    """
+    level, scatter = np.nanmedian(flux, axis=0), point_scatter(flux)
+    if len(level) < 30 or not LOGARITHMS[0] < np.median(level) < LOGARITHMS[1] or (scatter <= 0).any():
+        return ""
+    both = np.log([scatter, level])
+    (width, shared), (_, spread) = np.cov(both)
+    if width < 0.05 or spread < 1e-5 or abs(shared) < 0.7 * np.sqrt(width * spread) or abs(shared) > SHALLOW * width:
+        return ""
+    return "magnitudes" if shared > 0 else "a logarithm of light"
+
 # %% ../../nbs/transits/light_curve_file.ipynb #7b4e00a6
 def check_visit(path: Path, name: str, hours: np.ndarray, flux: np.ndarray) -> None:
     """Raise `ContractError` unless a visit's times (h, (T,)) and fluxes (T, B) can be fitted."""
@@ -151,9 +176,27 @@ def check_visit(path: Path, name: str, hours: np.ndarray, flux: np.ndarray) -> N
     flux = flux[:, ~np.isnan(flux).all(axis=0)]
     level = np.nanmedian(flux, axis=0)
     if (level <= 0).any():
-        raise ContractError(path, "flux", f"{name} has a median that is not above zero", "give the star's light")
-    if len(level) > 1 and np.median(np.nanstd(flux, axis=0) / level) > 0.5:
-        raise ContractError(path, "flux", f"{name} scatters by more than half of itself", "give the star's light")
+        problem = (
+            f"{name} has a median of {level[level <= 0][0]:.3g}, not above zero, as magnitudes or differences have"
+        )
+        raise ContractError(path, "flux", problem, _LIGHT)
+    scatter = float(np.median(np.nanstd(flux, axis=0) / level))
+    if len(level) > 1 and scatter > 0.5:
+        problem = f"{name} scatters by {scatter:.3g} times its median, more than half, as magnitudes or differences do"
+        raise ContractError(path, "flux", problem, _LIGHT)
+    if kind := logarithm_kind(flux):
+        raise ContractError(
+            path, "flux", f"{name} has a median of {np.median(level):.3g} and looks like {kind}", _LIGHT
+        )
+
+# %% ../../nbs/transits/light_curve_file.ipynb #67df4ba1
+def check_bin_order(path: Path, parts: Sequence[np.ndarray]) -> None:
+    """Raise `ContractError` unless fluxes (T, B) of FGS1 and AIRS can be in the order of the bins."""
+    if fault := bin_order_fault(parts):
+        first, second, last = wavelengths()[[0, 1, -1]]
+        columns = f"flux_0 is FGS1 ({first:.3g} um), flux_1 to flux_282 are AIRS from {second:.4g} to {last:.4g} um"
+        fix = f"{columns}; sort flux and flux_err alike, or name the columns by wavelength, such as flux_{second:.4g}"
+        raise ContractError(path, "flux_0 to flux_282", fault, fix)
 
 # %% ../../nbs/transits/light_curve_file.ipynb #a749edd5
 def visit_start(hours: np.ndarray) -> float:
@@ -184,6 +227,7 @@ def light_curves_of_channels(
             block = make_block(number, channel.bins, time, channel.flux[its], channel.variance[its])
             diluted = None if channel.dilution is None else np.asarray(channel.dilution[number], float)
             blocks.append(replace(block, dilution=diluted))
+        check_bin_order(path, [channel.flux[its] for channel, its in zip(good, mine, strict=True)])
     left_out = sum(len(c.time_h) for c in channels) - sum(len(c.time_h) for c in good)
     return ObservedLightCurves(blocks, known, origins, left_out)
 
