@@ -99,6 +99,9 @@ def predict_planets(
     network: Annotated[
         str, typer.Option("--network", help="Weights to predict with: a file, or laptop; default: the run's network.")
     ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a submission that was predicted from other raw data.")
+    ] = False,
     files: ConfigOption = None,
 ) -> None:
     """Predict spectra of test planets with what a finished run learned; writes a submission and files beside it.
@@ -107,9 +110,11 @@ def predict_planets(
     give each its own --planets and --out-csv, and all the same --work and --keep. Then make one call without --planets.
     """
     words: dict[str, Any] = {"planets": planets, "budget_hours": budget_hours, "work": work, "keep": keep}
-    words |= {"network": network, "config": files}
+    words |= {"network": network, "force": force, "config": files}
     with recorded("predict", raw=raw, run=run, out_csv=out_csv, **words) as call:
         from spectramind_nb.core.errors import ContractError
+        from spectramind_nb.detector.raw import RawFolder
+        from spectramind_nb.pipeline.prediction import refuse_other_raw
         from spectramind_nb.pipeline.stages import raw_of
 
         call.facts["artifacts"] = [out_csv]
@@ -117,13 +122,15 @@ def predict_planets(
         if raw and not raw.is_dir():
             raise ContractError(raw, "folder", "is missing", "--raw names a folder that is there")
         source = raw or raw_of(run)
+        if not force:
+            refuse_other_raw(out_csv, RawFolder(source))
         chosen = parse_planet_ids(planets)
         how = _how(run, files)
         given = {"--out-csv": short(out_csv), "--run": short(run), "--raw": short(source), "--planets": planets}
         given |= {"--budget-hours": str(budget_hours or ""), "--work": short(work) if work else ""}
         given |= {"--workers": str(workers), "--network": network}
         named = [word for name, value in given.items() if value for word in (name, value)]
-        named += ["--keep"] * keep + [word for name in files or [] for word in ("-c", name)]
+        named += ["--force"] * force + ["--keep"] * keep + [word for name in files or [] for word in ("-c", name)]
         call.resume = shlex.join(["spectramind", "predict", *named])
         from spectramind_nb.pipeline.predict import predict as predict_spectra
 

@@ -69,18 +69,23 @@ def _slope(values: np.ndarray) -> float:
     return float(np.median(thirds[2]) - np.median(thirds[0]))
 
 
-def bin_order_fault(parts: Sequence[np.ndarray]) -> str:  # in any unit, (T, B) each, 283 bins together
-    """Describe why light curves can't be in the order of the bins; "" where they can be, or where nothing shows it.
-
-    The light of each bin shows the order. The scatter does so too, if the light curves were divided by their medians.
-    """
+def _revealing(parts: Sequence[np.ndarray]) -> list[np.ndarray]:  # (283,) each
+    """Compute the logarithms of light and of its precision by bin, as far as they differ from bin to bin."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # bins without values
         light = np.log(np.abs(np.concatenate([np.nanmedian(flux, axis=0) for flux in parts])))
         scatter = -np.log(np.concatenate([point_scatter(flux) for flux in parts]))
     known = [x for x in (light, scatter) if np.isfinite(x).sum() > N_BINS / 2]
     shown = [np.interp(np.arange(N_BINS), np.flatnonzero(g := np.isfinite(x)), x[g]) for x in known]
-    shown = [x for x in shown if np.ptp(np.percentile(x[1:], [10, 90])) > LEAST_RANGE]
+    return [x for x in shown if np.ptp(np.percentile(x[1:], [10, 90])) > LEAST_RANGE]
+
+# %% ../../nbs/core/bin_order.ipynb #d5fb312c
+def bin_order_fault(parts: Sequence[np.ndarray]) -> str:  # in any unit, (T, B) each, 283 bins together
+    """Describe why light curves can't be in the order of the bins; "" where they can be, or where nothing shows it.
+
+    The light of each bin shows the order. The scatter does so too, if the light curves were divided by their medians.
+    """
+    shown = _revealing(parts)
     if fault := next((fault for x in shown if (fault := _jumbled(x))), ""):
         return fault
     slopes = [_slope(x) for x in shown]

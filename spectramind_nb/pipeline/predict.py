@@ -297,6 +297,7 @@ class PartialSubmission:
     run_dir: Path
     spelling: str
     network: str = ""
+    raw: Path | None = None
 
     def write(self, found: Sequence[Prediction]) -> float:
         """Write the predictions, with the population for all other planets, and return the seconds it took."""
@@ -306,7 +307,7 @@ class PartialSubmission:
             self.planets,
             population(self.run_dir),
         )
-        write_prediction(self.out, whole, self.run_dir, self.spelling)
+        write_prediction(self.out, whole, self.run_dir, self.spelling, self.raw or "")
         return time.perf_counter() - begun
 
 
@@ -372,7 +373,7 @@ def predict(
     if frames_note(run_dir, raw, chosen):
         run_dir = use_package_factors(copy_learned(run_dir, out.with_suffix(".learned")))
     work = Path(work_dir or out.with_suffix(".work"))
-    draft = PartialSubmission(out, chosen, Path(run_dir), spelling, network)
+    draft = PartialSubmission(out, chosen, Path(run_dir), spelling, network, raw.root)
     if early:
         draft.write([])
     failures = check_rows(raw, {"test": chosen})

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Prediction', 'join_predictions', 'calibrated', 'read_truth', 'prediction_path', 'calibration_digest',
            'write_prediction', 'read_prediction', 'recalibrate', 'quantiles_of_submission', 'run_of_submission',
-           'why_stale']
+           'why_stale', 'refuse_other_raw']
 
 # %% ../../nbs/pipeline/prediction.ipynb #653bfdd7
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -21,13 +22,14 @@ from spectramind_nb.core.contracts import (
     WAVELENGTH_COLUMNS,
     Submission,
     read_npz,
+    read_submission,
     read_table,
     write_npz,
     write_submission,
 )
 from ..core.errors import ContractError
-from ..core.files import run_folder
-from ..detector.raw import RawFolder
+from ..core.files import run_folder, short
+from ..detector.raw import RawFolder, choose_planets
 from .provenance import sha256
 from .sigma_calibration import CALIBRATION_FILES, read_sigma_calibration
 from ..uncertainty.corel import normal_quantile
@@ -101,8 +103,13 @@ def calibration_digest(run_dir: str | Path) -> str:
     return found.hexdigest()
 
 # %% ../../nbs/pipeline/prediction.ipynb #897cc83b
-def write_prediction(path: str | Path, prediction: Prediction, run_dir: str | Path, spelling: str) -> Prediction:
-    """Calibrate predictions as the run does now, write them and their record, and return the calibrated ones."""
+def write_prediction(
+    path: str | Path, prediction: Prediction, run_dir: str | Path, spelling: str, raw: str | Path = ""
+) -> Prediction:
+    """Calibrate predictions as the run does now, write them and their record, and return the calibrated ones.
+
+    The record names the folder `raw` of the frames.
+    """
     after, chosen = calibrated(prediction, run_dir), prediction.chosen
     write_submission(path, after.submission, spelling)
     own = read_sigma_calibration(run_dir, chosen)
@@ -113,6 +120,7 @@ def write_prediction(path: str | Path, prediction: Prediction, run_dir: str | Pa
     )
     names = [chosen, *(name for name in prediction.mu if name != chosen)]
     made = {"run": str(Path(run_dir).resolve()), "spelling": spelling, "alpha": own.alpha}
+    made |= {"raw": str(Path(raw).resolve())} if str(raw) else {}
     made |= {"calibration": calibration_digest(run_dir), "submission": sha256(Path(path))}
     arrays = {
         part: np.array([getattr(prediction, part)[name] for name in names]) for part in ("mu", "sigma", "unknown")
@@ -150,7 +158,7 @@ def recalibrate(path: str | Path) -> str:
         return "already calibrated, unchanged"
     with np.load(prediction_path(path)) as memory:
         width = memory["half_width"] / normal_quantile(made["alpha"])
-    after = write_prediction(path, prediction, made["run"], made["spelling"])
+    after = write_prediction(path, prediction, made["run"], made["spelling"], made.get("raw", ""))
     with np.load(prediction_path(path)) as memory:
         wider = memory["half_width"] / normal_quantile(json.loads(str(memory["made"]))["alpha"])
     plain, sigma = (1e6 * np.median(one.sigma[one.chosen]) for one in (prediction, after))
@@ -187,3 +195,23 @@ def why_stale(path: str | Path) -> str:
     if Path(made["run"]).is_dir() and made["calibration"] != calibration_digest(made["run"]):
         return "is older than its run's calibration"
     return ""
+
+# %% ../../nbs/pipeline/prediction.ipynb #55b9135e
+def refuse_other_raw(path: str | Path, raw: RawFolder) -> None:
+    """Raise `ContractError` where a submission at `path` was predicted from other raw data than `raw`."""
+    path, where = Path(path), ""
+    if not path.is_file():
+        return
+    with contextlib.suppress(ContractError):
+        where = read_prediction(path)[1].get("raw", "")
+    if where == str(raw.root.resolve()):
+        return
+    try:
+        planets = set(read_submission(path, physical=False).planet_id.tolist())
+    except ContractError:
+        return  # no submission that could be lost
+    strange = sorted(planets - {*choose_planets(raw, "test")})
+    if (where and Path(where).is_dir()) or strange:
+        other = f"from the raw data in {short(Path(where))}" if where else f"for planet {strange[0]} of other raw data"
+        problem = f"was predicted {other}, not from those in {short(raw.root)}"
+        raise ContractError(path, "submission", problem, "give another --out-csv, or --force to overwrite it")
