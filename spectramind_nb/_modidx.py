@@ -217,6 +217,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'spectramind_nb/cli/predict.py'),
                                             'spectramind_nb.cli.predict._file_lines': ( 'cli/predict.html#_file_lines',
                                                                                         'spectramind_nb/cli/predict.py'),
+                                            'spectramind_nb.cli.predict._frames_of': ( 'cli/predict.html#_frames_of',
+                                                                                       'spectramind_nb/cli/predict.py'),
                                             'spectramind_nb.cli.predict._how': ('cli/predict.html#_how', 'spectramind_nb/cli/predict.py'),
                                             'spectramind_nb.cli.predict._learned_lines': ( 'cli/predict.html#_learned_lines',
                                                                                            'spectramind_nb/cli/predict.py'),

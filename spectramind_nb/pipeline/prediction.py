@@ -8,7 +8,6 @@ __all__ = ['Prediction', 'join_predictions', 'calibrated', 'read_truth', 'predic
            'why_stale', 'refuse_other_raw']
 
 # %% ../../nbs/pipeline/prediction.ipynb #653bfdd7
-import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -106,10 +105,7 @@ def calibration_digest(run_dir: str | Path) -> str:
 def write_prediction(
     path: str | Path, prediction: Prediction, run_dir: str | Path, spelling: str, raw: str | Path = ""
 ) -> Prediction:
-    """Calibrate predictions as the run does now, write them and their record, and return the calibrated ones.
-
-    The record names the folder `raw` of the frames.
-    """
+    """Calibrate predictions as the run does now, write them with a record, which names `raw`; return them calibrated."""
     after, chosen = calibrated(prediction, run_dir), prediction.chosen
     write_submission(path, after.submission, spelling)
     own = read_sigma_calibration(run_dir, chosen)
@@ -199,11 +195,10 @@ def why_stale(path: str | Path) -> str:
 # %% ../../nbs/pipeline/prediction.ipynb #55b9135e
 def refuse_other_raw(path: str | Path, raw: RawFolder) -> None:
     """Raise `ContractError` where a submission at `path` was predicted from other raw data than `raw`."""
-    path, where = Path(path), ""
+    path = Path(path)
     if not path.is_file():
         return
-    with contextlib.suppress(ContractError):
-        where = read_prediction(path)[1].get("raw", "")
+    where = read_prediction(path)[1].get("raw", "") if prediction_path(path).is_file() else ""
     if where == str(raw.root.resolve()):
         return
     try:

@@ -223,12 +223,11 @@ def light_curves_of_channels(
         for channel, its, time in zip(good, mine, hours, strict=True):
             name = f"{'AIRS' if channel.bins.start else 'FGS1'} of visit {visit}"
             check_visit(path, name, time, channel.flux[its])
-            time = time - origins[-1] if origins[-1] else time
-            block = make_block(number, channel.bins, time, channel.flux[its], channel.variance[its])
+            block = make_block(number, channel.bins, time - origins[-1], channel.flux[its], channel.variance[its])
             diluted = None if channel.dilution is None else np.asarray(channel.dilution[number], float)
             blocks.append(replace(block, dilution=diluted))
         check_bin_order(path, [channel.flux[its] for channel, its in zip(good, mine, strict=True)])
-    left_out = sum(len(c.time_h) for c in channels) - sum(len(c.time_h) for c in good)
+    left_out = sum(len(one.time_h) - len(kept.time_h) for one, kept in zip(channels, good, strict=True))
     return ObservedLightCurves(blocks, known, origins, left_out)
 
 # %% ../../nbs/transits/light_curve_file.ipynb #df7a2d34

@@ -77,7 +77,7 @@ def is_flux_unit(unit: Any) -> bool:
     amounts = [powers.pop(name) for name in _AMOUNTS if name in powers]
     return amounts in ([], [1]) and all(power < 0 for power in powers.values()) and (bool(amounts) or not powers)
 
-
+# %% ../../nbs/transits/light_curve_formats.ipynb #fdd395c6
 def unit_kind(unit: Any) -> str:
     """Describe a unit that is no unit of flux, such as "a temperature"."""
     known = units.Unit(unit, parse_strict="silent")
