@@ -105,7 +105,7 @@ def calibration_digest(run_dir: str | Path) -> str:
 def write_prediction(
     path: str | Path, prediction: Prediction, run_dir: str | Path, spelling: str, raw: str | Path = ""
 ) -> Prediction:
-    """Calibrate predictions as the run does now, write them with a record, which names `raw`; return them calibrated."""
+    """Calibrate predictions as the run does, write them with a record that names `raw`; return them calibrated."""
     after, chosen = calibrated(prediction, run_dir), prediction.chosen
     write_submission(path, after.submission, spelling)
     own = read_sigma_calibration(run_dir, chosen)
