@@ -374,7 +374,7 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
     (home / "runs/a/config.yaml").write_text(settings)
     monkeypatch.setattr("spectramind_nb.pipeline.stages.rerun_settings", lambda run, settings: (compose(), ""))
     assert spectramind("predict", "--run", "runs/a").exit_code == 0
-    assert seen.pop()[0][:3] == (Path("mine"), Path("runs/a"), Path("outputs/submission.csv"))
+    assert seen.pop()[0][:3] == (home / "mine", Path("runs/a"), Path("outputs/submission.csv"))
     assert json.loads(spectramind("score", "--submission", "a.csv", "--truth", "b.csv").stdout) == {
         "score": 0.5,
         "files": 3,
