@@ -26,7 +26,6 @@ from spectramind_nb.network.fine_tuning import (
     fine_tune,
     fresh_weights,
     material_of,
-    memory_line,
     own_planets,
     redesigned,
     some_planets,
@@ -36,7 +35,7 @@ from spectramind_nb.network.trainer import Progress, Supervised, TrainOptions, m
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.learned import read_learned, read_out_of_fold
-from spectramind_nb.pipeline.network_training import training_plan
+from spectramind_nb.pipeline.network_training import memory_line, training_plan
 from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits, read_folds
 from spectramind_nb.rules.losses import RuleLoss
 from spectramind_nb.uncertainty.sigma_factors import Fits, take_planets

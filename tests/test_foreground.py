@@ -9,7 +9,7 @@ from test_features import observe, profile_of
 from test_variance import expose, generator
 
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths
-from spectramind_nb.detector import extraction
+from spectramind_nb.detector import photometry
 from spectramind_nb.detector.corrections import CdsPairs, Options
 from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.foreground import BackgroundLight, Foreground, background_light, separate_foreground
@@ -160,7 +160,7 @@ def test_a_transit_feigns_no_motion(rate: float, monkeypatch: pytest.MonkeyPatch
         return float(width[inside].mean() - width[~inside].mean()), float(1 - dip / level)
 
     width, found = width_and_depth()
-    monkeypatch.setattr(extraction, "apparent_motion", lambda *_: np.zeros(2))
+    monkeypatch.setattr(photometry, "apparent_motion", lambda *_: np.zeros(2))
     width_before, before = width_and_depth()
     assert abs(width) < 0.2 * abs(width_before) and abs(found / depth - 1) < 2e-3  # three standard deviations
     assert abs(before - found) > 1e-3 * depth

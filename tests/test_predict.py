@@ -46,8 +46,9 @@ from spectramind_nb.pipeline.config import compose, read_settings
 from spectramind_nb.pipeline.integrity import INTEGRITY
 from spectramind_nb.pipeline.learned import LEARNED, read_learned, read_out_of_fold
 from spectramind_nb.pipeline.planets import Workers
-from spectramind_nb.pipeline.predict import copy_learned, fill_failed, predict, predict_fits
+from spectramind_nb.pipeline.predict import copy_learned, predict, predict_fits
 from spectramind_nb.pipeline.prediction import (
+    fill_failed,
     join_predictions,
     prediction_path,
     quantiles_of_submission,
@@ -648,7 +649,7 @@ def test_a_planet_that_spoils_its_batch_does_not_stop_the_others(
     monkeypatch.setattr(predict_planets, "predict_fits", spoilt)
     found, failures = predict_planets.predict_some([good, bad], tmp_path, run, 64)
     assert [one.planet.tolist() for one in found] == [[good]]
-    assert [one.planet for one in failures] == [bad] and "no number. Fix: look at" in failures[0].problem
+    assert [one.planet for one in failures] == [bad] and "not finite. Fix: check" in failures[0].problem
 
 
 def test_a_few_megabytes_of_a_run_predict_the_same(run: Path, weights: Path, tmp_path: Path) -> None:

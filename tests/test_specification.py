@@ -24,6 +24,7 @@ from spectramind_nb.network.trainer import (
     learning_rate_factor,
     likelihood_loss,
     select_rows,
+    take_step,
     training_data,
 )
 
@@ -104,7 +105,7 @@ def test_accumulated_batches_make_one_step(data: TrainingData) -> None:
         trainer = Trainer(Supervised(network(stirred=0.05), 0.0, 10.0), TrainOptions(), 10, CPU)
         for group in trainer.optimiser.param_groups:
             group["eps"] = 1.0  # steps in proportion to the gradient
-        trainer.step([select_rows(data, part, CPU) for part in rows], [1.0] * len(rows))
+        take_step(trainer, [select_rows(data, part, CPU) for part in rows], [1.0] * len(rows))
         after.append(torch.cat([value.flatten() for value in trainer.objective.parameters()]).detach())
     assert torch.allclose(after[0], after[1], atol=5e-7)
     assert (after[2] - after[0]).abs().max() > 1e-5

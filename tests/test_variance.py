@@ -17,7 +17,7 @@ from test_calibration import ADC, BENT
 from spectramind_nb.chapters import calibration
 from spectramind_nb.chapters.calibration import Keep, kept_visit
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel
-from spectramind_nb.detector import extraction
+from spectramind_nb.detector import calibration_log, extraction
 from spectramind_nb.detector.corrections import (
     FLAGS,
     CalibrationErrors,
@@ -300,7 +300,7 @@ def test_errors_of_the_maps_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> N
         return kept_visit(visit, Options(), Keep(steps=12), 0), extract_visit(visit, 5, Options())
 
     kept, curves = results()
-    for module in (calibration, extraction):
+    for module in (calibration, calibration_log):
         monkeypatch.setattr(module, "systematic_variance", partial(systematic_variance, errors=ERRORS))
     worse, other = results()
     assert np.array_equal(kept["variance"], worse["variance"], equal_nan=True)

@@ -29,9 +29,10 @@ from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
 from ..pipeline.integrity import INTEGRITY, write_integrity
 from ..pipeline.learned import read_learned, read_out_of_fold
-from ..pipeline.predict import fill_failed, population, predict_fits
+from ..pipeline.predict import population, predict_fits
 from spectramind_nb.pipeline.prediction import (
     Prediction,
+    fill_failed,
     quantiles_of_submission,
     read_truth,
     run_of_submission,

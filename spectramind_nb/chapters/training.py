@@ -27,7 +27,7 @@ from ..detector.raw import RawFolder
 from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
 from ..network.fine_tuning import TrainingPlan
-from ..network.weights import read_network, write_network
+from ..network.weights import Weights, read_network, write_network
 from spectramind_nb.pipeline.learned import (
     LEARNED,
     OutOfFold,
@@ -51,7 +51,7 @@ from spectramind_nb.pipeline.predictors import (
 )
 from ..pipeline.selection import pairs_per_visit, read_plan, row_of_planet
 from ..prior.spectral_prior import write_prior
-from ..uncertainty.sigma_factors import SigmaFactors, learn_factors, parts_of, sigma_of
+from ..uncertainty.sigma_factors import Fits, Predicted, SigmaFactors, learn_factors, parts_of, sigma_of
 
 # %% ../../nbs/06_training.ipynb #16ae2c8c
 @dataclass(frozen=True)
@@ -102,6 +102,39 @@ def _fold_note(count: int, folds: np.ndarray | None, needed: int, weights_dir: s
 STAGE = "06_training"
 LABELS = "labels.json"
 
+# %% ../../nbs/06_training.ipynb #af778f3e
+def _check_predictor(predictor: str, network: str) -> None:
+    known = ("auto", "gaussian", *(["neural"] if network else []))
+    if predictor not in known:
+        choices = ", ".join(known[1:])
+        raise UserError(f"predictor: {predictor} is none of {choices}. Fix: choose one, or give a network")
+
+
+def _write_network(artifacts: Path, weights: Weights | None, start: str) -> dict[str, Any]:
+    """Write the weights, if there are any, and return the report of their training in this run."""
+    if weights:
+        write_network(artifacts / LEARNED[2], weights)
+    if weights and start != "shipped":
+        return {"training": json.loads(weights.about["training"])}
+    (artifacts / CURVES).unlink(missing_ok=True)
+    return {}
+
+# %% ../../nbs/06_training.ipynb #2391afa6
+def _out_of_fold(fits: Fits, labels: TrainingLabels, predicted: Mapping[str, Predicted], λ_factors: float) -> OutOfFold:
+    """Join the fits and their out-of-fold predictions; the factors of sigma come from the other folds too."""
+    truth, folds, reference = labels.truth, labels.folds, reference_of(labels.truth)
+    assert folds is not None
+    plain = parts_of(fits, fits.depth, fits.covariance)
+    sigma = {name: cross_fitted_sigma(truth, one, folds, reference, λ_factors) for name, one in predicted.items()}
+    return OutOfFold(
+        fits.planet,
+        folds.astype(np.int8),
+        truth,
+        {"transit": plain.mu} | {name: one.mu for name, one in predicted.items()},
+        {"transit": sigma_of(plain, SigmaFactors())} | sigma,
+        {"transit": plain.unknown} | {name: one.unknown for name, one in predicted.items()},
+    )
+
 # %% ../../nbs/06_training.ipynb #f6cdf6c0
 def train_run(
     run_dir: str | Path,
@@ -118,9 +151,7 @@ def train_run(
     Returns the out-of-fold figures of each predictor, one row each; an empty table without labels.
     """
     run_dir, training = Path(run_dir), training or TrainingPlan()
-    if predictor not in (known := ("auto", "gaussian", *(["neural"] if network else []))):
-        choices = ", ".join(known[1:])
-        raise UserError(f"predictor: {predictor} is none of {choices}. Fix: choose one, or give a network")
+    _check_predictor(predictor, network)
     labels = read_training_labels(run_dir, RawFolder(Path(raw_dir)), weights_dir, training.start == "fresh")
     truth, folds = labels.truth, labels.folds
     write_json(run_folder(run_dir, "outputs/checkpoints") / LABELS, labels.record())
@@ -129,34 +160,19 @@ def train_run(
         return pd.DataFrame()
     fits, reference = read_fits(run_dir, labels.planets), reference_of(truth)
     predicted = {"gaussian": out_of_fold_predictions(fits, truth, folds, rank, labels.further)}
-    if network:
-        weights = read_network(network_file(network))
+    weights = read_network(network_file(network)) if network else None
+    if weights:
         weights, predicted["neural"] = neural_predictions(run_dir, weights, fits, truth, folds, training)
-    plain = parts_of(fits, fits.depth, fits.covariance)
-    found = OutOfFold(
-        fits.planet,
-        folds.astype(np.int8),
-        truth,
-        {"transit": plain.mu} | {name: one.mu for name, one in predicted.items()},
-        {"transit": sigma_of(plain, SigmaFactors())}
-        | {name: cross_fitted_sigma(truth, one, folds, reference, λ_factors) for name, one in predicted.items()},
-        {"transit": plain.unknown} | {name: one.unknown for name, one in predicted.items()},
-    )
+    found = _out_of_fold(fits, labels, predicted, λ_factors)
     artifacts, figures = run_folder(run_dir, "outputs/checkpoints"), found.figures(reference)
     chosen = str(figures["score"].drop("transit").idxmax()) if predictor == "auto" else predictor
     factors = {name: asdict(learn_factors(truth, one, reference, λ_factors)) for name, one in predicted.items()}
     write_prior(artifacts / LEARNED[0], prior_of_labels(truth, fits.stars, rank, labels.further))
-    if network:
-        write_network(artifacts / LEARNED[2], weights)
     write_out_of_fold(run_dir, found)
     origin = network if training.start == "shipped" else f"{network}, {training.start}"
     record = {"chosen": chosen, "factors": factors, "weights": origin}
     record["pairs"] = pairs_per_visit(run_dir, labels.planets)
-    if network and training.start != "shipped":
-        record["training"] = json.loads(weights.about["training"])
-    else:
-        (artifacts / CURVES).unlink(missing_ok=True)
-    write_json(artifacts / LEARNED[1], record)
+    write_json(artifacts / LEARNED[1], record | _write_network(artifacts, weights, training.start))
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
     return figures
 

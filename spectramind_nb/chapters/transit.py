@@ -46,6 +46,35 @@ def prior_table(options: FitOptions) -> dict[str, dict[str, object]]:
     planets: dict[str, object] = {"learned_from": learned.planets if learned else 0}
     return {"planets": planets} | {name: {"guessed": guess, "learned": values[name]} for name, guess in guessed.items()}
 
+# %% ../../nbs/02_transit.ipynb #3d9e4872
+def _fit_again(
+    task: partial[dict[str, float]],
+    run_dir: Path,
+    quality: list[dict[str, float]],  # of the first fits
+    everyone: Sequence[tuple[str, int]],  # split and planet
+    options: FitOptions,
+    workers: Workers,
+) -> tuple[FitOptions, list[dict[str, float]]]:
+    """Learn the priors of a run from its fits and fit its planets again; return options and quality figures."""
+    fitted = [who for who in everyone if who[1] in {figures["planet"] for figures in quality}]
+    learned = learn_of_run(run_dir, [planet for _, planet in fitted], options)
+    if learned is None:
+        return options, quality
+    options = replace(options, learned=learned)
+    again = map_planets(partial(task, options=options, again=True), fitted, workers, "planets, with learned priors")
+    second = {figures["planet"]: figures for figures in again.results}
+    return options, [second.get(figures["planet"], figures) for figures in quality]  # else the first fit stays
+
+
+def _write_figures(
+    artifacts: Path, quality: list[dict[str, float]], options: FitOptions, seconds_per_planet: float
+) -> None:
+    """Write the JSON artifacts of the stage."""
+    timing = {"seconds_per_planet": seconds_per_planet}
+    files = {"quality.json": quality, "timing.json": timing, "options.json": asdict(options)}
+    for name, content in (files | {"priors.json": prior_table(options)}).items():
+        write_json(artifacts / name, content)
+
 # %% ../../nbs/02_transit.ipynb #b3c382f7
 def fit_run(
     run_dir: str | Path, raw_dir: str | Path, options: FitOptions, workers: Workers, learn: bool = True
@@ -81,18 +110,10 @@ def fit_run(
     everyone = [(split, planet) for split in chosen for planet in chosen[split]]
     task = partial(fit_to_file, run_dir=run_dir, stars=stars, options=options)
     outcomes = map_planets(task, everyone, workers, "planets")
-    quality = outcomes.results
     write_failures(run_dir / STAGE / "artifacts", outcomes.failures)
-    fitted = [who for who in everyone if who[1] in {figures["planet"] for figures in quality}]
-    if learned := learn_of_run(run_dir, [planet for _, planet in fitted], options) if learn else None:
-        options = replace(options, learned=learned)
-        again = map_planets(partial(task, options=options, again=True), fitted, workers, "planets, with learned priors")
-        second = {figures["planet"]: figures for figures in again.results}
-        quality = [second.get(figures["planet"], figures) for figures in quality]  # else the first fit stays
-    timing = {"seconds_per_planet": (time.perf_counter() - start) / len(everyone)}
-    files = {"quality.json": quality, "timing.json": timing, "options.json": asdict(options)}
-    for name, content in (files | {"priors.json": prior_table(options)}).items():
-        write_json(run_dir / STAGE / "artifacts" / name, content)
+    first = outcomes.results
+    options, quality = _fit_again(task, run_dir, first, everyone, options, workers) if learn else (options, first)
+    _write_figures(run_dir / STAGE / "artifacts", quality, options, (time.perf_counter() - start) / len(everyone))
     return quality
 
 # %% ../../nbs/02_transit.ipynb #dda34cf3

@@ -64,26 +64,20 @@ def reproduce_run(
     given = {"raw": raw, "weights": weights, "network": network}
     with recorded("reproduce", run_dir=run_dir, out=out, **given) as call:
         from spectramind_nb.core.progress import make_show
-        from spectramind_nb.operations.reproduce import (
-            begin_reproduction,
-            changes_since,
-            default_out,
-            read_recorded,
-            with_given,
-        )
-        from spectramind_nb.operations.reproduce import reproduce as run_again
+        from spectramind_nb.operations import reproduce
 
-        known, new = with_given(read_recorded(run_dir), raw, weights, network), out or default_out(run_dir)
-        begin_reproduction(known, new)
+        known = reproduce.with_given(reproduce.read_recorded(run_dir), raw, weights, network)
+        new = out or reproduce.default_out(run_dir)
+        reproduce.begin_reproduction(known, new)
         remember(call, known.folder)
         call.facts["artifacts"] = [short(new)]
         words = [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
         call.resume = shlex.join(["spectramind", "reproduce", short(run_dir), "--out", short(new), *words])
-        changes = changes_since(known)
+        changes = reproduce.changes_since(known)
         print(*(f"not as then       {line}" for line in changes), sep="\n" if changes else "")
         show = make_show()
         try:
-            lines, same = run_again(known, new, show)
+            lines, same = reproduce.reproduce(known, new, show)
         finally:
             show.close()
         print(*lines, f"{'verdict':<18}{'the same' if same else 'not the same'}", sep="\n")

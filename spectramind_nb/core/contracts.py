@@ -105,6 +105,10 @@ SCHEMAS |= {
         "planet_latent": Array("float32", "P H", "latent of the planet, of the network that a run starts from"),
         "spectrum_latent": Array("float32", "P A", "latent of its spectrum alone"),
     },
+}
+
+# %% ../../nbs/core/contracts.ipynb #92d88a1e
+SCHEMAS |= {
     "decoded": {
         "planet": Array("int64", "P", "planet_id"),
         "predictors": Array("str", "", "JSON: names of the predictors, in order"),

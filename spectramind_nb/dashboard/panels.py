@@ -16,6 +16,23 @@ import pandas as pd
 from pydantic import ValidationError
 
 from .. import __version__
+from ..core.extras import install_command
+from ..core.files import short
+from ..core.instrument import wavelengths
+from ..core.metric import DEFAULT_REFERENCE, part_costs, reference_of, summary
+from .planet_panels import shap_arrays
+from .planet_table import planet_set
+from spectramind_nb.dashboard.run_reader import (
+    DIAGNOSE,
+    PREDICT,
+    Absent,
+    Run,
+    number,
+    numbers,
+    panel,
+    read_cached,
+    stamp_of,
+)
 from spectramind_nb.dashboard.schema import (
     Bands,
     Calibrated,
@@ -34,31 +51,11 @@ from spectramind_nb.dashboard.schema import (
     StageTime,
     StepMap,
 )
-from ..pipeline.provenance import CHALLENGE_PLANETS
-
-# %% ../../nbs/dashboard/panels.ipynb #d69152ff
-from ..core.extras import install_command
-from ..core.files import short
-from ..core.instrument import wavelengths
-from ..core.metric import DEFAULT_REFERENCE, part_costs, reference_of, summary
-from .planet_panels import shap_arrays
-from .planet_table import planet_set
-from spectramind_nb.dashboard.run_reader import (
-    DIAGNOSE,
-    PREDICT,
-    Absent,
-    Run,
-    number,
-    numbers,
-    panel,
-    read_cached,
-    stamp_of,
-)
 from ..detector.raw import simulated_by
 from ..network.latents import STEP_FILE
 from ..pipeline.config import cfg_hash
 from ..pipeline.learned import read_out_of_fold
-from ..pipeline.provenance import read_log
+from ..pipeline.provenance import CHALLENGE_PLANETS, read_log
 from ..pipeline.stages import find_manifests
 from ..prior.wavelength_graph import MARKED, molecule_strengths
 

@@ -4,26 +4,30 @@
 
 # %% auto #0
 __all__ = ['USUAL_DARK_E_S', 'CROSS_HATCH', 'cross_hatch', 'correction_log', 'detector_statistics', 'calibration_log',
-           'aperture_log']
+           'aperture_log', 'extraction_log']
 
 # %% ../../nbs/detector/calibration_log.ipynb #b7ff88ea
+from typing import Any
+
 import numpy as np
 
-from ..core.instrument import FGS1, Channel
+from ..core.instrument import FGS1, SEAM, Channel
 from spectramind_nb.detector.corrections import (
     FLAGS,
     INTERP_KERNEL,
     CdsPairs,
     Options,
+    TypicalPair,
     Visit,
     adc_to_electrons,
     linearise,
     pixel_flags,
     sample_pairs,
+    systematic_variance,
 )
-from .photometry import LightProfile, Photometry, star_centre
+from .photometry import LightProfile, Photometry, Plan, Summed, light_variance, star_centre
 from .raw import CalibrationSet
-from .streaming import FULL_SCALE
+from .streaming import FULL_SCALE, PixelSeries
 
 # %% ../../nbs/detector/calibration_log.ipynb #d9f4062f
 USUAL_DARK_E_S = 0.0065  # Ariel Data Challenge 2025 public data
@@ -100,3 +104,27 @@ def aperture_log(profile: LightProfile, channel: Channel, photometry: Photometry
         radius = distance.ravel()[order][np.searchsorted(light, 0.99 * light[-1])]
     radii = (radius, distance[sky].min(), distance[sky].max())
     return {"interp_kernel": [*INTERP_KERNEL], "aperture_radii_px": [round(float(value), 2) for value in radii]}
+
+# %% ../../nbs/detector/calibration_log.ipynb #06354eda
+def extraction_log(
+    sample: Visit, typical: TypicalPair, series: PixelSeries, plan: Plan, summed: Summed, options: Options
+) -> dict[str, Any]:
+    """Collect the fractions of values left out, the throughput, and the noise of a pair by source in ppm."""
+    pairs, shape = series.charge.shape[1], plan.profile.star.shape
+    usable, count = plan.usable.reshape(shape), plan.usable.size * pairs
+    flat = np.where(usable, sample.calibration.flat, 1)
+    light = np.maximum(np.median(summed.light, axis=1), 1)
+    parts = {"poisson": typical.poisson / flat**2, "read": typical.read / flat**2}
+    parts["systematic"] = np.sum(list(systematic_variance(sample, typical, options).values()), axis=0)
+    full = {"saturated": series.saturated.sum(), "persistence": series.persistent.sum()}
+    cosmic = np.maximum(summed.lost - series.saturated - series.persistent, 0)[plan.usable].sum()
+    inside = plan.profile.weight > 0
+    return {
+        **{f"{name}_fraction": float(value) / count for name, value in {**full, "cosmic": cosmic}.items()},
+        "throughput": float((plan.profile.star * (usable & inside)).sum() / plan.profile.star.sum()),
+        **{
+            f"noise_{name}_ppm": float(1e6 * np.median(np.sqrt(light_variance(plan.profile, part, usable)) / light))
+            for name, part in parts.items()
+        },
+        "seam_bins": list(SEAM),
+    }

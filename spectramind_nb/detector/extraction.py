@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST_STRAY_PX', 'STRAY_LIMIT', 'LightCurves', 'last_pair_is_bad', 'blank_pairs', 'odd_spectra', 'stray_stars',
-           'sum_sound_pairs', 'subtract_background', 'extract_series', 'extraction_log', 'extract_visit',
-           'extract_files', 'extract_checked', 'in_steps', 'without_gaps', 'white_features', 'mean_step_times',
-           'at_times', 'joined_dilution', 'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
+           'sum_sound_pairs', 'subtract_background', 'extract_series', 'extract_visit', 'extract_files',
+           'extract_checked', 'in_steps', 'without_gaps', 'white_features', 'mean_step_times', 'at_times',
+           'joined_dilution', 'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
 
 # %% ../../nbs/detector/extraction.ipynb #0f0eb6d0
 from collections.abc import Iterable
@@ -18,17 +18,15 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from ..core.contracts import write_npz
-from ..core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, SEAM, Channel
+from ..core.instrument import AIRS, AIRS_COLUMNS, CHANNELS, FGS1, Channel
 from .airs_motion import remove_motion
-from .calibration_log import aperture_log, calibration_log
+from .calibration_log import aperture_log, calibration_log, extraction_log
 from spectramind_nb.detector.corrections import (
     Options,
-    TypicalPair,
     Visit,
     calibrate_pairs,
     sample_pairs,
     step_edges,
-    systematic_variance,
     typical_pair,
     visit_paths,
 )
@@ -47,13 +45,12 @@ from spectramind_nb.detector.photometry import (
     Plan,
     Summed,
     annulus_light,
-    apparent_motion,
     decorrelate,
-    light_variance,
     make_profile,
     plan_sums,
     star_centre,
     sum_series,
+    true_motion,
 )
 from .raw import RawFolder, read_adc, read_calibration
 from .read_checks import ReadChecks, check_reads, is_central, require_enough, sampled_pixels
@@ -131,13 +128,13 @@ def sum_sound_pairs(series: PixelSeries, plan: Plan, pairs: int) -> tuple[Summed
 def subtract_background(
     summed: Summed, plan: Plan, near: np.ndarray, channel: Channel
 ) -> tuple[np.ndarray, np.ndarray, Dilution]:  # e-, e-^2, (pairs, columns) each
-    """Subtract the background from the sums of light, and say what an error of the foreground does to depths."""
+    """Subtract the background from the sums of light; also return the effect of the foreground's error on depths."""
     seen, variance = measure_background(summed, plan, near), summed.variance
     if plan.profile.annulus is None:
         foreground = separate_foreground(seen, channel)
         background = background_light(summed, seen, near, foreground)
     else:
-        foreground = Foreground(seen.level, np.zeros((1, 1)))  # whatever it is, it does not dilute the light
+        foreground = Foreground(seen.level, np.zeros((1, 1)))  # the annulus holds it too: it does not dilute the light
         background, added = annulus_light(summed, plan)
         variance = variance + added
     dilution = Dilution(foreground, summed.reach.mean(axis=1) / np.maximum(seen.star, 1))
@@ -170,48 +167,17 @@ def extract_series(
     lost[:used] |= crowded
     near = relative_light(summed.light)
     flux, variance, dilution = subtract_background(summed, plan, near, channel)
-    moves = summed.moves
+    moves = true_motion(summed, plan, near, dilution.foreground.level, flux)
     if summed.products is None:
         flux, variance = decorrelate(flux[:, 0], moves), variance[:, 0]
     else:
-        moves[:, [0, 2]] -= np.outer(near - 1, apparent_motion(plan, dilution.foreground.level, flux.mean(axis=0)))
         flux = remove_motion(flux, variance, moves[:, [0, 2]], summed.moves_covariance, summed.products.response)
     log = calibration_log(sample, spread, options) | extraction_log(sample, typical, series, plan, summed, options)
     flux[lost[:used]] = np.nan
     log |= foreground_log(dilution, channel) | aperture_log(profile, channel, photometry)
-    log |= {
-        "pairs": len(time_h),
-        "pairs_left_out": int(lost.sum()),
-        "pairs_implausible": int(crowded.sum()),
-        "last_pair_bad": bad,
-        "photometry": photometry.kind if channel is FGS1 else "psf",
-    }
-    centre = star_centre(profile.star)
-    return LightCurves(time_h[:used], flux, variance, moves, centre, log, dilution)
-
-# %% ../../nbs/detector/extraction.ipynb #06354eda
-def extraction_log(
-    sample: Visit, typical: TypicalPair, series: PixelSeries, plan: Plan, summed: Summed, options: Options
-) -> dict[str, Any]:
-    """Collect the fractions of values left out, the throughput, and the noise of a pair by source in ppm."""
-    pairs, shape = series.charge.shape[1], plan.profile.star.shape
-    usable, count = plan.usable.reshape(shape), plan.usable.size * pairs
-    flat = np.where(usable, sample.calibration.flat, 1)
-    light = np.maximum(np.median(summed.light, axis=1), 1)
-    parts = {"poisson": typical.poisson / flat**2, "read": typical.read / flat**2}
-    parts["systematic"] = np.sum(list(systematic_variance(sample, typical, options).values()), axis=0)
-    full = {"saturated": series.saturated.sum(), "persistence": series.persistent.sum()}
-    cosmic = np.maximum(summed.lost - series.saturated - series.persistent, 0)[plan.usable].sum()
-    inside = plan.profile.weight > 0
-    return {
-        **{f"{name}_fraction": float(value) / count for name, value in {**full, "cosmic": cosmic}.items()},
-        "throughput": float((plan.profile.star * (usable & inside)).sum() / plan.profile.star.sum()),
-        **{
-            f"noise_{name}_ppm": float(1e6 * np.median(np.sqrt(light_variance(plan.profile, part, usable)) / light))
-            for name, part in parts.items()
-        },
-        "seam_bins": list(SEAM),
-    }
+    log |= {"pairs": len(time_h), "pairs_left_out": int(lost.sum()), "pairs_implausible": int(crowded.sum())}
+    log |= {"last_pair_bad": bad, "photometry": photometry.kind if channel is FGS1 else "psf"}
+    return LightCurves(time_h[:used], flux, variance, moves, star_centre(profile.star), log, dilution)
 
 # %% ../../nbs/detector/extraction.ipynb #a3ffcae7
 def extract_visit(visit: Visit, length: int, options: Options, photometry: Photometry = PSF) -> LightCurves:

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PSF', 'sky_pixels', 'Photometry', 'LightProfile', 'sky_level', 'usual_image', 'star_centre', 'make_profile',
            'with_annulus', 'sky_sums', 'light_sums', 'light_variance', 'movement_pictures', 'star_moves', 'robust_std',
-           'decorrelate', 'Plan', 'plan_sums', 'Summed', 'sum_series', 'annulus_light', 'apparent_motion']
+           'decorrelate', 'Plan', 'plan_sums', 'Summed', 'sum_series', 'annulus_light', 'apparent_motion',
+           'true_motion']
 
 # %% ../../nbs/detector/photometry.ipynb #cab2cdbf
 from dataclasses import dataclass, replace
@@ -338,3 +339,17 @@ def apparent_motion(plan: Plan, foreground: np.ndarray, light: np.ndarray) -> np
     seen -= weights * foreground[plan.group]
     star, *rest = (np.bincount(plan.group, row, plan.groups) for row in seen)
     return measure_motion(star[:, None], np.array(rest).T[:, :, None], products, light)[0][0]
+
+# %% ../../nbs/detector/photometry.ipynb #77475389
+def true_motion(
+    summed: Summed,
+    plan: Plan,
+    near: np.ndarray,  # relative light of the star, (pairs,)
+    foreground: np.ndarray,  # e-
+    flux: np.ndarray,  # e-, background subtracted, (pairs, columns)
+) -> np.ndarray:  # row, column (pixels), width (relative), (pairs, 3)
+    """Return the motion of the star's image; from that of AIRS the apparent motion in a transit is subtracted."""
+    moves = summed.moves.copy()
+    if summed.products is not None:
+        moves[:, [0, 2]] -= np.outer(near - 1, apparent_motion(plan, foreground, flux.mean(axis=0)))
+    return moves

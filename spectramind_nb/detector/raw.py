@@ -47,7 +47,10 @@ def _has_spectra(path: Path) -> bool:
     return not {*read_csv(path).columns} <= {"planet_id", *STAR_COLUMNS, *ERROR_COLUMNS}  # rows of stars
 
 
-def _check_stars(path: Path, table: pd.DataFrame) -> None:
+def _check_stars(path: Path, table: pd.DataFrame, planets: Sequence[int]) -> None:
+    for planet in {*planets} - {*table.index}:
+        problem = f"planet {planet} has a folder but no row"
+        raise ContractError(path, "planet_id", problem, "add its star's row or leave the planet out")
     for planet, row in zip(table.index, table.to_dict("records"), strict=True):
         if fault := star_fault(row):
             raise ContractError(path, fault.name, f"planet {planet}: {fault.words}", fault.fix)
@@ -58,19 +61,15 @@ def _check_stars(path: Path, table: pd.DataFrame) -> None:
 # %% ../../nbs/detector/raw.ipynb #48c77b79
 @dataclass(frozen=True)
 class RawFolder:
-    """A folder in the layout of the Ariel Data Challenge: any planets, visits and number of frames.
-
-    Source: Ariel Data Challenge 2025 public data.
-    """
+    """Read a folder in the layout of the Ariel Data Challenge 2025: any planets, visits and number of frames."""
 
     root: Path
 
     def planets_on_disk(self, split: str) -> list[int]:
         """List the planets of `split` ("train" or "test") that have a folder."""
         folder = self.root / split
-        return (
-            sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit()) if folder.is_dir() else []
-        )
+        inside = folder.iterdir() if folder.is_dir() else ()
+        return sorted(int(path.name) for path in inside if path.is_dir() and path.name.isdigit())
 
     def star_info(self, split: str, planets: Sequence[int] | None = None) -> pd.DataFrame:
         """Read the star table, indexed by planet_id: of `planets`, each of which needs a row, or of all.
@@ -80,17 +79,11 @@ class RawFolder:
         """
         path = self.root / f"{split}_star_info.csv"
         table = read_table(path, STAR_COLUMNS, planets=planets, extra=ERROR_COLUMNS)
-        for planet in {*(planets or ())} - {*table.index}:
-            problem = f"planet {planet} has a folder but no row"
-            raise ContractError(path, "planet_id", problem, "add its star's row or leave the planet out")
-        _check_stars(path, table)
+        _check_stars(path, table, planets or ())
         return table
 
     def labels(self, planets: Sequence[int] | None = None) -> pd.DataFrame | None:
-        """Read true spectra (Rp/Rs)^2 by planet_id and wl_1..wl_283; None without train.csv.
-
-        Of `planets`, or of all planets.
-        """
+        """Read true spectra (Rp/Rs)^2 of `planets` (default: all) by planet_id and bin; None without train.csv."""
         path = self.root / "train.csv"
         return read_table(path, WAVELENGTH_COLUMNS, WAVELENGTH_COLUMNS, planets) if _has_spectra(path) else None
 

@@ -155,6 +155,14 @@ class Attributions:
         """Of each group, how far it moves the outputs: mean |sum of its values|, over planets and outputs, in ppm."""
         return np.asarray(np.abs(self.group_shap).mean(axis=(0, 1)))
 
+# %% ../../nbs/network/attributions.ipynb #ae9f6455
+def _background_planets(training: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw the rows of at most `count` training planets. Raises `UserError` if there is none."""
+    rows = np.flatnonzero(training)
+    if not len(rows):
+        raise UserError("no training planet to compare others with. Fix: give a run that has training planets")
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
+
 # %% ../../nbs/network/attributions.ipynb #988130da
 def attributions(
     weights: Weights,
@@ -172,14 +180,11 @@ def attributions(
     A planet's values don't depend on which others are requested. Raises `UserError` without training planets, or for an
     unknown planet.
     """
-    mine = np.flatnonzero(training)
-    if not len(mine):
-        raise UserError("no training planet to compare others with. Fix: give a run that has training planets")
     rows = {int(one): row for row, one in enumerate(planet)}
     asked = [*rows] if planets is None else [int(one) for one in planets]
     if lost := [one for one in asked if one not in rows]:
         raise UserError(f"planet {lost[0]} is not among those given. Fix: one of {[*rows][:5]} ...")
-    others = np.sort(np.random.default_rng(seed).permutation(mine)[:background])
+    others = _background_planets(training, background, seed)
     behind = Inputs(*(x[others] for x in inputs))
     network = copy.deepcopy(weights.network).cpu().eval().requires_grad_(False)
     (node, planet_group), parts = input_groups(weights), []

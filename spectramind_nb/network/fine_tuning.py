@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PHASES', 'LEAST', 'LEAST_GAIN', 'ReportPhase', 'fgs1_inputs_of_planets', 'Material', 'material_of', 'some_planets',
-           'own_planets', 'drawn_examples', 'usable_device', 'joined_processes', 'wait_for_all', 'memory_line',
-           'TrainingPlan', 'fresh_weights', 'gated_from_concat', 'redesigned', 'starting_weights',
-           'checkpoint_identity', 'add_light_curves', 'without_light_curves', 'FineTuner', 'fine_tune']
+           'own_planets', 'drawn_examples', 'usable_device', 'joined_processes', 'wait_for_all', 'TrainingPlan',
+           'fresh_weights', 'gated_from_concat', 'redesigned', 'starting_weights', 'checkpoint_identity',
+           'add_light_curves', 'without_light_curves', 'HeldOutPlanets', 'FineTuner', 'fine_tune']
 
 # %% ../../nbs/network/fine_tuning.ipynb #92ad6019
 import copy
@@ -166,21 +166,6 @@ def wait_for_all() -> None:
     if dist.is_initialized():
         dist.barrier()
 
-# %% ../../nbs/network/fine_tuning.ipynb #c90d3a1b
-def memory_line(needed: float, options: TrainOptions, gpu: float | None = None) -> str:
-    """Describe the memory that training needs, with a remedy if the GPU has less than that.
-
-    `gpu` is the memory of the GPU in bytes, by default that of the GPU that will be used, if any.
-    """
-    if gpu is None and usable_device() == "cuda":
-        gpu = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    line = f"memory            about {needed / 1e9:.1f} GB"
-    if gpu is None or needed < gpu:
-        return line
-    fits = max(1, int(options.batch * gpu / needed / 1.5))
-    fix = f"train.batch={fits} train.grad_accum={-(-options.batch * options.accumulate // fits)}"
-    return f"{line}, more than the GPU's {gpu / 1e9:.1f} GB. Fix: {fix}"
-
 # %% ../../nbs/network/fine_tuning.ipynb #6475dcda
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -207,7 +192,7 @@ def fresh_weights(material: Material, prior: SpectralPrior, options: NetworkOpti
     torch.manual_seed(seed)
     return Weights(network_of(options, scaling), scaling, prior)
 
-
+# %% ../../nbs/network/fine_tuning.ipynb #c1a95d94
 def gated_from_concat(before: Mapping[str, torch.Tensor], fgs1: int, airs: int) -> dict[str, torch.Tensor]:
     """Tensors of a gated fusion that gives what the fusion `concat_mlp` or `cross_attend` with tensors `before` gives,
     while its gate is silent; `fgs1` and `airs` are the widths of both latents.
@@ -220,7 +205,7 @@ def gated_from_concat(before: Mapping[str, torch.Tensor], fgs1: int, airs: int) 
     found |= {f"fusion.{name}.bias": of_fgs1.new_zeros(hidden) for name in ("of_fgs1", "of_airs")}
     return found | {"fusion.mix.0.weight": torch.cat([torch.eye(hidden), of_planet], dim=1)}
 
-
+# %% ../../nbs/network/fine_tuning.ipynb #7c8878e9
 def redesigned(weights: Weights, changes: Mapping[str, Any], seed: int = 0) -> Weights:
     """Move weights to a network that differs in some of its `NetworkOptions`.
 
@@ -271,19 +256,18 @@ def without_light_curves(inputs: Inputs) -> Inputs:
     return inputs._replace(fgs1=torch.full_like(inputs.fgs1[:, :1], torch.nan))
 
 # %% ../../nbs/network/fine_tuning.ipynb #e4d70b92
-class FineTuner:
-    """Train a network on some planets and evaluate it on others; a phase that does not reduce the loss is undone."""
+class HeldOutPlanets:
+    """Divide planets into those to learn from and every fifth, which is held out, and compute a network's losses."""
 
     def __init__(self, material: Material, weights: Weights, options: TrainOptions, device: str) -> None:
         self.network, self.uses_fgs1, self.options = copy.deepcopy(weights.network), weights.uses_fgs1, options
-        self.device, self.curves = device, dict[str, dict[str, list[float]]]()
+        self.device = device
         held_out, scaling = np.arange(len(material.truth)) % 5 == 0, weights.scaling
         self.rest, judged = some_planets(material, ~held_out), some_planets(material, held_out)
         self.own = own_planets(self.rest, scaling)
         self.judges = [own_planets(judged, scaling, with_fgs1) for with_fgs1 in (False, True)]
         known = np.isfinite(material.fgs1).all(axis=(1, 2))
         self.may_use_fgs1 = self.network.fgs1 is not None and bool(known[~held_out].any())
-        self.report = TrainingReport(int((~held_out).sum()), int(held_out.sum()))
 
     def judge(self, network: SpectralNetwork, uses_fgs1: bool) -> tuple[float, float]:
         """Compute a network's loss on the planets that are learned from, and on those held out."""
@@ -293,9 +277,17 @@ class FineTuner:
 
     def loss(self, objective: nn.Module, with_fgs1: bool | None = None) -> float:
         """Compute the loss of the held-out planets, with or without light curves."""
-        return mean_loss(
-            objective, self.judges[self.uses_fgs1 if with_fgs1 is None else with_fgs1], torch.device(self.device)
-        )
+        planets = self.judges[self.uses_fgs1 if with_fgs1 is None else with_fgs1]
+        return mean_loss(objective, planets, torch.device(self.device))
+
+# %% ../../nbs/network/fine_tuning.ipynb #451923d8
+class FineTuner(HeldOutPlanets):
+    """Train a network phase by phase; a phase that does not reduce the loss of the held-out planets is undone."""
+
+    def __init__(self, material: Material, weights: Weights, options: TrainOptions, device: str) -> None:
+        super().__init__(material, weights, options, device)
+        self.curves = dict[str, dict[str, list[float]]]()
+        self.report = TrainingReport(len(self.own.error), len(self.judges[0].error))
 
     def learn(
         self,
@@ -317,10 +309,8 @@ class FineTuner:
         state = copy.deepcopy(self.network.state_dict())
         if name == "planets" and self.may_use_fgs1 and not self.uses_fgs1:
             add_light_curves(self.network)
-        said = None if tell is None else lambda progress, seconds: tell(name, progress, seconds)
-        found = train_network(
-            self.network, source, size, self.judges[uses_fgs1], how, kept, said, self.device, objective
-        )
+        report, judged = None if tell is None else partial(tell, name), self.judges[uses_fgs1]
+        found = train_network(self.network, source, size, judged, how, kept, report, self.device, objective)
         self.curves[name] = {"learned": found.loss, "held_out": found.held_out}
         gained = min(found.held_out) < before - LEAST_GAIN
         self.report.phases[name] = PhaseGain(before, min(found.held_out), gained)
@@ -330,6 +320,31 @@ class FineTuner:
             self.network.load_state_dict(state)
         return gained
 
+# %% ../../nbs/network/fine_tuning.ipynb #21abddac
+def _check_request(planets: int, phases: Sequence[str]) -> None:
+    if planets < LEAST:
+        raise UserError(f"{planets} planets can't train a network. Fix: at least {LEAST}, or train=shipped")
+    if unknown := [phase for phase in phases if phase not in PHASES]:
+        raise UserError(f"phase {unknown[0]} is unknown. Fix: one of {', '.join(PHASES)}")
+
+
+def _kept_or_undone(room: FineTuner, weights: Weights, supervised: bool) -> Weights:
+    """Return the trained weights, or the initial `weights` if training has gained nothing, with the record of it."""
+    report = room.report
+    report.after = room.judge(room.network, room.uses_fgs1)
+    if supervised:
+        report.kept = report.after[1] < report.before[1] - LEAST_GAIN
+    else:
+        report.kept = any(phase.kept for phase in report.phases.values())
+    if not report.kept:
+        room.network.load_state_dict(weights.network.state_dict())
+        room.uses_fgs1 = weights.uses_fgs1
+    before = json.loads(weights.about.get("curves", "{}"))
+    about = {name: value for name, value in weights.about.items() if name != "fgs1"}
+    about |= {"curves": json.dumps(before | room.curves), "training": report.text()}
+    about |= {"fgs1": "input"} if room.uses_fgs1 else {}
+    return replace(weights, network=room.network.eval().cpu(), about=about)
+
 # %% ../../nbs/network/fine_tuning.ipynb #7d2e5f38
 def fine_tune(
     material: Material,
@@ -338,31 +353,25 @@ def fine_tune(
     phases: Sequence[str] = ("supervised",),
     pairs: int = 4000,
     tell: ReportPhase | None = None,
-    device: str = "",
-    rules: RuleLoss | None = None,
-    checkpoints: Path | None = None,
-    compared: Weights | None = None,
+    device: str = "",  # default: a GPU that works, else the CPU
+    rules: RuleLoss | None = None,  # of the phase `supervised`
+    checkpoints: Path | None = None,  # folder; an interrupted phase resumes from its file in it
+    compared: Weights | None = None,  # default: the initial weights
 ) -> Weights:
-    """Weights that have learned from these planets, phase by phase; `rules` count where it is supervised. What was cut
-    goes on from its file in the folder `checkpoints`; `device` is by default a GPU that works, else the CPU. Truths
-    (nan where unknown) matter to `supervised` alone. The training is kept if it is better on held-out planets than the
-    weights `compared` with, by default those it begins with. Raises `UserError` for too few planets, or an unknown
-    phase.
+    """Train a network on planets, phase by phase, and return its weights.
+
+    The phase `supervised` alone needs truths (else nan). The training is kept if the loss of held-out planets is below
+    that of the weights `compared`. Raises `UserError` for too few planets or an unknown phase.
     """
-    count, device = len(material.truth), device or usable_device()
-    if count < LEAST:
-        raise UserError(f"{count} planets can't train a network. Fix: at least {LEAST}, or train=shipped")
-    if unknown := [phase for phase in phases if phase not in PHASES]:
-        raise UserError(f"phase {unknown[0]} is unknown. Fix: one of {', '.join(PHASES)}")
-    room = FineTuner(material, weights, options, device)
-    network, untaught = room.network, copy.deepcopy(weights.network.state_dict())
+    _check_request(len(material.truth), phases)
+    room = FineTuner(material, weights, options, device or usable_device())
     few = replace(options, batch=max(1, min(options.batch, len(room.own.error) // 2)), accumulate=1)
-    supervised = Supervised(network, options.aux_weight, options.worst, rules)
+    supervised = Supervised(room.network, options.aux_weight, options.worst, rules)
     first = weights if compared is None else compared
 
     def learn(name: str, source: Callable[[int], TrainingData], size: int, how: TrainOptions) -> None:
         torch.manual_seed(options.seed)  # an objective may have layers of its own
-        objective = OBJECTIVES[name](network) if name in OBJECTIVES else supervised
+        objective = OBJECTIVES[name](room.network) if name in OBJECTIVES else supervised
         plan = (how, tuple(phases), pairs, rules_text(supervised))
         kept = None if checkpoints is None else checkpoints / f"{checkpoint_identity(material, weights, name, plan)}.pt"
         room.learn(name, source, size, how, objective, kept, tell)
@@ -375,17 +384,4 @@ def fine_tune(
             learn("planets", lambda _: room.own, len(room.own.error), replace(few, lr=options.lr / 3))
         else:
             learn(phase, lambda _: room.own, len(room.own.error), few)
-    report = room.report
-    report.after = room.judge(network, room.uses_fgs1)
-    if "supervised" in phases:
-        report.kept = report.after[1] < report.before[1] - LEAST_GAIN
-    else:
-        report.kept = any(phase.kept for phase in report.phases.values())
-    if not report.kept:
-        network.load_state_dict(untaught)
-        room.uses_fgs1 = weights.uses_fgs1
-    before = json.loads(weights.about.get("curves", "{}"))
-    about = {name: value for name, value in weights.about.items() if name != "fgs1"}
-    about |= {"curves": json.dumps(before | room.curves), "training": report.text()}
-    about |= {"fgs1": "input"} if room.uses_fgs1 else {}
-    return replace(weights, network=network.eval().cpu(), about=about)
+    return _kept_or_undone(room, weights, "supervised" in phases)

@@ -76,22 +76,11 @@ def _forward(
 
 # %% ../../nbs/network/graph_attention.ipynb #9c014152
 @compiled(parallel=True, **_FAST)
-def _backward(
-    to_y: Any,
-    to_share: Any,
-    left: Any,
-    right: Any,
-    edge: Any,
-    att: Any,
-    slope: Any,
-    source: Any,
-    start: Any,
-    share: Any,
-    to_left: Any,
-    to_right: Any,
-    to_edge: Any,
-    to_att: Any,
-) -> None:
+def _backward(given: Any, inputs: Any, rest: Any, share: Any, gradients: Any) -> None:
+    to_y, to_share = given
+    left, right, edge, att = inputs
+    slope, source, start = rest
+    to_left, to_right, to_edge, to_att = gradients
     heads, width = att.shape
     parts = len(to_edge)
     for part in numba.prange(parts):
@@ -142,7 +131,7 @@ class _Compiled(torch.autograd.Function):
         gradients = [np.zeros_like(x) for x in arrays[:2]]
         gradients += [np.zeros((parts, *x.shape), np.float32) for x in arrays[2:]]
         given = [x.float().contiguous().numpy() for x in (to_y, to_share)]
-        _backward(*given, *arrays, *ctx.rest, ctx.share, *gradients)
+        _backward(tuple(given), tuple(arrays), ctx.rest, ctx.share, tuple(gradients))
         found = (*gradients[:2], gradients[2].sum(axis=0), gradients[3].sum(axis=0))
         return *(torch.from_numpy(g).to(x.dtype) for g, x in zip(found, inputs, strict=True)), None, None
 

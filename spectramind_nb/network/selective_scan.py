@@ -213,7 +213,7 @@ def _scan_kernel(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> T
 
 HAS_KERNEL = not missing_packages("gpu")
 
-
+# %% ../../nbs/network/selective_scan.ipynb #c3fb7c74
 def exporting() -> bool:
     """Whether a model is being traced or compiled, so that nothing but torch's own operations may run."""
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
@@ -223,7 +223,7 @@ def may_compile(x: Tensor) -> bool:
     """Whether `auto` means code compiled for the CPU, which computes in float32."""
     return x.device.type == "cpu" and x.dtype != torch.float64 and not exporting()
 
-
+# %% ../../nbs/network/selective_scan.ipynb #9a9fe3dc
 def keep_compiled(*modules: ModuleType) -> None:
     """Let numba keep on disk what it compiles of these modules, as it does for our own."""
     for value in (value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)):
@@ -237,7 +237,7 @@ def engine_for(u: Tensor) -> str:
         return "compiled"
     return "mamba_ssm" if u.is_cuda and HAS_KERNEL and not exporting() else "doubling"
 
-
+# %% ../../nbs/network/selective_scan.ipynb #3f725c9a
 def selective_scan(
     u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, engine: str = "auto"
 ) -> Tensor:  # (batch, T, D)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['WEIGHT', 'STATEFUL', 'Source', 'ReportEpoch', 'TrainingData', 'training_data', 'select_rows', 'likelihood_loss',
            'Supervised', 'Judge', 'rule_arguments', 'gaussian_losses', 'TrainOptions', 'learning_rate_factor',
-           'Progress', 'half_precision', 'Trainer', 'mean_of_processes', 'mean_loss', 'average_loss', 'trainer_state',
-           'restore_trainer', 'rules_text', 'is_first', 'process_part', 'require_finite', 'read_checkpoint',
-           'epoch_loss', 'train_network']
+           'Progress', 'half_precision', 'Trainer', 'take_step', 'mean_of_processes', 'mean_loss', 'average_loss',
+           'trainer_state', 'restore_trainer', 'rules_text', 'is_first', 'process_part', 'require_finite',
+           'read_checkpoint', 'epoch_loss', 'count_steps', 'resume', 'train_network']
 
 # %% ../../nbs/network/trainer.ipynb #2a8d2ccd
 import json
@@ -179,7 +179,7 @@ def half_precision(device: torch.device) -> torch.dtype:
 
 # %% ../../nbs/network/trainer.ipynb #98ae7291
 class Trainer:
-    """Train an objective that contains the network; its whole state can be saved and restored."""
+    """Hold the state of a training, all of which can be saved and restored: objective, optimiser, averaged weights."""
 
     def __init__(self, objective: nn.Module, options: TrainOptions, steps: int, device: torch.device) -> None:
         self.objective, self.options, self.device = objective.to(device), options, device
@@ -200,29 +200,30 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.amp and half is torch.float16)
         self.progress = Progress(0, [], [], 0)
 
-    def step(self, parts: Sequence[TrainingData], shares: Sequence[float]) -> float:
-        """Take one step on a batch in `accumulate` parts and return the loss of this process.
+# %% ../../nbs/network/trainer.ipynb #a1790b29
+def take_step(trainer: Trainer, parts: Sequence[TrainingData], shares: Sequence[float]) -> float:
+    """Take one step on a batch in `accumulate` parts and return the loss of this process.
 
-        `shares` are the weights of the parts, 1 if all processes have equally many planets.
-        """
-        self.objective.train()
-        total = 0.0
-        for part, share in zip(parts, shares, strict=True):
-            with self.cast:
-                loss = self.shared(part) * (share / len(parts))
-            self.scaler.scale(loss).backward()
-            total += float(loss.detach())
-        self.scaler.unscale_(self.optimiser)
-        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self.options.clip)
-        if self.scaler.is_enabled() or norm.isfinite():  # the scaler leaves out such a step itself
-            self.scaler.step(self.optimiser)
-            self.schedule.step()
-        self.scaler.update()
-        self.optimiser.zero_grad(set_to_none=True)
-        memory = min(self.options.average, 1 - 1 / (self.schedule.last_epoch + 1))
-        for name, value in self.objective.state_dict().items():
-            self.average[name].lerp_(value, 1 - memory)
-        return total
+    `shares` are the weights of the parts, 1 if all processes have equally many planets.
+    """
+    trainer.objective.train()
+    total = 0.0
+    for part, share in zip(parts, shares, strict=True):
+        with trainer.cast:
+            loss = trainer.shared(part) * (share / len(parts))
+        trainer.scaler.scale(loss).backward()
+        total += float(loss.detach())
+    trainer.scaler.unscale_(trainer.optimiser)
+    norm = nn.utils.clip_grad_norm_(trainer.objective.parameters(), trainer.options.clip)
+    if trainer.scaler.is_enabled() or norm.isfinite():  # an enabled scaler skips a step that is not finite
+        trainer.scaler.step(trainer.optimiser)
+        trainer.schedule.step()
+    trainer.scaler.update()
+    trainer.optimiser.zero_grad(set_to_none=True)
+    memory = min(trainer.options.average, 1 - 1 / (trainer.schedule.last_epoch + 1))
+    for name, value in trainer.objective.state_dict().items():
+        trainer.average[name].lerp_(value, 1 - memory)
+    return total
 
 # %% ../../nbs/network/trainer.ipynb #c928a85e
 def mean_of_processes(value: float, device: torch.device) -> float:
@@ -305,7 +306,7 @@ def require_finite(progress: Progress) -> None:
             raise UserError(f"train: the loss of {name} is not finite in epoch {progress.epoch}. Fix: {fix}")
 
 
-def read_checkpoint(path: Path, device: str) -> dict[str, Any]:
+def read_checkpoint(path: Path, device: str | torch.device) -> dict[str, Any]:
     """Read the state of an interrupted training. Raises `ContractError` if the file is damaged."""
     try:
         state = torch.load(path, weights_only=True, map_location=device)
@@ -326,9 +327,29 @@ def epoch_loss(trainer: Trainer, data: TrainingData, epoch: int) -> float:
     for k in range(0, count - whole + 1, whole):
         own = [process_part(part) for part in order[k : k + whole].split(o.batch)]
         shares = [len(part) * world / o.batch for part in own]
-        losses.append(trainer.step([select_rows(data, part, trainer.device) for part in own], shares))
+        losses.append(take_step(trainer, [select_rows(data, part, trainer.device) for part in own], shares))
     finite = [loss for loss in losses if math.isfinite(loss)]
     return mean_of_processes(float(np.mean(finite)) if finite else math.nan, trainer.device)
+
+# %% ../../nbs/network/trainer.ipynb #5b6dfc76
+def count_steps(options: TrainOptions, pairs: int) -> int:
+    """Count the steps of a training with `pairs` examples an epoch. Raises `UserError` if a batch can't be filled."""
+    whole = options.batch * options.accumulate
+    if min(pairs // whole, options.epochs) < 1:
+        raise UserError(f"train.pairs: {pairs} is less than a batch of {whole}. Fix: give more pairs")
+    if dist.is_initialized() and (count := dist.get_world_size()) > options.batch:
+        raise UserError(f"{count} processes can't share a batch of {options.batch}. Fix: start fewer processes")
+    return options.epochs * (pairs // whole)
+
+
+def resume(trainer: Trainer, checkpoint: Path, plan: str) -> dict[str, Tensor]:
+    """Restore a trainer and return the best weights so far. Raises `UserError` if the file is of another plan."""
+    state = read_checkpoint(checkpoint, trainer.device)
+    if state.pop("plan") != plan:
+        raise UserError(f"{checkpoint} is of another network or plan. Fix: remove it, or choose another folder")
+    best: dict[str, Tensor] = state.pop("best")
+    restore_trainer(trainer, state)
+    return best
 
 # %% ../../nbs/network/trainer.ipynb #bba88257
 def train_network(
@@ -345,33 +366,16 @@ def train_network(
     """Train on the data of `source`, `pairs` examples an epoch; the network keeps the best epoch's averaged weights.
 
     The loss is `Supervised` without rules, or another `objective` that contains the network. Training resumes from
-    `checkpoint` if it exists. Raises `UserError` if the checkpoint belongs to another network or plan, or no loss of an
-    epoch is finite.
+    `checkpoint` if it exists. Raises `UserError` if that belongs to another network or plan, or a loss is not finite.
     """
-    objective = objective or Supervised(network, options.aux_weight, options.worst)
-    steps = options.epochs * (pairs // (options.batch * options.accumulate))
-    if steps < 1:
-        raise UserError(
-            f"train.pairs: {pairs} is less than a batch of {options.batch * options.accumulate}. Fix: give more pairs"
-        )
-    if dist.is_initialized() and dist.get_world_size() > options.batch:
-        raise UserError(
-            f"{dist.get_world_size()} processes can't share a batch of {options.batch}. Fix: start fewer processes"
-        )
+    objective, steps = objective or Supervised(network, options.aux_weight, options.worst), count_steps(options, pairs)
     torch.manual_seed(options.seed)
     trainer, start = Trainer(objective, options, steps, torch.device(device)), time.perf_counter()
     plan = repr((type(objective).__name__, rules_text(objective), network.options, options, pairs))
-    best: dict[str, Tensor] = dict(trainer.average)
-    if checkpoint is not None and checkpoint.exists():
-        state = read_checkpoint(checkpoint, device)
-        if state.pop("plan") != plan:
-            raise UserError(f"{checkpoint} is of another network or plan. Fix: remove it, or choose another folder")
-        best = state.pop("best")
-        restore_trainer(trainer, state)
+    best = resume(trainer, checkpoint, plan) if checkpoint and checkpoint.exists() else dict(trainer.average)
     progress = trainer.progress
     while progress.epoch < options.epochs:
-        data = source(progress.epoch)
-        progress.loss.append(epoch_loss(trainer, data, progress.epoch))
+        progress.loss.append(epoch_loss(trainer, source(progress.epoch), progress.epoch))
         progress.held_out.append(average_loss(trainer, held_out))
         progress.epoch += 1
         require_finite(progress)

@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from ..core.errors import ContractError, UserError, os_fix
 from ..core.files import SHIPPED, write_json
 from ..core.lifetime import WRITERS, WRITERS_FILE, run_lock
-from ..core.progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
+from ..core.progress import PROGRESS_FILE, OneLine, Show, read_progress
 from ..detector.raw import simulated_by
 from .config import ConfigError, cfg_hash, check_ranges, compose, read_settings
 from spectramind_nb.pipeline.earlier_results import (
@@ -65,7 +65,7 @@ from spectramind_nb.pipeline.stages import (
 
 # %% ../../nbs/pipeline/chain.ipynb #63f8fbdf
 class StageError(Exception):
-    """A stage that failed: its notebook, the cell, and what was said."""
+    """Report a failed stage: its notebook, the cell, and the problem."""
 
     def __init__(self, stage: Stage, cell: str, problem: str, by_user: bool = False, trace: str = ""):
         self.stage, self.cell, self.problem, self.by_user, self.trace = stage, cell, problem, by_user, trace
@@ -87,9 +87,8 @@ def check_complete(stage: Stage) -> None:
     cells = json.loads((stage.folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
     if any(cell["metadata"]["papermill"]["status"] != "completed" or cell["execution_count"] is None for cell in code):
-        raise StageError(
-            stage, _last_cell(stage), "the notebook stopped here without an error, and the cells after it did not run"
-        )
+        problem = "the notebook stopped here without an error, and the cells after it did not run"
+        raise StageError(stage, _last_cell(stage), problem)
 
 # %% ../../nbs/pipeline/chain.ipynb #712d4ded
 def _last_cell(stage: Stage) -> str:

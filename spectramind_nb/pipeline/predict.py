@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RUN_FILES', 'CORES', 'FEW', 'copy_learned', 'PredictionSettings', 'prediction_settings', 'check_predictor',
-           'predictor_words', 'shipped_run', 'predict_fits', 'population', 'fill_failed', 'no_predictions', 'Job',
-           'work_planet', 'predict_some', 'runtime_table', 'runtime_line', 'planets_to_predict', 'in_pieces',
-           'PartialSubmission', 'reported', 'work_all', 'predict']
+           'predictor_words', 'shipped_run', 'predict_fits', 'population', 'no_predictions', 'Job', 'make_job',
+           'work_planet', 'predict_some', 'runtime_table', 'write_runtime', 'runtime_line', 'planets_to_predict',
+           'in_pieces', 'PartialSubmission', 'reported', 'work_all', 'run_that_predicts', 'predict']
 
 # %% ../../nbs/pipeline/predict.ipynb #653bfdd7
 import json
@@ -35,13 +35,12 @@ from ..detector.extraction import Recipe, Steps, extract_planet, signal_paths
 from ..detector.photometry import Photometry
 from ..detector.raw import RawFolder, choose_planets
 from ..detector.signal_files import read_ahead
-from ..network.decoders import NORMAL_10
 from ..network.weights import read_network
 from .frame_counts import frames_note, use_package_factors
 from .integrity import write_predicted_integrity
 from .learned import LEARNED, copy_whole, predict_each, read_learned, read_out_of_fold, take_over
 from .planets import Failure, Workers, _attempt, open_executor, require_any
-from .prediction import Prediction, join_predictions, write_prediction
+from .prediction import Prediction, fill_failed, join_predictions, write_prediction
 from .predictors import read_fits
 from .provenance import CHALLENGE_PLANETS, SUMMARY, code_hash, digest, raw_fingerprint
 from .selection import check_planet, check_rows, read_plan
@@ -95,7 +94,7 @@ def prediction_settings(run_dir: str | Path) -> PredictionSettings:
         recipe, FitOptions.from_record(_read(Path(run_dir) / "02_transit" / "artifacts" / "options.json"))
     )
 
-
+# %% ../../nbs/pipeline/predict.ipynb #d44dc027
 def check_predictor(run_dir: str | Path, network: str) -> None:
     """Raise `UserError` where a file of weights can't predict in place of a run's network."""
     if not network:
@@ -134,8 +133,9 @@ def shipped_run(out: str | Path) -> Path:
 
 # %% ../../nbs/pipeline/predict.ipynb #e6eb9f17
 def predict_fits(fits: Fits, learned_in: str | Path, batch: int = 64, network: str = "") -> Prediction:
-    """Predict planets from their fits with what the run `learned_in` has learned, before calibration; `batch` of them
-    are in the network at once. With weights of another file as `network`, its prediction is submitted.
+    """Predict planets from their fits with what the run `learned_in` has learned, before calibration.
+
+    The network takes `batch` planets at once. With weights of another file as `network`, its prediction is submitted.
     """
     learned, each = read_learned(learned_in), predict_each(learned_in, fits, batch, network)
     plain = parts_of(fits, fits.depth, fits.covariance)
@@ -151,24 +151,6 @@ def population(run_dir: str | Path) -> Reference:
     """Compute mean and standard deviation of a run's training spectra; without labels, those of the challenge."""
     found = read_out_of_fold(run_dir)
     return reference_of(found.truth) if found is not None else DEFAULT_REFERENCE
-
-
-def fill_failed(prediction: Prediction, planets: Sequence[int], reference: Reference) -> Prediction:
-    """Order predictions as `planets`; a missing planet gets the population's mean and standard deviation."""
-    row_of = {int(planet): row for row, planet in enumerate(prediction.planet)}
-
-    def filled(arrays: dict[str, np.ndarray], none: np.ndarray) -> dict[str, np.ndarray]:
-        return {n: np.array([x[row_of[k]] if k in row_of else none for k in planets]) for n, x in arrays.items()}
-
-    mu, sigma = (
-        filled(arrays, np.full(N_BINS, plain))
-        for arrays, plain in ((prediction.mu, reference.mean), (prediction.sigma, reference.std))
-    )
-    unknown, failed = filled(prediction.unknown, np.array(0.0)), np.array([planet not in row_of for planet in planets])
-    percentiles = prediction.percentiles
-    if percentiles is not None:
-        percentiles = filled({"": percentiles}, np.tile([-NORMAL_10, 0.0, NORMAL_10], (N_BINS, 1)))[""]
-    return Prediction(np.array(planets, np.int64), prediction.chosen, mu, sigma, unknown, failed, percentiles)
 
 # %% ../../nbs/pipeline/predict.ipynb #e91a1b35
 def no_predictions(run_dir: str | Path, network: str = "") -> Prediction:
@@ -192,7 +174,16 @@ class Job:
     code: str  # hash of the code that makes fits
     ends: float = math.inf  # no planet is begun after this (time.monotonic, s)
 
+# %% ../../nbs/pipeline/predict.ipynb #8d247d31
+def make_job(
+    raw: RawFolder, work: Path, way: PredictionSettings, planets: Sequence[int], workers: int, ends: float
+) -> Job:
+    """Collect what the fits of test planets share; each fit reads ahead the planet that is `workers` places later."""
+    stars = {"test": raw.star_info("test", planets)} if planets else {}
+    code = code_hash("from spectramind_nb.chapters.transit import fit_to_file")
+    return Job(raw, work, way, stars, dict(zip(planets, planets[workers:], strict=False)), code, ends)
 
+# %% ../../nbs/pipeline/predict.ipynb #40390961
 def work_planet(who: tuple[str, int], job: Job) -> dict[str, float]:
     """Fit a planet from its raw frames, unless a valid record of its fit exists.
 
@@ -228,7 +219,7 @@ def predict_some(
     def whole(_: tuple[str, int]) -> Prediction:
         found = predict_fits(read_fits(work, planets), run_dir, batch, network)
         if not all(np.isfinite(x).all() for part in (found.mu, found.sigma) for x in part.values()):
-            raise UserError("its prediction is no number. Fix: look at its light curves")
+            raise UserError("its prediction is not finite. Fix: check this planet's light curves")
         return found
 
     if not planets:
@@ -248,7 +239,7 @@ FEW = 100  # planets whose seconds are largely those of starting
 
 
 def runtime_table(seconds: Mapping[str, float], planets: int, workers: int) -> pd.DataFrame:
-    """Measured seconds a planet by step, and the hours that 1,100 planets would take on 4 cores.
+    """Tabulate seconds a planet by step, and the hours that 1,100 planets would take on 4 cores.
 
     `features` and `fit` are seconds of one worker and run on all cores; the other steps run on one.
     """
@@ -259,6 +250,13 @@ def runtime_table(seconds: Mapping[str, float], planets: int, workers: int) -> p
     table["hours_1100_planets_4_cores"] = table["seconds_per_planet"] * share * CHALLENGE_PLANETS / 3600
     total = {"step": "all", "planets": planets, "workers": workers} | table.iloc[:, 3:].sum().to_dict()
     return pd.concat([table, pd.DataFrame([total])], ignore_index=True).round(5)
+
+
+def write_runtime(submission: Path, spent: Mapping[str, float], planets: int, workers: int) -> None:
+    """Write `runtime.csv` beside a submission, from the seconds of all planets by step."""
+    table = runtime_table({step: seconds / max(1, planets) for step, seconds in spent.items()}, planets, workers)
+    with atomic_path(submission.with_name("runtime.csv")) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def runtime_line(submission: str | Path) -> str:
@@ -310,7 +308,7 @@ class PartialSubmission:
         write_prediction(self.out, whole, self.run_dir, self.spelling, self.raw or "")
         return time.perf_counter() - begun
 
-
+# %% ../../nbs/pipeline/predict.ipynb #1a76267c
 def reported(futures: Sequence[Future], tell: Tell) -> Iterator[Any]:
     """Yield the results in order and report the progress."""
     for done, future in enumerate(futures, 1):
@@ -344,53 +342,56 @@ def work_all(
                 draft.write(found)
     return found, failures, spent
 
+# %% ../../nbs/pipeline/predict.ipynb #f32b89aa
+def run_that_predicts(
+    run_dir: str | Path, raw: RawFolder, planets: Sequence[int], out: Path, network: str = ""
+) -> str | Path:
+    """Return the run, or a copy with the package's factors if it learned from visits with other frame counts.
+
+    The copy is beside the submission `out`. Raises `UserError` where the weights `network` can't predict.
+    """
+    check_predictor(run_dir, network)
+    if not frames_note(run_dir, raw, planets):
+        return run_dir
+    return use_package_factors(copy_learned(run_dir, out.with_suffix(".learned")))
+
 # %% ../../nbs/pipeline/predict.ipynb #4a9f9760
 def predict(
     raw_dir: str | Path,
     run_dir: str | Path,
     out_csv: str | Path,
-    planets: Sequence[int] = (),
+    planets: Sequence[int] = (),  # default: all
     workers: int = 2,
     spelling: str = "challenge",
     batch: int = 64,
-    budget_hours: float | None = None,
-    work_dir: str | Path | None = None,
-    keep: bool = False,
+    budget_hours: float | None = None,  # no planet is begun after this
+    work_dir: str | Path | None = None,  # of the fits; default: beside the submission
+    keep: bool = False,  # keep that folder though no planet failed
     tell: Tell = lambda what, done, total: None,
-    network: str = "",
+    network: str = "",  # weights in place of the run's, with its error-bar factors and calibration
 ) -> Mapping[int, str]:
     """Predict test planets of `raw_dir` (all, or those given); write `out_csv`, with runtime and integrity beside it.
 
-    Returns the problem of each planet that failed; its row holds the population's mean and spread. Fits are kept in
-    `work_dir` (beside the submission without it), which goes when all planets went well, unless `keep`. Weights of
-    another file as `network` take the place of the run's; their error bars get its factors and calibration. Raises
-    `UserError` for a run that breaks its contracts and, without a budget, where every planet failed.
+    Returns the problem of each planet that failed; its row holds the population's mean and spread. Raises `UserError`
+    for a run that breaks its contracts and, without a budget, where every planet failed.
     """
     ends = math.inf if budget_hours is None else time.monotonic() + 3600 * budget_hours
     raw, out, early = RawFolder(Path(raw_dir)), Path(out_csv), budget_hours is not None
     way, chosen = prediction_settings(run_dir), planets_to_predict(raw, planets)
-    check_predictor(run_dir, network)
-    if frames_note(run_dir, raw, chosen):
-        run_dir = use_package_factors(copy_learned(run_dir, out.with_suffix(".learned")))
+    run_dir = run_that_predicts(run_dir, raw, chosen, out, network)
     work = Path(work_dir or out.with_suffix(".work"))
     draft = PartialSubmission(out, chosen, Path(run_dir), spelling, network, raw.root)
     if early:
         draft.write([])
     failures = check_rows(raw, {"test": chosen})
     sound = [planet for planet in chosen if planet not in {one.planet for one in failures}]
-    stars = {"test": raw.star_info("test", sound)} if sound else {}
-    code = code_hash("from spectramind_nb.chapters.transit import fit_to_file")
-    job = Job(raw, work, way, stars, dict(zip(sound, sound[workers:], strict=False)), code, ends)
+    job = make_job(raw, work, way, sound, workers, ends)
     found, others, spent = work_all(job, sound, workers, batch, draft, early, tell)
-    failures += others
-    require_any(found, [] if early else failures)
+    require_any(found, [] if early else failures + others)
     spent["write"] = draft.write(found)
-    count = sum(len(one.planet) for one in found)
-    table = runtime_table({step: seconds / max(1, count) for step, seconds in spent.items()}, count, workers)
-    with atomic_path(out.with_name("runtime.csv")) as temporary:
-        table.to_csv(temporary, index=False)
-    problems = {one.planet: one.problem for one in failures}
+    write_runtime(out, spent, sum(len(one.planet) for one in found), workers)
+    problems = {one.planet: one.problem for one in failures + others}
     write_predicted_integrity(out, work, chosen, problems, way.fit)
-    if not failures and not keep:
+    if not (problems or keep):
         shutil.rmtree(work, ignore_errors=True)
     return problems

@@ -125,10 +125,14 @@ def prepare_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool = False,
         if not force:
             _check_same_raw(raw, run_dir)
         return raw
-    raw, marker = run_dir / "raw", run_dir / "simulation.json"
-    if before := _raw_before(run_dir / "config.yaml", marker):
+    if before := _raw_before(run_dir / "config.yaml", run_dir / "simulation.json"):
         fix = f"repeat --raw {short(before)}, or choose another --run-dir"
         raise UserError(f"{run_dir}: was made of the raw data in {short(before)}. Fix: {fix}")
+    return _simulated_raw(cfg, run_dir, show, begun, force)
+
+# %% ../../nbs/pipeline/raw_data.ipynb #6e36f8c2
+def _simulated_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool, force: bool) -> Path:
+    raw, marker = run_dir / "raw", run_dir / "simulation.json"
     wanted = {**cfg.simulate, "seed": cfg.seed, "code": code_hash("import spectramind_nb.simulator.data_sets")}
     known = _marked(marker)
     if known != wanted and _bring_raw_back(run_dir):  # what a killed simulation with other settings replaced

@@ -66,6 +66,24 @@ def bank_part(
         "made": np.array(json.dumps({"names": list(rows[0])})),
     }
 
+# %% ../../nbs/simulator/bank.ipynb #d8c63c11
+def _check_request(out: Path, spectra: int, workers: int, seed: int) -> None:
+    if min(spectra, workers) < 1 or seed < 0:
+        raise UserError(f"spectra = {spectra}, workers = {workers}, seed = {seed} can't be. Fix: at least 1, 1 and 0")
+    if out.exists():
+        raise UserError(f"{out} exists. Fix: choose another file, or remove this one")
+
+
+def _choose_opacities(opacities: Path | None, quick: bool) -> None:
+    """Use opacities of a folder, or the package's own. Raises `UserError`, and then the package's own are used."""
+    if quick and opacities:
+        raise UserError("quick: the numpy model has the package's opacities alone. Fix: leave out one of both")
+    try:
+        use_opacities(opacities)
+    except UserError:
+        use_opacities()
+        raise
+
 # %% ../../nbs/simulator/bank.ipynb #74e56b14
 def make_bank(
     out: Path,  # the npz file to write
@@ -83,20 +101,11 @@ def make_bank(
 
     Raises `UserError` for what can't be, or where `out` exists or unfinished parts belong to another bank.
     """
-    if min(spectra, workers) < 1 or seed < 0:
-        raise UserError(f"spectra = {spectra}, workers = {workers}, seed = {seed} can't be. Fix: at least 1, 1 and 0")
-    if quick and opacities:
-        raise UserError("quick: the numpy model knows the package's opacities alone. Fix: leave out one of both")
-    if out.exists():
-        raise UserError(f"{out} exists. Fix: choose another file, or remove this one")
+    _check_request(out, spectra, workers, seed)
     made: dict[str, Any] = {"seed": seed, "ood": ood, "opacities": opacities and str(opacities), **physics()}
     made |= {"model": "numpy"} if quick else {}
     made |= {"world": world.record()} if world != DEFAULT_WORLD else {}
-    try:
-        use_opacities(opacities)
-    except UserError:
-        use_opacities()  # whoever goes on after this has the package's own again
-        raise
+    _choose_opacities(opacities, quick)
     parts = _claim(out.with_name(out.name + ".parts"), made)
     spans = [(start, min(start + PART, spectra)) for start in range(0, spectra, PART)]
     missing = [span for span in spans if not (parts / _name(*span)).exists()]

@@ -263,6 +263,12 @@ def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({**request, "truth": truth}, indent=1, default=float), encoding="utf-8")
 
+# %% ../../nbs/simulator/data_sets.ipynb #b1d9653f
+def _check_counts(planets: int, test_planets: int, workers: int, seed: int) -> None:
+    if min(planets, test_planets) < 0 or planets + test_planets < 1 or workers < 1 or seed < 0:
+        asked = f"planets = {planets}, test_planets = {test_planets}, workers = {workers}, seed = {seed}"
+        raise UserError(f"{asked} can't be. Fix: at least one planet and one worker, nothing negative")
+
 # %% ../../nbs/simulator/data_sets.ipynb #63bdd7a6
 def simulate_dataset(
     out: Path,  # folder to write below; empty, or an unfinished run of the same simulation
@@ -283,25 +289,15 @@ def simulate_dataset(
     """
     if frames not in FRAME_COUNTS:
         raise UserError(f"frames = {frames!r} is unknown. Fix: one of {', '.join(FRAME_COUNTS)}")
-    if min(planets, test_planets) < 0 or planets + test_planets < 1 or workers < 1 or seed < 0:
-        asked = f"planets = {planets}, test_planets = {test_planets}, workers = {workers}, seed = {seed}"
-        raise UserError(f"{asked} can't be. Fix: at least one planet and one worker, nothing negative")
+    _check_counts(planets, test_planets, workers, seed)
     out = Path(out)
     use_opacities(opacities)
     drawn = {
         split: draw_planets(seed, split, count, ood, progress, world=world)
         for split, count in zip(SPLITS, (planets, test_planets), strict=True)
     }
-    request = {
-        **physics(),
-        "seed": seed,
-        "planets": planets,
-        "test_planets": test_planets,
-        "frames": frames,
-        "ood": ood,
-        "opacities": opacities and str(opacities),
-        "world": world.record(),
-    }
+    request = {**physics(), "seed": seed, "planets": planets, "test_planets": test_planets}
+    request |= {"frames": frames, "ood": ood, "opacities": opacities and str(opacities), "world": world.record()}
     claim_folder(out, request, drawn)
     write_axes(out, FRAME_COUNTS[frames])
     write_tables(out, drawn)

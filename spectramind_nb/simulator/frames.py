@@ -30,8 +30,6 @@ from spectramind_nb.core.instrument import (
     Channel,
     airs_column_wavelengths,
 )
-
-# %% ../../nbs/simulator/frames.ipynb #448efc11
 from .detector import Detector, draw_detector
 from .disturbances import QUIET, Disturbances, add_tilts
 from .gain_drift import draw_gain_drift

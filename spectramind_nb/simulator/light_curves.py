@@ -23,8 +23,6 @@ from spectramind_nb.core.instrument import (
     airs_column_wavelengths,
     wavelengths,
 )
-
-# %% ../../nbs/simulator/light_curves.ipynb #b1483165
 from .data_sets import FrameCount, frame_hours
 from .detector import PixelMaps, draw_pixels
 from .disturbances import QUIET, Disturbances, add_tilts, change_light, draw_disturbances

@@ -21,8 +21,6 @@ from yaml import YAMLError
 from ..core.errors import ContractError
 from ..core.file_kinds import read_text
 from ..core.files import atomic_path
-
-# %% ../../nbs/simulator/worlds.ipynb #c17ff1ca
 from spectramind_nb.simulator.world_parts import (
     DilutingLight,
     Excess,

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'ROUNDS', 'WARM_ROUNDS', 'MOST_TENSION', 'MOST_WIDENINGS', 'WIDENINGS', 'moved',
-           'not_below', 'descend', 'held', 'starts', 'rough_fit', 'warm_fit', 'weigh_orbit', 'converge', 'fit_planet']
+           'not_below', 'descend', 'held', 'starts', 'rough_fit', 'warm_fit', 'weigh_orbit', 'converge',
+           'converge_orbit', 'fit_planet']
 
 # %% ../../nbs/transits/fit.ipynb #4f87ecfc
 from collections.abc import Mapping, Sequence
@@ -181,6 +182,30 @@ def converge(
         steps += more
     return problem, state, now, colours, steps
 
+# %% ../../nbs/transits/fit.ipynb #02664f23
+def converge_orbit(
+    blocks: Sequence[Block],
+    star: Mapping[str, float],
+    options: FitOptions,
+    near: tuple[np.ndarray, Mapping[str, float]] | None = None,
+) -> tuple[FitProblem, State, Equations, list[Colour], dict[str, float]]:
+    """Run a fit, and repeat it with a wider prior of the orbit while the light curves contradict the star table.
+
+    The dictionary holds the quality figures of the orbit, and the number of steps.
+    """
+    problem, state, now, colours, steps = converge(blocks, star, options, near)
+    orbit: dict[str, float] = {}
+    for _ in range(MOST_WIDENINGS):
+        tension, widening = weigh_orbit(problem, now.reduced, state.std, star)
+        if tension < MOST_TENSION or widening == problem.options.widening:
+            break
+        orbit = {"orbit_tension": max(tension, orbit.get("orbit_tension", 0.0))}
+        orbit |= {"sma_prior_widening": widening[0], "i_prior_widening": widening[1]}
+        wider = replace(problem.options, widening=widening)
+        problem, state, now, colours, more = converge(blocks, star, wider)
+        steps += more
+    return problem, state, now, colours, orbit | {"steps": float(steps)}
+
 # %% ../../nbs/transits/fit.ipynb #a85a3494
 def fit_planet(
     blocks: Sequence[Block],
@@ -209,21 +234,11 @@ def fit_planet(
         Depths (283,) with their covariance, shared parameters and quality figures; times in hours from the visit's
         start.
     """
-    problem, state, now, colours, steps = converge(blocks, star, options, near)
-    orbit: dict[str, float] = {}
-    for _ in range(MOST_WIDENINGS):
-        tension, widening = weigh_orbit(problem, now.reduced, state.std, star)
-        if tension < MOST_TENSION or widening == problem.options.widening:
-            break
-        orbit = {"orbit_tension": max(tension, orbit.get("orbit_tension", 0.0))}
-        orbit |= {"sma_prior_widening": widening[0], "i_prior_widening": widening[1]}
-        wider = replace(problem.options, widening=widening)
-        problem, state, now, colours, more = converge(blocks, star, wider)
-        steps += more
+    problem, state, now, colours, orbit = converge_orbit(blocks, star, options, near)
     problem, state, now = with_dilution(problem, state, now)
     std, weighed = weigh_drifts(problem, now.reduced, state.std)
     mean, covariance = averaged(problem, now.reduced, std, weighed)
     mean, covariance = not_negative(mean, covariance, problem.layout.place["b2"])
-    quality = orbit | {"steps": float(steps)} | noise_quality(problem, state, colours)
+    quality = orbit | noise_quality(problem, state, colours)
     evidence = evidence_of(problem, now.reduced, std, weighed, colours)
     return report(problem, state, now, mean, covariance, quality, evidence)

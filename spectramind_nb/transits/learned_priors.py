@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARAMETERS', 'LEAST_LOG', 'WRONG_ROWS', 'WRONG_BY', 'N_LIMB', 'PRIOR_VISITS', 'LEAST_PLANETS', 'Evidence',
            'evidence_of', 'Population', 'log_probability', 'cost_of', 'hyperpriors', 'learn_orbits_and_limb',
-           'learn_shares', 'learn_fit_priors']
+           'learn_shares', 'learn_channel_odds', 'learn_fit_priors']
 
 # %% ../../nbs/transits/learned_priors.ipynb #dc6d14d6
 from collections.abc import Mapping, Sequence
@@ -194,6 +194,18 @@ def learn_shares(logs: np.ndarray, prior: np.ndarray, rounds: int = 200) -> np.n
 # %% ../../nbs/transits/learned_priors.ipynb #552912bb
 LEAST_PLANETS = 8
 
+# %% ../../nbs/transits/learned_priors.ipynb #77f6b7b0
+def learn_channel_odds(
+    channel: str, evidence: Sequence[Evidence], options: FitOptions
+) -> tuple[tuple[float, ...], float]:
+    """Learn the probabilities of the drift hypotheses of `fgs1` or `airs`, and the odds of correlated noise in it."""
+    logs = np.concatenate([part.drift[channel] for part in evidence])
+    drift = learn_shares(logs, drift_hypotheses(channel == "airs", options).odds)
+    red = np.log(np.concatenate([part.red[channel] for part in evidence]))
+    without = 1 / (1 + RED_ODDS)
+    share = learn_shares(np.column_stack([np.zeros(len(red)), red]), np.array([without, 1 - without]))
+    return tuple(drift.tolist()), float(share[1] / share[0])
+
 # %% ../../nbs/transits/learned_priors.ipynb #9a3cf764
 def learn_fit_priors(
     evidence: Sequence[Evidence], stars: Sequence[Mapping[str, float]], options: FitOptions
@@ -219,22 +231,15 @@ def learn_fit_priors(
     best, error = learn_orbits_and_limb(Population.of(evidence, stars), options)
     scatter = np.hypot(np.exp(best[_LIMB_SCATTER]), error[_MEAN])
     limb = np.column_stack([best[_MEAN], best[_SLOPE], scatter])
-    drift, odds = {}, {}
-    for channel in ("fgs1", "airs"):
-        logs = np.concatenate([part.drift[channel] for part in evidence])
-        prior = drift_hypotheses(channel == "airs", options).odds
-        drift[channel] = learn_shares(logs, prior)
-        red = np.log(np.concatenate([part.red[channel] for part in evidence]))
-        without = 1 / (1 + RED_ODDS)
-        share = learn_shares(np.column_stack([np.zeros(len(red)), red]), np.array([without, 1 - without]))
-        odds[channel] = float(share[1] / share[0])
+    fgs1_drift, fgs1_red = learn_channel_odds("fgs1", evidence, options)
+    airs_drift, airs_red = learn_channel_odds("airs", evidence, options)
     return LearnedPriors(
         planets=len(evidence),
         sma_offset=float(best[0]),
         sma_scatter=float(np.hypot(np.exp(best[1]), error[0])),
         inclination_scatter_deg=float(np.exp(best[2])),
         limb=tuple(map(tuple, limb.tolist())),
-        fgs1_drift=tuple(drift["fgs1"].tolist()),
-        airs_drift=tuple(drift["airs"].tolist()),
-        red_odds=(odds["fgs1"], odds["airs"]),
+        fgs1_drift=fgs1_drift,
+        airs_drift=airs_drift,
+        red_odds=(fgs1_red, airs_red),
     )
