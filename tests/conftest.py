@@ -1,12 +1,14 @@
 """What several test modules share: one tiny simulated data set, and small examples for property tests."""
 
 import os
-import sys
 
 # Before numpy: every core has its own worker, and small work is slower on several threads.
 for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # nbformat would read it for 1.5 s
+
+from spectramind_nb.pipeline.warm_kernels import skip_slow_imports
+
+skip_slow_imports()  # before nbformat
 
 import shutil
 from collections.abc import Generator

@@ -152,7 +152,7 @@ def test_a_spoiled_artifact_costs_its_own_panels(name: str, how: str, copy: Run)
 
 
 def spoiled_numbers(value: Any, rng: np.random.Generator) -> Any:
-    """The same JSON with one number in five not finite."""
+    """Replace one number in five of a JSON value by NaN or infinity."""
     if isinstance(value, dict):
         return {name: spoiled_numbers(own, rng) for name, own in value.items()}
     if isinstance(value, list):
@@ -161,7 +161,7 @@ def spoiled_numbers(value: Any, rng: np.random.Generator) -> Any:
 
 
 def strictly(text: str) -> Any:
-    """JSON as a browser reads it."""
+    """Read JSON as a browser does, which knows neither NaN nor infinity."""
     return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 

@@ -49,7 +49,7 @@ PAIRS = {"FGS1": 500, "AIRS-CH0": 130}
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray, rtol: float = 0, atol: float = 0, **how: object) -> None:
-    """Of many values, which `pytest.approx` compares one by one in Python."""
+    """Assert that two arrays are close, all values at once: `pytest.approx` compares them one by one in Python."""
     np.testing.assert_allclose(found, wanted, rtol, atol, **{"equal_nan": False, **how})
 
 

@@ -14,9 +14,8 @@ import numpy as np
 from ..core.contracts import read_npz, write_npz
 from ..core.files import network_file, write_json
 from ..figures.picture import Picture
-from ..network.latents import join_latents, latents
 from ..network.weights import read_network
-from ..pipeline.predictors import read_fits
+from ..pipeline.network_diagnostics import latents_of_run
 from ..pipeline.selection import planets_of_run, row_of_planet
 
 # %% ../../nbs/03_encoders.ipynb #23c61c88
@@ -49,8 +48,8 @@ def encode_run(run_dir: str | Path, network: str, batch: int = 64) -> dict[str, 
     about: dict[str, Any] = {"network": Path(network).stem or "none", "planets": len(planets)}
     if network:
         weights = read_network(network_file(network))
-        batches = [planets[k : k + batch] for k in range(0, len(planets), batch)] or [planets]
-        found = join_latents([latents(weights, read_fits(run_dir, some), batch) for some in batches])
+        found, _ = latents_of_run(run_dir, weights, planets, batch)
+        assert found is not None  # there are weights
         about["parameters"] = sum(p.numel() for p in weights.network.parameters())
         about["fgs1_light_curve"] = weights.uses_fgs1
         arrays = {"planet": found.planet, "planet_latent": found.fused, "spectrum_latent": found.pooled}

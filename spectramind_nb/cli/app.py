@@ -10,7 +10,6 @@ __all__ = ['app', 'RawOption', 'ProfileOption', 'GivenRawOption', 'WeightsOption
 # %% ../../nbs/cli/app.ipynb #3cb467d6
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .calls import DEMO, EPILOG, Call, Commands, ensure_run, prepare_process, recorded
+from .calls import DEMO, EPILOG, Call, Commands, ensure_run, prepare_process, recorded, repeated
 from .checks import check_artifacts, checks
 from .config_commands import config
 from .diagnose import diagnose
@@ -111,20 +110,13 @@ def run(
 
         folder = run_dir or Path("runs") / run_name(overrides or [], files or [], profile, raw)
         call.runs, call.facts["run_id"] = folder.parent, folder.name
-        call.resume = _resume("run", {"--run-dir": short(folder), **named}, files, overrides)
+        call.resume = repeated("run", {"--run-dir": short(folder), **named}, files, overrides)
         settings: dict[str, Any] = {"data.raw": raw, "data.weights": weights, "data.network": network}
         settings |= {"data.planets": parse_planet_ids(planets), "chain.workers": workers}
         cfg = _configuration(call, overrides, profile or _profile_of(folder), files, settings)
         _run(call, folder, cfg, first, last, force)
 
 # %% ../../nbs/cli/app.ipynb #67dcb93c
-def _resume(command: str, named: dict[str, Any], files: list[str] | None, overrides: list[str] | None) -> str:
-    """Return the command line that repeats a call; options without a value are left out."""
-    words = [word for name, value in named.items() if value for word in (name, str(value))]
-    layers = [word for name in files or [] for word in ("-c", name)]
-    return shlex.join(["spectramind", command, *words, *layers, *(overrides or [])])
-
-
 def _profile_of(folder: Path) -> str:
     """Return the profile of the run in a folder, or the default profile if there is no run."""
     from spectramind_nb.pipeline.config import read_settings
@@ -188,7 +180,7 @@ def extract(
         folder, chosen = out, parse_planet_ids(planets)
         call.runs, call.facts["run_id"] = folder.resolve().parent, folder.resolve().name
         named = {"--raw": short(raw), "--out": short(folder), "--planets": planets, "--profile": profile}
-        call.resume = _resume("extract", {**named, "--workers": workers}, files, overrides)
+        call.resume = repeated("extract", {**named, "--workers": workers}, files, overrides)
         print(*estimate_work(raw, chosen, workers).lines(workers), sep="\n")
         settings = {"data.raw": raw, "data.planets": chosen, "chain.workers": workers}
         cfg = _configuration(call, overrides, profile or _profile_of(folder), files, settings)

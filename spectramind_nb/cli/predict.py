@@ -9,14 +9,13 @@ __all__ = ['predictions', 'PlanetsOption', 'WorkersOption', 'ConfigOption', 'DEF
            'submit_bundle']
 
 # %% ../../nbs/cli/predict.ipynb #ce77d686
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .calls import DEMO, Call, ensure_run, recorded, remember, shown
+from .calls import DEMO, Call, ensure_run, recorded, remember, repeated, shown
 from ..core.files import short
 
 # %% ../../nbs/cli/predict.ipynb #0beca280
@@ -92,13 +91,6 @@ PredictingNetworkOption = Annotated[
     str, typer.Option("--network", help="Weights to predict with: a file, or laptop; default: the run's network.")
 ]
 
-# %% ../../nbs/cli/predict.ipynb #21e1d958
-def _repeated(given: dict[str, str], keep: bool, force: bool, files: list[str] | None) -> str:
-    """Return the command line that repeats a prediction; options without a value are left out."""
-    named = [word for name, value in given.items() if value for word in (name, value)]
-    named += ["--keep"] * keep + ["--force"] * force + [word for name in files or [] for word in ("-c", name)]
-    return shlex.join(["spectramind", "predict", *named])
-
 # %% ../../nbs/cli/predict.ipynb #3d94b8b0
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Overwrite a submission that was predicted from other raw data.")
@@ -152,7 +144,7 @@ def predict_planets(
         given = {"--out-csv": short(out_csv), "--run": short(run), "--raw": short(source), "--planets": planets}
         given |= {"--budget-hours": str(budget_hours or ""), "--work": short(work) if work else ""}
         given |= {"--workers": str(workers), "--network": network}
-        call.resume = _repeated(given, keep, force, files)
+        call.resume = repeated("predict", {**given, "--keep": keep, "--force": force}, files)
         from spectramind_nb.pipeline.predict import predict as predict_spectra
 
         with shown(call, short(out_csv)) as show:

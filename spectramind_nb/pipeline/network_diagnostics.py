@@ -68,7 +68,7 @@ def latents_of_run(
 ) -> tuple[Latents | None, pd.DataFrame]:
     """Compute latents of a run's fitted planets (None without a network) and their fits' quality, P rows."""
     parts, quality = [], []
-    for k in progress(range(0, len(planets), batch), label="latents"):
+    for k in progress(range(0, max(1, len(planets)), batch), label="latents"):
         fits = read_fits(run_dir, planets[k : k + batch])
         quality.append(fits.quality)
         if weights is not None:

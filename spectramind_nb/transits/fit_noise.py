@@ -89,10 +89,10 @@ def with_common_noise(problem: FitProblem, state: State, at: Sequence[Linearised
 def white_functions(problem: FitProblem, linear: Linearised) -> np.ndarray:  # (T, F)
     """Compute the slopes of the white light to depth, level, orbit, limb darkening and each order of drift."""
     slopes, drift = linear.slopes, linear.slopes.time[:, DRIFT_FUNCTIONS]
-    shared, functions = slopes.shared, slopes.time.shape[1]
-    shape = [k for k, n in enumerate(shared.index) if "[" not in (m := problem.layout.names[n]) or "t0_h" in m]
-    means = [terms.dense(functions).mean(axis=1) for terms in (slopes.local, shared)]
-    mean = np.concatenate([means[0][:2], means[1][shape]])
+    functions = slopes.time.shape[1]
+    shape = [k for k, n in enumerate(slopes.shared.index) if "[" not in (m := problem.layout.names[n]) or "t0_h" in m]
+    local, shared = (terms.mean(functions) for terms in (slopes.local, slopes.shared))
+    mean = np.concatenate([local[:2], shared[shape]])
     mean = mean[np.abs(mean).max(axis=1) > 1e-3]
     return np.column_stack([slopes.time @ mean.T, drift])
 

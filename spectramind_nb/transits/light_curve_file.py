@@ -24,7 +24,7 @@ from ..core.errors import ContractError
 from ..core.files import atomic_path
 from ..core.instrument import VISIT_HOURS, wavelengths
 from ..core.star_table import ERROR_COLUMNS, STAR_VALUES, error_fault, star_fault
-from .light_curve_formats import FileChannel, read_channels
+from .light_curve_formats import FLUX_OF_MAGNITUDES, FileChannel, read_channels
 from .model import Block, make_block
 
 # %% ../../nbs/transits/light_curve_file.ipynb #89ad06c8
@@ -145,7 +145,7 @@ def check_times(path: Path, name: str, hours: np.ndarray) -> None:
 # %% ../../nbs/transits/light_curve_file.ipynb #0ce191fa
 _LIGHT = (
     "give the star's light, in electrons or relative to its median; add 1 to relative differences; "
-    "magnitudes m with errors s are flux = 10**(-0.4 m), flux_err = 0.921 s flux"
+    f"{FLUX_OF_MAGNITUDES}"
 )
 LOGARITHMS = (2.0, 30.0)  # levels of magnitudes and of logarithms of counts
 SHALLOW = 0.4  # change of ln level for a change of ln scatter; counted light has 1 or more

@@ -7,7 +7,7 @@ __all__ = ['Normal', 'empty_normal', 'SlopeTerms', 'Slopes', 'remove_missing', '
            'posterior', 'marginal', 'log_evidence']
 
 # %% ../../nbs/transits/normal_equations.ipynb #c88ef946
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -58,6 +58,10 @@ class SlopeTerms:
         found = np.zeros((len(self.first), self.share.shape[1], functions))
         found[owner, :, self.function] = self.share
         return found
+
+    def mean(self, functions: int) -> np.ndarray:  # (s, K)
+        """Return the mean over the bins of what `dense` returns."""
+        return replace(self, share=self.share.mean(axis=1, keepdims=True)).dense(functions)[:, 0]
 
 # %% ../../nbs/transits/normal_equations.ipynb #71cd246b
 @dataclass(frozen=True)

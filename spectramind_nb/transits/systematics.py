@@ -83,8 +83,9 @@ def own_drift_covariance(
     every, tiny = np.arange(len(precision)), 1e-14 * np.eye(len(own))
     rest = np.setdiff1d(np.arange(precision.shape[1]), own)  # integrated out once, under their priors
     at, away, border = np.ix_(every, own, own), np.ix_(every, rest, rest), np.ix_(every, own, rest)
-    gain = np.linalg.solve((precision + prior_precision)[away], precision[border].transpose(0, 2, 1)).transpose(0, 2, 1)
-    data = precision[at] - gain @ precision[border].transpose(0, 2, 1)
+    cross = precision[border].transpose(0, 2, 1)
+    gain = np.linalg.solve((precision + prior_precision)[away], cross).transpose(0, 2, 1)
+    data = precision[at] - gain @ cross
     known = information[:, rest] + prior_precision[away] @ prior_mean[rest]
     seen = information[:, own] - np.einsum("bij,bj->bi", gain, known)
     covariance, scale = np.linalg.inv(prior_precision[at]).mean(axis=0), np.ones(len(precision))
@@ -193,7 +194,8 @@ def noise_directions(
     left = span_of(functions)
     inside = left.T @ covariance @ left
     if factor is not None:
-        inside += (left.T @ factor) @ (left.T @ factor).T
+        seen = left.T @ factor
+        inside += seen @ seen.T
     variance, rotation = np.linalg.eigh(inside)
     count = min(most, len(variance))
     directions, std = np.zeros((len(functions), most)), np.zeros(most)
