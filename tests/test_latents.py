@@ -87,6 +87,7 @@ def test_latents_are_those_of_the_prediction(home: Path, laptop: Weights, found:
     assert len(chosen) == 50 and "self" not in edges.kind[chosen] and (np.diff(found.attention[0][chosen]) >= 0).all()
 
 
+@pytest.mark.slow  # umap-learn is compiled first
 @pytest.mark.parametrize("planets", [5, 6, 24])
 def test_maps_repeat(planets: int) -> None:
     points = cloud(planets, 1)
