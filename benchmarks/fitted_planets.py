@@ -5,14 +5,12 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -37,11 +35,12 @@ from spectramind_nb.simulator.world_parts import (
     StarLimbs,
 )
 from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World
-from spectramind_nb.transits import fit_priors
+from spectramind_nb.transits.drift_hypotheses import drift_hypotheses
 from spectramind_nb.transits.fit import fit_planet
 from spectramind_nb.transits.fit_file import white_light
-from spectramind_nb.transits.fit_priors import FitOptions, LearnedPriors
+from spectramind_nb.transits.fit_priors import LIMB_PRIORS, FitOptions, LearnedPriors
 from spectramind_nb.transits.fit_report import Fit
+from spectramind_nb.transits.learned_priors import Evidence, learn_fit_priors
 from spectramind_nb.transits.light_curve import Orbit, transit
 from spectramind_nb.transits.model import Block, blocks_of
 from spectramind_nb.uncertainty.sigma_factors import Fits
@@ -149,7 +148,10 @@ class Curves:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Depths of one planet, their covariance as the transit fit gives it, the time it took, and curves where kept."""
+    """Depths of one planet, their covariance as the transit fit gives it, the time it took, and curves where kept.
+
+    `shared` and `evidence` are what a second fit starts from, and what it learns its priors from.
+    """
 
     depth: np.ndarray
     noise_variance: np.ndarray
@@ -157,6 +159,8 @@ class Fitted:
     quality: dict[str, float]
     seconds: float
     curves: Curves | None = None
+    shared: dict[str, float] | None = None
+    evidence: Evidence | None = None
 
 
 def baseline_of(bins: Mapping[str, np.ndarray]) -> np.ndarray:  # (283,)
@@ -173,19 +177,24 @@ def curves_of(features: Features, blocks: Sequence[Block], fit: Fit) -> Curves:
     return Curves(guide.astype(np.float32), baseline_of(features["airs_bins"]))
 
 
-def fitted(features: Features, star: Mapping[str, float], options: FitOptions) -> Fitted:
+def fitted(
+    features: Features,
+    star: Mapping[str, float],
+    options: FitOptions,
+    near: tuple[np.ndarray, Mapping[str, float]] | None = None,
+) -> Fitted:
     """The transit fit; as in a run, the population's mean and spread for a planet that can't be fitted."""
     start = time.perf_counter()
     try:
         blocks = blocks_of(features)
-        fit = fit_planet(blocks, star, options)
+        fit = fit_planet(blocks, star, options, near)
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
         print(f"a planet was not fitted: {error!r}", file=sys.stderr)
         flat, wide = np.full(N_BINS, DEFAULT_REFERENCE.mean), np.full((N_BINS, 1), DEFAULT_REFERENCE.std)
         return Fitted(flat, 1e-4 * wide[:, 0] ** 2, wide, {}, time.perf_counter() - start)
     seconds = time.perf_counter() - start
     nuisance, curves = slim(fit.nuisance, fit.noise_variance), curves_of(features, blocks, fit)
-    return Fitted(fit.depth, fit.noise_variance, nuisance, fit.quality, seconds, curves)
+    return Fitted(fit.depth, fit.noise_variance, nuisance, fit.quality, seconds, curves, fit.shared, fit.evidence)
 
 
 def slim(nuisance: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
@@ -270,20 +279,75 @@ def fit_part(
         found["plain"].append(fitted(features, star, FitOptions()))
         if yardsticks:
             found["flat"].append(flat_fit(features, star))
-            with known_limb(world.limb):
-                found["simulator"].append(fitted(features, known_star(star, world), known_options(world)))
+            found["simulator"].append(fitted(features, known_star(star, world), known_options(world)))
             if world == DEFAULT_WORLD:
                 found["floor"].append(floor_fit(planet_stream(seed, "bank", number, 4), planet, features))
     arrays = {
         "number": np.array(list(drawn), np.int64),
         "stars": np.array(json.dumps([one.system.row() for one in drawn.values()])),
         "truth": np.array(truth),
+        "first": np.array(json.dumps([[fit.shared, fit.evidence and fit.evidence.record()] for fit in found["plain"]])),
     }
     for name in (name for name, fits in found.items() if fits):
         arrays |= packed(name, found[name])
-    arrays |= packed_curves(found["plain"])
+    save(path, arrays | packed_curves(found["plain"]))
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a file of arrays, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+# Fits with priors that were learned without labels, as a run makes them.
+
+
+def learn_from(paths: Sequence[Path]) -> LearnedPriors | None:
+    """The fit's priors, learned from the light curves of the planets of files that `fit_part` wrote."""
+    seen = []
+    for path in paths:
+        with np.load(path) as arrays:
+            stars, first = (json.loads(str(arrays[name])) for name in ("stars", "first"))
+        seen += [(Evidence.from_record(record), star) for (_, record), star in zip(first, stars, strict=True) if record]
+    return learn_fit_priors(*map(list, zip(*seen, strict=True)), FitOptions()) if seen else None
+
+
+def fit_part_again(
+    before: Path, path: Path, seed: int, drawn: Mapping[int, PlanetSpectrum], world: World, learned: LearnedPriors
+) -> None:
+    """Fit the planets of a file again, with learned priors; write the file `path`."""
+    with np.load(before) as kept:
+        arrays = {name: kept[name] for name in ("number", "stars", "truth")}
+        starts = list(zip(kept["plain_depth"], json.loads(str(kept["first"])), strict=True))
+    fits = []
+    for (number, one), (depth, (shared, _)) in zip(drawn.items(), starts, strict=True):
+        planet, features = simulated(seed, number, one, False, world)
+        near = (depth, shared) if shared else None
+        fits.append(fitted(features, planet.system.row(), FitOptions(learned=learned), near))
+    save(path, arrays | packed("plain", fits))
+
+
+def fit_again(
+    pool: ProcessPoolExecutor,
+    setting: Setting,
+    kind: str,
+    bank: Bank,
+    world: World,
+    paths: Sequence[Path],
+    learned: LearnedPriors | None,
+) -> list[Path]:
+    """Files with second fits of the planets in `paths`, by `fit_kind`; the same files where nothing was learned."""
+    if learned is None:
+        return [*paths]
+    mark, jobs = mark_of(asdict(learned)), []
+    for before in paths:
+        with np.load(before) as arrays:
+            drawn = {int(number): bank.planet(int(number)) for number in arrays["number"]}
+        path = before.with_name(f"{before.stem}_learned-{mark}.npz")
+        jobs.append((before, path, setting.seed_of(kind), drawn, world, learned))
+    missing = [job for job in jobs if not job[1].exists()]
+    side_by_side(pool, f"parts of {PART} second fits, {kind}, {world.name}", fit_part_again, missing)
+    return [job[1] for job in jobs]
 
 
 # What an oracle is given of a world.
@@ -296,7 +360,7 @@ def known_star(star: Mapping[str, float], world: World) -> dict[str, float]:
 
 
 def known_options(world: World) -> FitOptions:
-    """The fit's options with the world's scatters of orbits and form and sizes of drift."""
+    """The fit's options with the world's scatters of orbits, limb darkening, drift, and whether noise is red."""
     orbit, (least, most) = world.orbit, world.drift.rms
     sizes = tuple(np.geomspace(least, most, 3))
     known = replace(
@@ -305,29 +369,35 @@ def known_options(world: World) -> FitOptions:
         inclination_scatter_deg=max(orbit.inclination_scatter_deg, 0.02),
     )
     if world.drift.form == "rank one":
-        return replace(known, drift_sizes=sizes, polynomial_sizes=sizes, polynomial_odds=0.9)
-    return known if world.drift == DEFAULT_WORLD.drift else replace(known, drift_sizes=sizes)
+        known = replace(known, drift_sizes=sizes, polynomial_sizes=sizes, polynomial_odds=0.9)
+    elif world.drift != DEFAULT_WORLD.drift:
+        known = replace(known, drift_sizes=sizes)
+    red = 100.0 if world.red_noise.rms else 0.01
+    return replace(
+        known,
+        learned=LearnedPriors(
+            planets=0,
+            sma_offset=0.0,
+            sma_scatter=known.sma_scatter,
+            inclination_scatter_deg=known.inclination_scatter_deg,
+            limb=known_limb(world.limb),
+            fgs1_drift=tuple(drift_hypotheses(False, known).odds.tolist()),
+            airs_drift=tuple(drift_hypotheses(True, known).odds.tolist()),
+            red_odds=(red, red),
+        ),
+    )
 
 
-@contextmanager
-def known_limb(stars: StarLimbs) -> Iterator[None]:
+def known_limb(stars: StarLimbs) -> tuple[tuple[float, float, float], ...]:
     """Priors of the fit's quadratic limb darkening with the world's offsets, scatter and dependence on temperature."""
-    usual = fit_priors.limb_priors
-
-    def limb_priors(
-        temperature_K: float, error_K: float = 0.0, learned: LearnedPriors | None = None
-    ) -> dict[str, tuple[float, float]]:
-        kelvin = fit_priors.SOLAR_K + stars.temperature * (temperature_K - fit_priors.SOLAR_K)
-        found = usual(kelvin, abs(stars.temperature) * error_K, learned)
-        for name, (mean, std) in found.items():
-            offset = stars.u1_offset if name.endswith("u1") else stars.u2_offset if name.endswith("u2") else 0.0
-            wide = 1.0 if name.endswith("slope") else max(stars.scatter, 0.05)
-            other = 0.0 if stars.law == "quadratic" or name.endswith("slope") else LAW_ERROR[name[:4]]
-            found[name] = mean + offset, float(np.hypot(wide * std, other))
-        return found
-
-    with patch.object(fit_priors, "limb_priors", limb_priors):
-        yield
+    rows = []
+    for name, (mean, slope, std) in LIMB_PRIORS.items():
+        along = name.endswith("slope")
+        offset = 0.0 if along else stars.u1_offset if name.endswith("u1") else stars.u2_offset
+        wide = 1.0 if along else max(stars.scatter, 0.05)
+        other = 0.0 if stars.law == "quadratic" or along else LAW_ERROR[name[:4]]
+        rows.append((mean + offset, slope * stars.temperature, float(np.hypot(wide * std, other))))
+    return tuple(rows)
 
 
 @lru_cache(maxsize=1)

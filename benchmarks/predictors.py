@@ -83,6 +83,7 @@ from spectramind_nb.uncertainty.sigma_factors import (
 FITS = {
     "flat": "flat",
     "transit": "plain",
+    "guessed": "plain",
     "gaussian": "plain",
     "bank": "plain",
     "neural": "plain",

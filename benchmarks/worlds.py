@@ -1,6 +1,6 @@
 """Predictors side by side in the named worlds, for development, and in eight that no one tunes to; last line JSON.
 
-    python benchmarks/worlds.py [--planets 100] [--only NAME,NAME] [--raw 0] [--unlabelled 0] [--bank 2000]
+    python benchmarks/worlds.py [--planets 100] [--only NAME,NAME] [--raw 0] [--unlabelled -1] [--bank 2000]
                                 [--calib 100] [--network laptop] [--seed 1] [--workers 2]
 
 Prior, network and factors of sigma come from the world `default`: `--calib` planets there choose the factors. Then
@@ -8,12 +8,16 @@ Prior, network and factors of sigma come from the world `default`: `--calib` pla
 light-curve path. `--raw N`: also N full-size planets of each world as raw frames through 00 and 01. `--only`: some
 worlds. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
 
+As in a run, planets are fitted twice: the fit's priors are learned, without labels, from first fits of `--unlabelled`
+of the same planets (-1: all; 0: planets are fitted once, with the guessed priors).
+
 flat: one depth a planet, and one sigma, from the other half of the world's planets. transit: the fit alone.
-gaussian: with the spectral prior. neural: the network, from there. oracle: knows the world. Its spectral prior is
-`--bank` spectra of the world's own chemistry; its fit knows the offsets and scatters of orbits, the offset, scatter and
-temperature dependence of limb darkening, form and range of the gain drift; its factors of sigma come from the other
-half of the world's planets. It does not know the law of limb darkening (its priors are wider where that is not
-quadratic), nor where noise, jumps, spots and dilution act: with those it is no upper limit.
+gaussian: with the spectral prior. guessed: the same from first fits. neural: the network, from there. oracle: knows the
+world. Its spectral prior is `--bank` spectra of the world's own chemistry; its fit knows the offsets and scatters of
+orbits, the offset, scatter and temperature dependence of limb darkening, form and range of the gain drift, and whether
+noise is red; its factors of sigma come from the other half of the world's planets. It does not know the law of limb
+darkening (its priors are wider where that is not quadratic), nor where jumps, spots and dilution act: with those it is
+no upper limit.
 
 z: standard deviation of error over stated error, of `gaussian`. bias: its mean error of the AIRS mean, in ppm.
 """
@@ -34,7 +38,20 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 
 import numpy as np
 import pandas as pd
-from fitted_planets import Fitted, Setting, fit_kind, fitted, flat_fit, open_pool, packed, side_by_side, tell, unpacked
+from fitted_planets import (
+    Fitted,
+    Setting,
+    fit_again,
+    fit_kind,
+    fitted,
+    flat_fit,
+    learn_from,
+    open_pool,
+    packed,
+    side_by_side,
+    tell,
+    unpacked,
+)
 from oracle import Widths, learn_shapes
 from predictors import Answers, Judged, answer, answer_all, judged, rounded, truth_of, λ_FACTORS
 from train_network import TRAIN
@@ -51,12 +68,13 @@ from spectramind_nb.prior.learning import learn_prior
 from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import draw_planets, simulate_dataset
 from spectramind_nb.simulator.population import SimulatedPlanet, changed_spectrum, planet_stream
-from spectramind_nb.simulator.worlds import NAMED_WORLDS, World, find_world, read_world
+from spectramind_nb.simulator.worlds import DEFAULT_WORLD, NAMED_WORLDS, World, find_world, read_world
 from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.uncertainty.sigma_factors import SigmaFactors, learn_factors
 
 JUDGEMENT = Path(__file__).parent / "judgement_worlds"
-NAMES = ("flat", "transit", "gaussian", "neural")
+NAMES = ("flat", "transit", "guessed", "gaussian", "neural")
+FIRST = ("flat", "guessed")  # predictors that take first fits
 WIDTHS = Widths(0.5, 0.7)  # of the oracle's prior, chosen by benchmarks/predictors.py
 
 
@@ -71,23 +89,41 @@ class Known:
 
     by_name: dict[str, Any]
     factors: dict[str, SigmaFactors | float]
+    unlabelled: int  # planets from which the priors of a world's fits are learned; -1 for all
 
 
-def learn_in_default(pool: ProcessPoolExecutor, setting: Setting, calib: int, network: Path | None) -> Known:
+def second_fits(
+    pool: ProcessPoolExecutor, setting: Setting, kind: str, world: World, paths: Sequence[Path], unlabelled: int
+) -> list[Path]:
+    """Files with fits whose priors were learned from the first `unlabelled` planets of `paths`."""
+    if not unlabelled:
+        return [*paths]
+    counts = np.cumsum([len(np.load(path)["number"]) for path in paths])
+    used = [p for p, before in zip(paths, [0, *counts], strict=False) if unlabelled < 0 or before < unlabelled]
+    bank = setting.bank(kind, int(counts[-1]), world.planets)
+    return fit_again(pool, setting, kind, bank, world, paths, learn_from(used))
+
+
+def learn_in_default(
+    pool: ProcessPoolExecutor, setting: Setting, calib: int, network: Path | None, unlabelled: int
+) -> Known:
     """Prior, network and factors of sigma."""
     train = setting.bank("train", TRAIN)
     paths = fit_kind(pool, setting, "calib", setting.bank("calib", calib), calib, yardsticks=True)
+    again = second_fits(pool, setting, "calib", DEFAULT_WORLD, paths, unlabelled)
     stars = pd.DataFrame([train.planet(number).system.row() for number in range(TRAIN)])
-    by_name: dict[str, Any] = {"flat": None, "transit": None, "gaussian": learn_prior(train.spectrum, stars)}
+    prior = learn_prior(train.spectrum, stars)
+    by_name: dict[str, Any] = {"flat": None, "transit": None, "guessed": prior, "gaussian": prior}
     if network:
         by_name["neural"] = read_network(network)
     factors: dict[str, SigmaFactors | float] = {"transit": SigmaFactors()}
     truth = truth_of(paths)
     for name in (name for name in by_name if name not in factors):
-        found = answer_all(pool, paths, name, by_name[name], "calib").predicted
+        those = paths if name in FIRST else again
+        found = answer_all(pool, those, name, by_name[name], "calib").predicted
         sigma = partial(learn_factors, truth, found, DEFAULT_REFERENCE, λ_FACTORS)
         factors[name] = fixed_sigma(truth, found.mu) if name == "flat" else sigma()
-    return Known(by_name, factors)
+    return Known(by_name, factors, unlabelled)
 
 
 def bank_of(setting: Setting, world: World, count: int) -> Bank:
@@ -128,7 +164,7 @@ def judge_oracle(
 
 def chosen(found: Any, some: np.ndarray) -> Any:
     """Some planets of predictions."""
-    rows = {name: value[some] for name, value in vars(found).items()}
+    rows = {name: value if value is None else value[some] for name, value in vars(found).items()}
     return type(found)(**rows)
 
 
@@ -147,9 +183,11 @@ def in_world(
     """Figures of all predictors in a world, by light curves."""
     bank = setting.bank("test", planets, world.planets)
     paths = fit_kind(pool, setting, "test", bank, planets, world, yardsticks=True)
+    again = second_fits(pool, setting, "test", world, paths, known.unlabelled)
     truth, seen = truth_of(paths), {"flat": judge_flat(pool, paths, world.name)}
     for name, learned in ((name, learned) for name, learned in known.by_name.items() if name != "flat"):
-        seen[name] = judged(truth, answer_all(pool, paths, name, learned, world.name), known.factors[name])
+        those = paths if name in FIRST else again
+        seen[name] = judged(truth, answer_all(pool, those, name, learned, world.name), known.factors[name])
     if spectra:
         seen["oracle"] = judge_oracle(pool, setting, world, paths, spectra)
     return figures_of(seen)
@@ -175,7 +213,7 @@ def by_frames(pool: ProcessPoolExecutor, setting: Setting, world: World, known: 
     about = {"number": np.array([*planets]), "stars": json.dumps([planet.system.row() for planet in planets.values()])}
     seen = {}
     for name, learned in known.by_name.items():
-        kind = "flat" if name == "flat" else "plain"
+        kind = "flat" if name == "flat" else "plain"  # these planets are fitted once
         arrays = about | packed(kind, [fit[kind] for fit in fits])
         found, members = answer(name, unpacked(kind, arrays), learned)
         seen[name] = judged(truth, Answers(found, 0.0, members), known.factors[name])
@@ -198,15 +236,13 @@ def head(title: str) -> None:
 def main() -> None:
     """Print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sizes = {"planets": 100, "raw": 0, "unlabelled": 0, "bank": 2000, "calib": 100, "seed": 1, "workers": 2}
+    sizes = {"planets": 100, "raw": 0, "unlabelled": -1, "bank": 2000, "calib": 100, "seed": 1, "workers": 2}
     for option, default in sizes.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--only", default="", help="names of worlds, or files; default: all")
     parser.add_argument("--network", default="laptop")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
     args = parser.parse_args()
-    if args.unlabelled:
-        parser.error("--unlabelled: no predictor learns from unlabelled planets yet. Fix: leave it out")
     if args.planets < 2 or args.calib < 2:
         parser.error("--planets and --calib: take 2 or more")
     groups = {"development": dict(NAMED_WORLDS), "judgement": judgement_worlds()}
@@ -222,7 +258,7 @@ def main() -> None:
         network = network_file(args.network)
     figures: dict[str, dict[str, Any]] = {}
     with open_pool(args.workers) as pool:
-        known = learn_in_default(pool, setting, args.calib, network)
+        known = learn_in_default(pool, setting, args.calib, network, args.unlabelled)
         for group, worlds in groups.items():
             head(group)
             for name, world in worlds.items():

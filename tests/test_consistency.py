@@ -136,7 +136,7 @@ def spoiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(provenance, "COMMANDS", (*commands, "teleport"))
     change("params.yaml", "planets:", "planetss:")
     change("dvc.yaml", "simulate.planets", "simulate.planet")
-    change("dvc.yaml", "--raw data/raw --run-dir outputs/run --to 07", "--rawest data/raw --to 07")
+    change("dvc.yaml", "--raw data/raw --run-dir outputs/run --to 09", "--rawest data/raw --to 09")
     change("dvc.yaml", "nbs/02_transit.ipynb", "unknown.py")
     change("docs/chapters.md", "(../nbs/uncertainty/corel.ipynb)", "(../nbs/07_uncertainty.ipynb)")
     change("docs/chapters.md", "(../nbs/core/metric.ipynb)", "(../nbs/detector/raw.ipynb)")
