@@ -26,13 +26,12 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 import numpy as np
 import pandas as pd
 
-from spectramind_nb.core.files import run_folder
+from spectramind_nb.core.files import NETWORK_FILE, run_folder
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.mamba import FGS1_CHANNELS
 from spectramind_nb.network.model import Inputs, network_inputs, network_of, network_start, options_of, run_network
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.config import compose
-from spectramind_nb.pipeline.learned import LEARNED
 from spectramind_nb.pipeline.predict import CORES, predict, runtime_table, shipped_run
 from spectramind_nb.pipeline.predictors import read_fits
 from spectramind_nb.pipeline.provenance import CHALLENGE_PLANETS
@@ -53,7 +52,7 @@ def simulated(folder: Path, planets: int, seed: int, workers: int) -> RawFolder:
 
 def network_seconds(run: Path, work: Path, planets: list[int], model: str = "") -> float:
     """Seconds a planet of the network alone: of the run, or an untrained `model` that uses the FGS1 light curve."""
-    weights, fits = read_network(run_folder(run, "outputs/checkpoints") / LEARNED[2]), read_fits(work, planets)
+    weights, fits = read_network(run_folder(run, "outputs/checkpoints") / NETWORK_FILE), read_fits(work, planets)
     network, start = weights.network, network_start(weights.prior, fits)
     if model:
         network = network_of(options_of(compose([f"model={model}"]).model), weights.scaling).eval()

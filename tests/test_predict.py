@@ -27,7 +27,7 @@ from spectramind_nb.cli import app as cli
 from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, read_submission, read_table, write_npz
 from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.extras import EXTRAS
-from spectramind_nb.core.files import network_file, run_folder
+from spectramind_nb.core.files import LEARNED, network_file, run_folder
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE, reference_of
 from spectramind_nb.core.versions import VERSIONS
@@ -44,7 +44,7 @@ from spectramind_nb.network.weights import read_network, write_network
 from spectramind_nb.pipeline import predict as predict_planets
 from spectramind_nb.pipeline.config import compose, read_settings
 from spectramind_nb.pipeline.integrity import INTEGRITY
-from spectramind_nb.pipeline.learned import LEARNED, read_learned, read_out_of_fold
+from spectramind_nb.pipeline.learned import read_learned, read_out_of_fold
 from spectramind_nb.pipeline.planets import Workers
 from spectramind_nb.pipeline.predict import copy_learned, predict, predict_fits
 from spectramind_nb.pipeline.prediction import (

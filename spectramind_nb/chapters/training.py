@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..core.contracts import read_npz
 from ..core.errors import ContractError, UserError
-from ..core.files import network_file, run_folder, write_json
+from ..core.files import NETWORK_FILE, PREDICTORS_FILE, PRIOR_FILE, network_file, run_folder, write_json
 from ..core.instrument import wavelengths
 from ..core.metric import Reference, reference_of, score
 from ..detector.raw import RawFolder
@@ -28,14 +28,7 @@ from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
 from ..network.fine_tuning import TrainingPlan
 from ..network.weights import Weights, read_network, write_network
-from spectramind_nb.pipeline.learned import (
-    LEARNED,
-    OutOfFold,
-    read_learned,
-    read_out_of_fold,
-    take_over,
-    write_out_of_fold,
-)
+from ..pipeline.learned import OutOfFold, read_learned, read_out_of_fold, take_over, write_out_of_fold
 from ..pipeline.network_training import CHECKPOINTS, CURVES, neural_predictions
 from spectramind_nb.pipeline.predictors import (
     FurtherSpectra,
@@ -113,7 +106,7 @@ def _check_predictor(predictor: str, network: str) -> None:
 def _write_network(artifacts: Path, weights: Weights | None, start: str) -> dict[str, Any]:
     """Write the weights, if there are any, and return the report of their training in this run."""
     if weights:
-        write_network(artifacts / LEARNED[2], weights)
+        write_network(artifacts / NETWORK_FILE, weights)
     if weights and start != "shipped":
         return {"training": json.loads(weights.about["training"])}
     (artifacts / CURVES).unlink(missing_ok=True)
@@ -167,12 +160,12 @@ def train_run(
     artifacts, figures = run_folder(run_dir, "outputs/checkpoints"), found.figures(reference)
     chosen = str(figures["score"].drop("transit").idxmax()) if predictor == "auto" else predictor
     factors = {name: asdict(learn_factors(truth, one, reference, λ_factors)) for name, one in predicted.items()}
-    write_prior(artifacts / LEARNED[0], prior_of_labels(truth, fits.stars, rank, labels.further))
+    write_prior(artifacts / PRIOR_FILE, prior_of_labels(truth, fits.stars, rank, labels.further))
     write_out_of_fold(run_dir, found)
     origin = network if training.start == "shipped" else f"{network}, {training.start}"
     record = {"chosen": chosen, "factors": factors, "weights": origin}
     record["pairs"] = pairs_per_visit(run_dir, labels.planets)
-    write_json(artifacts / LEARNED[1], record | _write_network(artifacts, weights, training.start))
+    write_json(artifacts / PREDICTORS_FILE, record | _write_network(artifacts, weights, training.start))
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
     return figures
 

@@ -32,7 +32,7 @@ from .predict import ConfigOption, PlanetsOption, WorkersOption, parse_planet_id
 from .report import summary_lines
 from .simulate import simulate, simulate_spectra
 from .world_commands import worlds
-from ..core.files import short
+from ..core.files import NETWORK_FILE, short
 
 # %% ../../nbs/cli/app.ipynb #15cc9f27
 app = typer.Typer(
@@ -244,7 +244,7 @@ def train(
     raw: Annotated[Path | None, typer.Option("--raw", help="Raw data with train.csv; default: the run's own.")] = None,
     phase: PhaseOption = "supervised",
     network: StartOption = "",
-    out: Annotated[Path, typer.Option("--out", help="File of weights to write.")] = Path("network.safetensors"),
+    out: Annotated[Path, typer.Option("--out", help="File of weights to write.")] = Path(NETWORK_FILE),
     files: ConfigOption = None,
 ) -> None:
     """Fine-tune the network on a run's labelled planets; writes weights, with which the run predicts from then on.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import first_of
-from ..core.files import short
+from ..core.files import PREDICTORS_FILE, short
 
 # %% ../../nbs/cli/report.ipynb #29a01f59
 _COLUMNS = {
@@ -54,7 +54,7 @@ def _record(run_dir: Path, name: str, part: str) -> Any:
 
 
 def _training_lines(run_dir: Path) -> list[str]:
-    if not (record := _record(run_dir, "predictors.json", "training")):
+    if not (record := _record(run_dir, PREDICTORS_FILE, "training")):
         return []
     from spectramind_nb.network.training_report import training_lines
 

@@ -19,6 +19,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from ..core.errors import UserError
+from ..core.files import OUT_OF_FOLD_FILE, PREDICTORS_FILE
 from ..core.instrument import AIRS
 from ..core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, bin_scores, error_parts, reference_of
 from .run_reader import DIAGNOSE, PREDICT, Absent, Run, number, panel, read_cached, stamp_of
@@ -133,7 +134,7 @@ def _out_of_fold(run: Run, chosen: str) -> OutOfFold:
 def _planet_set(run: Run) -> PlanetSet:
     submitted = panel(run, lambda: _submitted(run))
     chosen = submitted.data[0].chosen if submitted.data else ""
-    chosen = chosen or panel(run, lambda: str(run.json("06_training", "predictors.json")["chosen"])).data or ""
+    chosen = chosen or panel(run, lambda: str(run.json("06_training", PREDICTORS_FILE)["chosen"])).data or ""
     labelled, parts = panel(run, lambda: _out_of_fold(run, chosen)), list[PlanetSet]()
     if labelled.data:
         parts.append(out_of_fold_planets(run, labelled.data, chosen or [*labelled.data.mu][-1]))
@@ -154,7 +155,7 @@ ROW_FILES = {
     "00_calibration": ("plan.json", "failed.json"),
     "01_features": ("failed.json",),
     "02_transit": ("failed.json", "quality.json"),
-    "06_training": ("out_of_fold.npz", "predictors.json"),
+    "06_training": (OUT_OF_FOLD_FILE, PREDICTORS_FILE),
     "07_uncertainty": ("temperature.json", "q_i.csv"),
     DIAGNOSE: ("latents.npz", "constraint_violation_log.json"),
     PREDICT: ("submission.prediction.npz", "constraint_violation_log.json", INTEGRITY),

@@ -77,12 +77,12 @@ class Corrections(nn.Module):
             self.curve = network.encode_fgs1(own.fgs1)  # read once: the curve stays as it is
 
     def each(self, nodes: Tensor, planet: Tensor) -> Tensor:  # (B, O)
-        """Of inputs (B, 283, N) and (B, F) one by one."""
+        """Compute the outputs in ppm for each of B nodes (B, 283, N) and planets (B, F)."""
         rest, curve = ([x.expand(len(nodes), *x.shape[1:]) for x in some] for some in (self.own[2:], self.curve))
         return self.network.decide(Inputs(nodes, planet, *rest), *curve).shift @ self.rows
 
     def forward(self, nodes: Tensor, planet: Tensor) -> Tensor:
-        """Shapes as of the class."""
+        """Sum the outputs in ppm over stacks of nodes (B, K, 283, N) and planets (B, K, F) with the weights: (B, O)."""
         found = self.each(nodes.flatten(0, 1), planet.flatten(0, 1)).unflatten(0, nodes.shape[:2])
         return (self.weight[:, None] * found).sum(1)
 
@@ -152,7 +152,7 @@ class Attributions:
         return float(np.sqrt(np.mean(self.gap() ** 2))) / max(wanted, 1e-9)
 
     def strength(self) -> np.ndarray:  # (G,)
-        """Of each group, how far it moves the outputs: mean |sum of its values|, over planets and outputs, in ppm."""
+        """Compute the mean absolute contribution of each input group in ppm, over planets and outputs."""
         return np.asarray(np.abs(self.group_shap).mean(axis=(0, 1)))
 
 # %% ../../nbs/network/attributions.ipynb #ae9f6455

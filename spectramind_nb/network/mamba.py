@@ -74,7 +74,7 @@ class Mamba(nn.Module):
             self.dt_proj.bias.copy_(first + torch.log(-torch.expm1(-first)))  # so that softplus gives them
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes: (batch, T, d_model) to the same."""
+        """Return the layer's output for a sequence, both (batch, T, d_model)."""
         u, gate = self.in_proj(x).chunk(2, dim=-1)
         u = functional.silu(self.smooth(u))
         low, b, c = self.x_proj(u).split([self.rank, self.d_state, self.d_state], dim=-1)
@@ -104,7 +104,7 @@ class MambaLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes: (batch, T, d_model) to the same."""
+        """Return the sequence plus the scan's contribution, both (batch, T, d_model)."""
         inside = self.norm(x)
         y = self.onward(inside)
         if self.backward_in_time is not None:
@@ -135,7 +135,7 @@ class Fgs1Encoder(nn.Module):
         self.pool = nn.Linear(2 * d_model, d_model)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Shapes as of the class."""
+        """Return latents (batch, d_model) and those of each step (batch, T, d_model) of curves (batch, T, channels)."""
         steps = self.embed(x)
         for layer in self.layers:
             steps = layer(steps)

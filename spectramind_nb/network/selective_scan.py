@@ -215,12 +215,12 @@ HAS_KERNEL = not missing_packages("gpu")
 
 # %% ../../nbs/network/selective_scan.ipynb #c3fb7c74
 def exporting() -> bool:
-    """Whether a model is being traced or compiled, so that nothing but torch's own operations may run."""
+    """Tell whether torch is tracing or compiling a model: only torch's own operations may run then."""
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def may_compile(x: Tensor) -> bool:
-    """Whether `auto` means code compiled for the CPU, which computes in float32."""
+    """Tell whether the engine `auto` may use numba's compiled code for a tensor, on the CPU and in float32."""
     return x.device.type == "cpu" and x.dtype != torch.float64 and not exporting()
 
 # %% ../../nbs/network/selective_scan.ipynb #9a9fe3dc
@@ -232,7 +232,7 @@ def keep_compiled(*modules: ModuleType) -> None:
 
 
 def engine_for(u: Tensor) -> str:
-    """Which engine `auto` means for this input."""
+    """Return the name of the engine in `ENGINES` that `auto` stands for, given the scan's input."""
     if may_compile(u):
         return "compiled"
     return "mamba_ssm" if u.is_cuda and HAS_KERNEL and not exporting() else "doubling"

@@ -122,7 +122,7 @@ def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[
             arrays = {_current_name(name): archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ContractError(path, "file", f"is not a readable network ({error})", fix) from error
-    if about.pop("guide", "") == "heard":
+    if about.pop("guide", ""):  # what earlier versions called `fgs1`
         about["fgs1"] = "input"
     if "options" in about:
         about["options"] = about["options"].replace('"guide_', '"fgs1_')

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from ..core.errors import ContractError
-from ..core.files import run_folder
+from ..core.files import OUT_OF_FOLD_FILE, run_folder
 from ..core.metric import BIN_WEIGHTS, FGS1_WEIGHT, Reference, bin_scores, reference_of
 from ..pipeline.learned import OutOfFold, read_learned, read_out_of_fold
 from ..pipeline.provenance import CHALLENGE_PLANETS
@@ -64,7 +64,7 @@ def judge_run(run_dir: str | Path) -> Judged:
     found = read_out_of_fold(run_dir)
     if found is None or len(np.unique(found.fold)) < 2:
         problem = "are missing, so nothing was predicted out of fold" if found is None else "are of one fold only"
-        raise ContractError(path / "out_of_fold.npz", "labels", problem, "give a run on raw data with train.csv")
+        raise ContractError(path / OUT_OF_FOLD_FILE, "labels", problem, "give a run on raw data with train.csv")
     steps = steps_of(*(manifest["parameters"][part] for part in ("temp", "corel", "ood")))
     return score_out_of_fold(found, read_learned(run_dir).chosen, steps)
 

@@ -14,13 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.files import network_file, run_folder, short, write_json
+from spectramind_nb.core.files import (
+    NETWORK_FILE,
+    PREDICTORS_FILE,
+    PRIOR_FILE,
+    network_file,
+    run_folder,
+    short,
+    write_json,
+)
 from ..core.instrument import CHANNELS
 from ..detector.extraction import signal_paths
 from ..detector.raw import RawFolder
 from ..detector.signal_files import open_signal
 from ..network.weights import read_network
-from .learned import LEARNED, read_learned
+from .learned import read_learned
 from .sigma_calibration import calibrate_sigmas
 from ..prior.spectral_prior import write_prior
 from ..uncertainty.calibration import CalibOptions
@@ -52,10 +60,10 @@ def frames_note(run_dir: str | Path, raw: RawFolder, planets: Sequence[int]) -> 
 def use_package_factors(run_dir: str | Path) -> Path:
     """Give a copy of a run's learned files the package's own prior and factors, and no temperature."""
     folder, weights = run_folder(run_dir, "outputs/checkpoints"), read_network(network_file("laptop"))
-    factors, path = json.loads(weights.about["factors"]), folder / LEARNED[1]
-    if not (folder / LEARNED[2]).is_file():
+    factors, path = json.loads(weights.about["factors"]), folder / PREDICTORS_FILE
+    if not (folder / NETWORK_FILE).is_file():
         factors.pop("neural", None)
-    write_prior(folder / LEARNED[0], weights.prior)
+    write_prior(folder / PRIOR_FILE, weights.prior)
     record = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, record | {"chosen": [*factors][-1], "factors": factors, "pairs": {}})
     calibrate_sigmas(run_dir, "", CalibOptions(), learn=False)

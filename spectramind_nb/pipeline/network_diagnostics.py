@@ -23,7 +23,7 @@ import torch
 from ..core.contracts import load_arrays, write_npz
 from ..core.errors import ContractError, UserError
 from ..core.extras import MissingExtra
-from ..core.files import atomic_path, run_folder
+from ..core.files import NETWORK_FILE, atomic_path, run_folder
 from ..core.progress import progress
 from spectramind_nb.network.attributions import (
     INPUT_GROUPS,
@@ -46,7 +46,7 @@ from spectramind_nb.network.latents import (
 )
 from ..network.maps import tsne_map, umap_map
 from ..network.weights import Weights, read_network
-from .learned import LEARNED, read_learned
+from .learned import read_learned
 from .predictors import read_fits
 from .provenance import code_hash, digest, library_versions
 from .selection import read_plan
@@ -60,7 +60,7 @@ def network_of_run(run_dir: str | Path) -> Weights | None:
     """
     if "neural" not in read_learned(run_dir).factors:
         return None
-    return read_network(run_folder(run_dir, "outputs/checkpoints") / LEARNED[2])
+    return read_network(run_folder(run_dir, "outputs/checkpoints") / NETWORK_FILE)
 
 # %% ../../nbs/pipeline/network_diagnostics.ipynb #30a12b42
 def latents_of_run(

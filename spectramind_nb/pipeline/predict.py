@@ -26,7 +26,17 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ContractError, UserError
-from ..core.files import atomic_path, network_file, run_folder, short, write_json
+from spectramind_nb.core.files import (
+    LEARNED,
+    NETWORK_FILE,
+    OUT_OF_FOLD_FILE,
+    PRIOR_FILE,
+    atomic_path,
+    network_file,
+    run_folder,
+    short,
+    write_json,
+)
 from ..core.instrument import N_BINS
 from ..core.metric import DEFAULT_REFERENCE, Reference, reference_of
 from ..core.progress import Tell
@@ -38,7 +48,7 @@ from ..detector.signal_files import read_ahead
 from ..network.weights import read_network
 from .frame_counts import frames_note, use_package_factors
 from .integrity import write_predicted_integrity
-from .learned import LEARNED, copy_whole, predict_each, read_learned, read_out_of_fold, take_over
+from .learned import copy_whole, predict_each, read_learned, read_out_of_fold, take_over
 from .planets import Failure, Workers, _attempt, open_executor, require_any
 from .prediction import Prediction, fill_failed, join_predictions, write_prediction
 from .predictors import read_fits
@@ -57,7 +67,7 @@ RUN_FILES = {
     "00_calibration/artifacts": ("plan.json",),
     "01_features/artifacts/splits": ("groupkfold.json",),
     "02_transit/artifacts": ("options.json",),
-    "06_training/artifacts": (*LEARNED, "out_of_fold.npz"),
+    "06_training/artifacts": (*LEARNED, OUT_OF_FOLD_FILE),
     "07_uncertainty/artifacts": CALIBRATION_FILES,
 }
 
@@ -85,9 +95,9 @@ def prediction_settings(run_dir: str | Path) -> PredictionSettings:
     check_run_versions(run_dir)
     _, options = read_plan(run_dir)
     learned, checkpoints = read_learned(run_dir), run_folder(run_dir, "outputs/checkpoints")
-    read_prior(checkpoints / LEARNED[0])
+    read_prior(checkpoints / PRIOR_FILE)
     if "neural" in learned.factors:
-        read_network(checkpoints / LEARNED[2])
+        read_network(checkpoints / NETWORK_FILE)
     made = _read(run_folder(run_dir, "data/splits") / "groupkfold.json")["recipe"]
     recipe = Recipe(Steps(**made["steps"]), options, Photometry(**made["photometry"]))
     return PredictionSettings(

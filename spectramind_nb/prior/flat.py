@@ -66,7 +66,7 @@ def fixed_sigma(truth: np.ndarray, mu: np.ndarray, reference: Reference = DEFAUL
 def predict_flat(
     features: Sequence[Mapping[str, np.ndarray]], stars: Sequence[Mapping[str, float]], sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:  # mu and sigma, (P, 283) each
-    """One depth a planet, the same sigma for all, from `airs_bins` and rows of the star table."""
+    """Predict flat spectra in (Rp/Rs)^2 from planets' `airs_bins` and star table rows, with one error bar."""
     depths = [flat_depth(planet, star) for planet, star in zip(features, stars, strict=True)]
     mu = np.repeat(np.array(depths)[:, None], N_BINS, axis=1)
     return mu, np.full_like(mu, sigma)

@@ -130,7 +130,7 @@ def log_cross_sections() -> tuple[tuple[str, ...], np.ndarray]:
 
 @lru_cache(maxsize=1)
 def band_shapes() -> np.ndarray:  # (283, 2 M)
-    """Shapes that each molecule's bands draw, about their AIRS mean, of rms 1."""
+    """Compute two shapes of each molecule's bands, of zero mean and rms 1 over AIRS (see `DECADES`)."""
     _, k = log_cross_sections()
     shapes = np.column_stack([np.maximum(k - k.max(axis=0) + decades, 0) for decades in DECADES])
     about = shapes - shapes[1:].mean(axis=0)

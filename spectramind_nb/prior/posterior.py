@@ -84,7 +84,7 @@ class Members:
 
 # %% ../../nbs/prior/posterior.ipynb #d6930b7e
 def members_of(white: Whitened, prior: SpectralPrior, law: AmplitudeLaw, kind: int, amplitudes: np.ndarray) -> Members:
-    """All amplitudes (A,) of one kind."""
+    """Compute the Gaussians of one mixture component at each of its amplitudes (A,), in (Rp/Rs)^2."""
     a = amplitudes[:, None]
     shrink = 1 / (1 + prior.rest_variance[kind] * a**2 * white.strength)
     columns = white.low_rank[kind] * np.insert(np.repeat(a, white.low_rank.shape[2] - 1, axis=1), 0, 1, axis=1)[:, None]
@@ -147,7 +147,7 @@ class Combined:
 
 # %% ../../nbs/prior/posterior.ipynb #d93a6c88
 def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, scale: float) -> Combined:
-    """As `combine`, of spectra (n, 283) with one covariance (283, 283) and one `log_scale`."""
+    """Compute posteriors of spectra (n, 283) that share a covariance (283, 283) and a `log_scale`; see `combine`."""
     white, members = all_members(prior, covariance, scale)
     logs, residuals = members.weigh(white.into(depth - prior.mean_depth))
     log_evidence = logsumexp(logs, axis=0)
