@@ -27,7 +27,7 @@ from spectramind_nb.core.files import network_file
 from spectramind_nb.network.examples import spectra_of
 from spectramind_nb.network.mamba import fgs1_inputs
 from spectramind_nb.network.model import Inputs, NetworkOptions, SpectralNetwork, network_of, network_start
-from spectramind_nb.network.pretraining import Masked
+from spectramind_nb.network.pretraining import MaskedAutoencoder
 from spectramind_nb.network.trainer import (
     TrainingData,
     TrainOptions,
@@ -134,7 +134,7 @@ def learned(name: str, weights: Weights, data: Data, a: argparse.Namespace) -> t
         network, fast = network_of(NetworkOptions(fgs1_layers=0, airs_width=24, airs_layers=2), weights.scaling), 1e-3
         if name == "mae first":
             how = replace(options, lr=3e-3)
-            train(network, draws, a.pairs, data.held_out, how, objective=Masked(network))
+            train(network, draws, a.pairs, data.held_out, how, objective=MaskedAutoencoder(network))
         train(network, draws, a.pairs, data.held_out, replace(options, lr=fast))
         return network, data.held_out
     network = variant(weights, CHANGES[name])

@@ -9,7 +9,7 @@ import torch
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.network.mamba import FGS1_CHANNELS
 from spectramind_nb.network.model import Inputs, NetworkOptions, Scaling, SpectralNetwork, network_of
-from spectramind_nb.network.pretraining import SHOWN, Contrast, Masked, hidden_bins, hidden_steps
+from spectramind_nb.network.pretraining import SHOWN, Contrast, MaskedAutoencoder, hidden_bins, hidden_steps
 from spectramind_nb.network.trainer import TrainingData, TrainOptions, train_network
 
 PLANETS, STEPS, NUMBERS = 24, 128, 5
@@ -63,7 +63,7 @@ def test_whole_features_are_masked() -> None:
 @pytest.mark.parametrize("part", ["nodes", "fgs1"])
 def test_masked_inputs_do_not_reach_the_network(part: str) -> None:
     """If the guess doesn't depend on what is hidden, the error is a parabola in it, of curvature one."""
-    masked = Masked(made()).eval()
+    masked = MaskedAutoencoder(made()).eval()
     values = INPUTS.nodes if part == "nodes" else INPUTS.fgs1
     draw = lambda: torch.Generator().manual_seed(0)  # noqa: E731
     if part == "nodes":
@@ -89,7 +89,7 @@ def test_error_bars_of_what_is_filled_in_are_learned() -> None:
     inputs = inputs._replace(fgs1=inputs.fgs1[:, :1] * torch.nan)
     data = TrainingData(inputs, nothing, nothing.double(), nothing[:, 0])
     network = made(replace(SMALL, log_sigma=True))
-    masked, how = Masked(network), TrainOptions(epochs=12, batch=12, lr=1e-2, average=0.9)
+    masked, how = MaskedAutoencoder(network), TrainOptions(epochs=12, batch=12, lr=1e-2, average=0.9)
     train_network(network, lambda _: data, 120, data, how, objective=masked)
     expected = np.log([0.1, 1.0]).mean() + 0.5  # the entropy, less the same constant
     assert float(masked.eval()(data).detach()) == pytest.approx(expected, abs=0.1)
@@ -104,8 +104,8 @@ def test_a_view_holds_only_its_own_half() -> None:
     assert not torch.allclose(contrast.look(INPUTS.fgs1, ~half), contrast.look(changed, ~half), atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", [Masked, Contrast])
-def test_both_learn_and_leave_the_network(kind: type[Masked] | type[Contrast]) -> None:
+@pytest.mark.parametrize("kind", [MaskedAutoencoder, Contrast])
+def test_both_learn_and_leave_the_network(kind: type[MaskedAutoencoder] | type[Contrast]) -> None:
     network = made()
     objective = kind(network)
     with torch.no_grad():
@@ -121,4 +121,4 @@ def test_without_fgs1_layers() -> None:
         Contrast(made(NetworkOptions(fgs1_layers=0, airs_width=16, airs_layers=1)))
     none = DATA._replace(inputs=INPUTS._replace(fgs1=torch.full((PLANETS, 1, len(FGS1_CHANNELS)), np.nan)))
     assert float(Contrast(made())(none).detach()) == 0.0
-    assert torch.isfinite(Masked(made()).eval()(none))
+    assert torch.isfinite(MaskedAutoencoder(made()).eval()(none))

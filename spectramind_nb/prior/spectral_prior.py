@@ -31,7 +31,7 @@ class AmplitudeLaw:
     weights: np.ndarray  # of each kind's residuals, (K, A), rows sum to 1
 
     def amplitudes(self, scale: float) -> np.ndarray:  # (A,), (Rp/Rs)^2
-        """Grid of amplitudes of a planet with a given `log_scale`."""
+        """Compute the grid of amplitudes of a planet with a given `log_scale`."""
         return np.exp(self.intercept + self.slope * np.clip(scale, *self.scales) + self.residuals)
 
 # %% ../../nbs/prior/spectral_prior.ipynb #ea48b143
@@ -44,14 +44,14 @@ class SpectralPrior:
     shares: np.ndarray  # of the kinds, (K,), sum to 1
     centres: np.ndarray  # mean shapes, (K, 283)
     components: np.ndarray  # principal components times their rms; the last is FGS1's own, (K, 283, r + 1)
-    rest_variance: np.ndarray  # of what they miss, (K,)
+    rest_variance: np.ndarray  # of what the components leave out, (K,)
     rest_correlation: np.ndarray  # (283, 283), zero in FGS1
-    unknown: np.ndarray  # 1 for kinds that no training spectrum is of, 0 for the others, (K,)
+    unknown: np.ndarray  # 1 for kinds without training spectra, 0 for the others, (K,)
     with_star: AmplitudeLaw
     without_star: AmplitudeLaw
 
     def gaussian(self, kind: int, amplitude: float) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (283,) and covariance (283, 283) of spectra of one kind at one amplitude."""
+        """Compute mean (283,) and covariance (283, 283) of spectra of one mixture component at one amplitude."""
         own = self.components[kind]
         shape = own @ own.T + self.rest_variance[kind] * self.rest_correlation
         return self.mean_depth + amplitude * self.centres[kind], self.std_depth**2 + amplitude**2 * shape
