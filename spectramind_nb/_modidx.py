@@ -2094,6 +2094,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'spectramind_nb/pipeline/learned.py'),
                                                  'spectramind_nb.pipeline.learned.OutOfFold.figures': ( 'pipeline/learned.html#outoffold.figures',
                                                                                                         'spectramind_nb/pipeline/learned.py'),
+                                                 'spectramind_nb.pipeline.learned.check_learned': ( 'pipeline/learned.html#check_learned',
+                                                                                                    'spectramind_nb/pipeline/learned.py'),
                                                  'spectramind_nb.pipeline.learned.copy_whole': ( 'pipeline/learned.html#copy_whole',
                                                                                                  'spectramind_nb/pipeline/learned.py'),
                                                  'spectramind_nb.pipeline.learned.factors_of': ( 'pipeline/learned.html#factors_of',

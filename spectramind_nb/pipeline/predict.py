@@ -28,9 +28,7 @@ import pandas as pd
 from ..core.errors import ContractError, UserError
 from spectramind_nb.core.files import (
     LEARNED,
-    NETWORK_FILE,
     OUT_OF_FOLD_FILE,
-    PRIOR_FILE,
     atomic_path,
     network_file,
     run_folder,
@@ -48,7 +46,14 @@ from ..detector.signal_files import read_ahead
 from ..network.weights import read_network
 from .frame_counts import frames_note, use_package_factors
 from .integrity import write_predicted_integrity
-from .learned import copy_whole, predict_each, read_learned, read_out_of_fold, take_over
+from spectramind_nb.pipeline.learned import (
+    check_learned,
+    copy_whole,
+    predict_each,
+    read_learned,
+    read_out_of_fold,
+    take_over,
+)
 from .planets import Failure, Workers, _attempt, open_executor, require_any
 from .prediction import Prediction, fill_failed, join_predictions, write_prediction
 from .predictors import read_fits
@@ -56,7 +61,6 @@ from .provenance import CHALLENGE_PLANETS, SUMMARY, code_hash, digest, raw_finge
 from .selection import check_planet, check_rows, read_plan
 from .sigma_calibration import CALIBRATION_FILES, calibrate_sigmas
 from .stages import check_run_versions
-from ..prior.spectral_prior import read_prior
 from ..transits.fit_file import fit_to_file
 from ..transits.fit_priors import FitOptions
 from ..uncertainty.calibration import CalibOptions
@@ -94,10 +98,7 @@ def prediction_settings(run_dir: str | Path) -> PredictionSettings:
     """Read the settings of a run, and check that its learned files are readable. Raises `ContractError` if not."""
     check_run_versions(run_dir)
     _, options = read_plan(run_dir)
-    learned, checkpoints = read_learned(run_dir), run_folder(run_dir, "outputs/checkpoints")
-    read_prior(checkpoints / PRIOR_FILE)
-    if "neural" in learned.factors:
-        read_network(checkpoints / NETWORK_FILE)
+    check_learned(run_dir)
     made = _read(run_folder(run_dir, "data/splits") / "groupkfold.json")["recipe"]
     recipe = Recipe(Steps(**made["steps"]), options, Photometry(**made["photometry"]))
     return PredictionSettings(
