@@ -26,15 +26,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ContractError, UserError
-from spectramind_nb.core.files import (
-    LEARNED,
-    OUT_OF_FOLD_FILE,
-    atomic_path,
-    network_file,
-    run_folder,
-    short,
-    write_json,
-)
+from ..core.files import CHECKPOINT_FILES, atomic_path, network_file, run_folder, short, write_json
 from ..core.instrument import N_BINS
 from ..core.metric import DEFAULT_REFERENCE, Reference, reference_of
 from ..core.progress import Tell
@@ -71,7 +63,7 @@ RUN_FILES = {
     "00_calibration/artifacts": ("plan.json",),
     "01_features/artifacts/splits": ("groupkfold.json",),
     "02_transit/artifacts": ("options.json",),
-    "06_training/artifacts": (*LEARNED, OUT_OF_FOLD_FILE),
+    "06_training/artifacts": CHECKPOINT_FILES,
     "07_uncertainty/artifacts": CALIBRATION_FILES,
 }
 
