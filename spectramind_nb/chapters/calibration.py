@@ -126,7 +126,11 @@ def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
         image = np.median(arrays["frames"], axis=0)  # NaN where a pixel was ever masked
         figure.colorbar(
             row[0].imshow(
-                image, aspect="auto" if kind == "airs" else "equal", origin="lower", vmax=np.nanpercentile(image, 99.5)
+                image,
+                aspect="auto" if kind == "airs" else "equal",
+                origin="lower",
+                interpolation="nearest",
+                vmax=np.nanpercentile(image, 99.5),
             ),
             ax=row[0],
             label="e-/pair",

@@ -154,7 +154,7 @@ def explore(planet: int | None, run_dir: str | Path) -> Picture | str:
         )
     planet = there[0] if planet is None else planet
     white, bins = (read_npz(folder / f"{kind}_{planet}.npz", kind) for kind in ("fgs1_white", "airs_bins"))
-    figure = Picture(7, 4, dpi=90)
+    figure = Picture(8, 4)
     axes = figure.subplots(3, len(set(white["visit"])), sharex=True, squeeze=False)
     for column, visit in zip(axes.T, np.unique(white["visit"]), strict=True):
         in_white, in_bins = white["visit"] == visit, bins["visit"] == visit

@@ -213,7 +213,7 @@ def plot_before_and_after(planet: int | None, run_dir: str | Path) -> Picture | 
     row = row_of_planet(found.planet, strongest if planet is None else planet)
     if isinstance(row, str):
         return row
-    figure, um = Picture(8, 2.8, dpi=100), wavelengths()[1:]
+    figure, um = Picture(8, 2.8), wavelengths()[1:]
     axes = figure.subplots(1, 2, sharey=True)
     for axis, title, (mu, sigma) in (
         (axes[0], "before training (stage 04)", before[name]),

@@ -23,6 +23,7 @@ def plot_spectrum(
 ) -> list[Axes]:
     """Plot fitted depths, predicted spectrum with its 1-sigma band, and the truth where known.
 
+    The vertical axis covers the prediction within 2 sigma and the truth. Noisier fitted depths may lie beyond it.
     Returns the axes of FGS1 and of AIRS.
     """
     um, ppm = wavelengths(), 1e6
@@ -36,6 +37,7 @@ def plot_spectrum(
         if truth is not None:
             ax.plot(x, truth[chosen] * ppm * np.ones(len(x)), "k", lw=1, label="truth")
         ax.set_xlabel("wavelength (µm)" if wide else "FGS1")
-    axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7])
+    shown = ppm * np.concatenate([mu - 2 * sigma, mu + 2 * sigma, mu if truth is None else truth])
+    axes[0].set(ylabel="transit depth (ppm)", xticks=[0.7], ylim=(shown.min(), shown.max()))
     axes[1].legend()
     return list(axes)
