@@ -1,4 +1,6 @@
-"""Every command of the page of runbooks, typed in order on a copy of the example run, changes what the page says."""
+"""Every command of the page of runbooks, typed in order on a copy of the example run, changes what the page says, and
+so does each setting that its text names.
+"""
 
 import json
 import re
@@ -7,11 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import uvicorn
 from fake_chain import spectramind
 
 from spectramind_nb.core.contracts import read_submission
+from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.pipeline import config
 from spectramind_nb.pipeline.config import read_settings
 from spectramind_nb.pipeline.prediction import why_stale
@@ -107,3 +111,41 @@ def test_every_command_changes_what_the_page_says(
         assert done.exit_code == 0, f"{' '.join(now)}\n{done.output}"
         print(*now, done.output, sep="\n", file=sys.stderr)
         CHECKS[words[0]](tmp_path, now, done.output)
+
+
+SETTINGS = {  # named within the text: what each changes, with the last stage that it is tried to
+    "calibration.keep_planets=[ID]": "00_calibration",
+    "features.photometry=aperture": "01_features",
+    "features.photometry=aperture features.aperture_px=8": "01_features",
+    "transit.clip_sigma=4": "02_transit",
+}
+
+
+def results(run: Path, stage: str) -> dict[str, list[bytes]]:
+    """The arrays of each file that a stage wrote."""
+    found = {}
+    for path in (run / stage / "artifacts").rglob("*.npz"):
+        with np.load(path) as arrays:
+            found[path.name] = [arrays[name].tobytes() for name in sorted(arrays.files)]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_settings_within_the_text_change_what_it_says(tiny: RawFolder, tmp_path: Path) -> None:
+    text, run = PAGE.read_text(encoding="utf-8"), tmp_path / "run"
+    words = ["run", "--raw", str(tiny.root), "--run-dir", str(run)]
+    assert spectramind(*words, "--to", "02_transit").exit_code == 0
+    before = {stage: results(run, stage) for stage in SETTINGS.values()}
+    kept = {name.split("_")[1] for name in before["00_calibration"]}
+    other = next(name for name in map("{}.npz".format, tiny.planets_on_disk("test")) if name not in kept)
+    for settings, stage in SETTINGS.items():
+        assert re.search(rf"[` ]{re.escape(settings)}[` ]", text), settings
+        done = spectramind(*words, "--to", stage, *settings.replace("ID", other.removesuffix(".npz")).split())
+        assert done.exit_code == 0, done.output
+        now = results(run, stage)
+        if "keep_planets" in settings:
+            assert f"airs_{other}" in now.keys() - before[stage].keys(), [*now]
+        else:
+            assert now.keys() == before[stage].keys() and now != before[stage], settings
+        before[stage] = now
