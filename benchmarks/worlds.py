@@ -59,7 +59,7 @@ from train_network import TRAIN
 from spectramind_nb.core.contracts import read_npz
 from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.files import network_file
-from spectramind_nb.core.metric import DEFAULT_REFERENCE
+from spectramind_nb.core.metric import DEFAULT_REFERENCE, score
 from spectramind_nb.detector.extraction import extract_planet
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.weights import read_network
@@ -172,7 +172,7 @@ def figures_of(seen: dict[str, Judged]) -> dict[str, float]:
     """Scores of all predictors; z and bias of gaussian."""
     plain = seen["gaussian"]
     bias = (plain.mu - plain.truth)[:, 1:].mean(axis=1)
-    figures = {name: one.figures["score"] for name, one in seen.items()}
+    figures = {name: score(one.truth, one.mu, one.sigma) for name, one in seen.items()}
     z = {name: value for name, value in plain.figures.items() if name != "score"}
     return {**figures, **z, "bias_ppm": 1e6 * float(bias.mean())}
 
