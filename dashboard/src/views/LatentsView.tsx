@@ -6,7 +6,7 @@ import { Scatter, type Point } from "../charts/Scatter";
 import { Panel } from "../components/Panel";
 import { optionsOf, Select } from "../components/Select";
 import { Legend } from "../components/Toggles";
-import { View } from "../components/View";
+import { Grid, View, WIDE } from "../components/View";
 import { rampColour, setColour } from "../lib/colours";
 import { figureOf, knownFigures, withLabelUnit, type Figure } from "../lib/figures";
 import { useRows } from "../lib/planet-rows";
@@ -25,23 +25,27 @@ export function LatentsView() {
   const options = [{ value: "planets", label: "Set" }, ...figures.map((figure) => ({ value: figure.key, label: withLabelUnit(figure) }))];
   return (
     <View title="Latents" lead="Planets that lie near each other here look alike to the network. Distances within a neighbourhood mean more than those across the map.">
-      <Panel
-        testid="panel-embedding"
-        title={embedding.state === "ready" ? `Maps of ${embedding.data.of}` : "Maps of the latents"}
-        description="A click on a point opens its planet."
-        loaded={embedding}
-        actions={<Select label="Colour by" value={colourBy} options={options} onChange={setColourBy} />}
-      >
-        {(data) => <Maps embedding={data} byId={byId} figure={figureOf(colourBy)} />}
-      </Panel>
-      <Panel
-        testid="panel-steps"
-        title="Map of the latents of FGS1's time steps"
-        description="By UMAP, a point for each step of some planets' light curves. A network that recognises transits separates steps inside from steps outside. A click on a point opens its planet."
-        loaded={part(embedding, (data) => data.steps)}
-      >
-        {(data) => <Steps steps={data} />}
-      </Panel>
+      <Grid>
+        <Panel
+          testid="panel-embedding"
+          className={WIDE}
+          title={embedding.state === "ready" ? `Maps of ${embedding.data.of}` : "Maps of the latents"}
+          description="A click on a point opens its planet."
+          loaded={embedding}
+          actions={<Select label="Colour by" value={colourBy} options={options} onChange={setColourBy} />}
+        >
+          {(data) => <Maps embedding={data} byId={byId} figure={figureOf(colourBy)} />}
+        </Panel>
+        <Panel
+          testid="panel-steps"
+          className={WIDE}
+          title="Map of the latents of FGS1's time steps"
+          description="By UMAP, a point for each step of some planets' light curves. A network that recognises transits separates steps inside from steps outside. A click on a point opens its planet."
+          loaded={part(embedding, (data) => data.steps)}
+        >
+          {(data) => <Steps steps={data} />}
+        </Panel>
+      </Grid>
     </View>
   );
 }
