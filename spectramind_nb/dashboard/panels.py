@@ -172,7 +172,8 @@ def step_map(run: Run) -> StepMap:
     """Return the map of the latents of FGS1's steps. Raises `Absent` where the network does not use FGS1's curve."""
     if not (run.folder / DIAGNOSE / "artifacts" / STEP_FILE).is_file():
         train = f"spectramind train --run {short(run.folder)} --phase contrastive,supervised train=fresh"
-        raise Absent("no latents of FGS1's steps: this run's network does not use FGS1's light curve", train)
+        why = "this run's network does not use FGS1's light curve; it does if that lowers its loss on held-out planets"
+        raise Absent(f"no latents of FGS1's steps: {why}", train)
     arrays = run.npz(DIAGNOSE, STEP_FILE, "step_latents")
     if not len(arrays["umap"]):
         raise Absent("the map of FGS1's steps needs umap-learn", f"{install_command('explain')}, then {run.prepare}")
