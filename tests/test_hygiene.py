@@ -215,6 +215,12 @@ def test_no_two_public_things_share_a_name() -> None:
     assert {name: homes for name, homes in shared.items() if name not in {"STAGE", "explore"}} == {}
 
 
+@pytest.mark.parametrize("name", ["spectral_prior.npz", "predictors.json", "network.safetensors", "out_of_fold.npz"])
+def test_a_file_that_a_run_learns_is_named_once(name: str) -> None:
+    homes = [path.name for path in MODULES if f'"{name}"' in path.read_text(encoding="utf-8")]
+    assert homes == ["files.py"], f"take the constant of core/files for {name}"
+
+
 RETIRED = re.compile(
     r"(?<!dvc )\b(pulls?(?! request)|hang together|hears?|heard|lessons?|taught|teach|teaches|classroom|closed form|"
     r"strangers?|believed?|fails? alone|listen(?:s|ed|ing)? to|foretells?|told)\b",
