@@ -132,7 +132,7 @@ def with_annulus(profile: LightProfile, image: np.ndarray, radii_px: tuple[float
 def sky_sums(
     pairs: CdsPairs, profile: LightProfile, channel: Channel
 ) -> tuple[np.ndarray, np.ndarray]:  # e-, (pairs, columns) for AIRS, (pairs,) for FGS1
-    """Sum over the sky pixels of each pair, and what the mean background has in the same pixels."""
+    """Sum over the background pixels of each pair, and what the mean background has in the same pixels."""
     axis, weight = tuple(1 + number for number in profile.axis), profile.background_pixels(channel) * ~pairs.mask
     return (weight * np.nan_to_num(pairs.frames)).sum(axis=axis, dtype=float), (weight * profile.sky).sum(axis=axis)
 
@@ -243,9 +243,9 @@ class Summed:
 
     light: np.ndarray  # e-, background included
     variance: np.ndarray  # e-^2
-    background: np.ndarray  # e-, of the mean sky
-    sky: np.ndarray  # e-, sum over the sky pixels
-    sky_level: np.ndarray  # e-, what the mean sky has in them
+    background: np.ndarray  # e-, by the mean background
+    sky: np.ndarray  # e-, sum over the background pixels
+    sky_level: np.ndarray  # e-, what the mean background has in them
     moves: np.ndarray  # row, column (pixels), width (relative) of the star, (pairs, 3); AIRS: column is 0
     moves_covariance: np.ndarray  # of the error of row and width in one pair, (2, 2); FGS1: 0
     products: PictureProducts | None  # of AIRS
