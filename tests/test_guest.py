@@ -24,7 +24,7 @@ from spectramind_nb.cli.diagnose import allowed_names
 from spectramind_nb.core import lifetime
 from spectramind_nb.core.errors import ContractError, UserError, os_fix
 from spectramind_nb.core.files import atomic_path, expand_word
-from spectramind_nb.core.lifetime import WRITERS, lock_file, wait_for_writers
+from spectramind_nb.core.lifetime import WORKERS, WRITERS, lock_file, usable_cores, wait_for_writers
 from spectramind_nb.dashboard.panels import log as log_panel
 from spectramind_nb.dashboard.run_reader import Run
 from spectramind_nb.dashboard.server import make_app
@@ -718,3 +718,24 @@ large = ("torch", "numpy", "pandas", "numba", "hydra", "papermill", "matplotlib"
 print([name for name in large if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("given", "cores"), [(None, 3), ("1", 1), ("8", 3)])
+def test_threads_are_as_many_as_the_usable_cores(
+    given: str | None, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 4, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.delenv(WORKERS, raising=False)
+    if given:
+        monkeypatch.setenv(WORKERS, given)
+    assert usable_cores() == cores
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delenv(WORKERS, raising=False)
+    assert usable_cores() == 64
+
+
+def test_a_kernel_knows_the_workers_of_its_run(home: Path) -> None:
+    write_stage(home / "nbs", "01_features", f"import os\nassert os.environ[{WORKERS!r}] == '1'")
+    assert spectramind("run", "--raw", "mine", "--workers", "1").exit_code == 0
+    assert WORKERS not in os.environ

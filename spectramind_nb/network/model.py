@@ -386,10 +386,7 @@ def apply_corrections(combined: Combined, outputs: Sequence[NetworkOutput]) -> C
 # %% ../../nbs/network/model.ipynb #727d3f06
 def network_start(prior: SpectralPrior, fits: Fits) -> Start:
     """Predict planets with the Gaussian predictor and collect what the network starts from."""
-    own, found = combine_fits(prior, fits)
-    parts = (own.mu, own.fgs1_variance, own.mean_variance, own.shape_variance, own.cross)
-    evidence, kinds = np.array([p.log_evidence for p in found]), np.array([p.kinds for p in found])
-    combined = Combined(*parts, evidence, kinds, own.unknown)
+    combined = combine_fits(prior, fits)
     level = fits.depth[:, 1:].mean(axis=1)
     variance, common = np.diagonal(fits.covariance, axis1=1, axis2=2), fits.covariance[:, 1:, 1:].mean(axis=(1, 2))
     scale, place = log_scale(fits.stars, level), place_of(fits.stars, level)

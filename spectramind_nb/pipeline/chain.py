@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from ..core.errors import ContractError, UserError, os_fix
 from ..core.files import SHIPPED, write_json
-from ..core.lifetime import WRITERS, WRITERS_FILE, run_lock
+from ..core.lifetime import WORKERS, WRITERS, WRITERS_FILE, run_lock
 from ..core.progress import PROGRESS_FILE, OneLine, Show, read_progress
 from ..detector.raw import simulated_by
 from .config import ConfigError, cfg_hash, check_ranges, compose, read_settings
@@ -236,7 +236,8 @@ def _run_stage(
             stage.folder, "folder", f"can't be written ({error.strerror})", "choose a writable --run-dir"
         ) from error
     begun, clock, state = utc_now(), time.monotonic(), stage.folder / "progress.json"
-    with show.watch(lambda: show.inner(*found) if (found := read_progress(state)) else None) as watch:
+    watched = show.watch(lambda: show.inner(*found) if (found := read_progress(state)) else None)
+    with watched as watch, _variables(**{WORKERS: str(cfg.chain.workers)}):
         execute_stage(stage, parameters, int(cfg.chain.stage_timeout_s))
     for path in (state, stage.folder / "begun.json"):
         path.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ __all__ = ['RUN_FILES', 'CORES', 'FEW', 'copy_learned', 'PredictionSettings', 'p
 # %% ../../nbs/pipeline/predict.ipynb #653bfdd7
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ import pandas as pd
 from ..core.errors import ContractError, UserError
 from ..core.files import CHECKPOINT_FILES, atomic_path, network_file, run_folder, short, write_json
 from ..core.instrument import N_BINS
+from ..core.lifetime import usable_cores
 from ..core.metric import DEFAULT_REFERENCE, Reference, reference_of
 from ..core.progress import Tell
 from ..detector.corrections import Options
@@ -248,7 +248,7 @@ def runtime_table(seconds: Mapping[str, float], planets: int, workers: int) -> p
     """
     table = pd.DataFrame({"step": [*seconds], "planets": planets, "workers": workers})
     table["seconds_per_planet"] = [*seconds.values()]
-    crowded = min(1.0, (os.cpu_count() or 1) / workers)  # more workers than cores wait for each other
+    crowded = min(1.0, usable_cores() / workers)  # more workers than cores wait for each other
     share = [crowded / CORES if step in ("features", "fit") else 1.0 for step in seconds]
     table["hours_1100_planets_4_cores"] = table["seconds_per_planet"] * share * CHALLENGE_PLANETS / 3600
     total = {"step": "all", "planets": planets, "workers": workers} | table.iloc[:, 3:].sum().to_dict()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_OTHERS', 'read_fits', 'labelled_planets', 'FurtherSpectra', 'further_spectra', 'prior_of_labels', 'join',
-           'standardised_percentiles', 'predicted_of', 'predict_both', 'predict_neural', 'read_folds', 'planets_needed',
+           'standardised_percentiles', 'predict_both', 'predict_neural', 'read_folds', 'planets_needed',
            'adapted_folds', 'out_of_fold_predictions', 'cross_fitted_sigma']
 
 # %% ../../nbs/pipeline/predictors.ipynb #77e9804e
@@ -31,11 +31,10 @@ from ..network.model import NetworkOutput, SpectralNetwork, apply_corrections, n
 from ..network.weights import Weights
 from .selection import read_plan
 from ..prior.learning import MIN_SPECTRA, learn_prior
-from ..prior.posterior import Combined
 from ..prior.spectral_prior import SpectralPrior
 from ..transits.fit_file import read_fit
 from ..transits.fit_report import Depths
-from ..uncertainty.gaussian import predict_gaussian
+from ..uncertainty.gaussian import predict_gaussian, predicted_of
 from ..uncertainty.sigma_factors import Fits, Predicted, learn_factors, sigma_of, take_planets
 
 # %% ../../nbs/pipeline/predictors.ipynb #5cd548a5
@@ -137,12 +136,6 @@ def standardised_percentiles(
     return torch.cat(parts).numpy()
 
 # %% ../../nbs/pipeline/predictors.ipynb #69fae3db
-def predicted_of(fits: Fits, found: Combined) -> Predicted:
-    """Attach planets and quality figures of their fits to combined spectra."""
-    parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
-    return Predicted(fits.planet, found.mean, *parts, found.unknown, fits.quality)
-
-
 def predict_both(weights: Weights, fits: Fits, batch: int = 64) -> dict[str, Predicted]:
     """Predict by the prior of the weights (`gaussian`) and by their network too (`neural`), `batch` planets at once."""
     start = network_start(weights.prior, fits)

@@ -4,19 +4,23 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MOST_STD', 'SLOPE_PENALTIES', 'Rows', 'Fits', 'Predicted', 'Measure', 'SigmaFactors', 'parts_of',
-           'standardised', 'counted', 'log_factors', 'variance_of', 'sigma_of', 'planet_scores', 'fit_factors',
-           'measures_of', 'learn_factors', 'take_planets']
+           'standardised', 'counted', 'log_factors', 'variance_of', 'sigma_of', 'Errors', 'errors_of',
+           'scores_of_errors', 'planet_scores', 'fit_factors', 'measures_of', 'learn_factors', 'take_planets']
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #74b143e1
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from ..core.metric import BIN_WEIGHTS, SIGMA_TRUE, Reference, log_likelihood
+from ..core.lifetime import usable_cores
+from ..core.metric import BIN_WEIGHTS, SIGMA_FLOOR, SIGMA_TRUE, Reference, log_likelihood
+from ..prior.posterior import split_variance
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #278bb730
 @dataclass(frozen=True)
@@ -72,13 +76,8 @@ class SigmaFactors:
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #8cea9ba5
 def parts_of(fits: Fits, mu: np.ndarray, covariance: np.ndarray, unknown: np.ndarray | None = None) -> Predicted:
     """Split the covariances (P, 283, 283) of predicted spectra (P, 283) into parts."""
-    airs = covariance[:, 1:, 1:]
-    with_mean = airs.mean(axis=2)
-    mean = with_mean.mean(axis=1)
-    cross = with_mean - mean[:, None]
-    shape = np.diagonal(airs, axis1=1, axis2=2) - mean[:, None] - 2 * cross
     unknown = np.zeros(len(mu)) if unknown is None else unknown
-    return Predicted(fits.planet, mu, covariance[:, 0, 0], mean, shape, cross, unknown, fits.quality)
+    return Predicted(fits.planet, mu, *split_variance(covariance), unknown, fits.quality)
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #d4c7d16d
 MOST_STD = 3.0
@@ -116,20 +115,41 @@ def sigma_of(predicted: Predicted, factors: SigmaFactors) -> np.ndarray:  # (P, 
     return np.sqrt(variance_of(predicted, log_factors(predicted, factors)))
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #41086b71
+@dataclass(frozen=True)
+class Errors:
+    """Hold what scores of predicted spectra need of the true ones, whatever the factors."""
+
+    square: np.ndarray  # of the error of each bin, (Rp/Rs)^4, (P, 283)
+    weight: np.ndarray  # score for each nat of log likelihood, (P, 283)
+    base: np.ndarray  # sum over the bins of weight times what all factors leave as it is, (P,)
+
+
+def errors_of(truth: np.ndarray, predicted: Predicted, reference: Reference) -> Errors:
+    """Compute squared errors and the weights of bins in the score of each planet."""
+    floor = log_likelihood(truth, reference.mean, reference.std)
+    weight = BIN_WEIGHTS / BIN_WEIGHTS.sum() / (log_likelihood(truth, truth, SIGMA_TRUE) - floor)
+    base = (weight * (floor + 0.5 * np.log(2 * np.pi))).sum(axis=1)
+    return Errors((truth - predicted.mu) ** 2, weight, base)
+
+
+def scores_of_errors(errors: Errors, predicted: Predicted, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute scores and derivatives as `planet_scores` does."""
+    variance = np.maximum(variance_of(predicted, logs), SIGMA_FLOOR**2)
+    ratio = errors.square / variance
+    scores = -0.5 * np.einsum("pi,pi->p", errors.weight, np.log(variance) + ratio) - errors.base
+    slope = errors.weight * (ratio - 1) / variance
+    m, s = np.exp(logs[:, 1:]).T
+    both = m * s * np.einsum("pi,pi->p", slope[:, 1:], predicted.cross)
+    mean = m**2 * predicted.mean_variance * slope[:, 1:].sum(axis=1) + both
+    shape = s**2 * np.einsum("pi,pi->p", slope[:, 1:], predicted.shape_variance) + both
+    return scores, np.stack([slope[:, 0] * variance[:, 0], mean, shape], axis=1)
+
+
 def planet_scores(
     truth: np.ndarray, predicted: Predicted, logs: np.ndarray, reference: Reference
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute each planet's score (P,) and its derivatives (P, 3) with respect to the logarithms (P, 3) of factors."""
-    variance = variance_of(predicted, logs)
-    floor = log_likelihood(truth, reference.mean, reference.std)
-    weight = BIN_WEIGHTS / BIN_WEIGHTS.sum() / (log_likelihood(truth, truth, SIGMA_TRUE) - floor)
-    scores = (weight * (log_likelihood(truth, predicted.mu, np.sqrt(variance)) - floor)).sum(axis=1)
-    slope = weight * ((truth - predicted.mu) ** 2 / variance - 1) / variance
-    m, s = np.exp(logs[:, 1:]).T[:, :, None]
-    both = m * s * predicted.cross
-    mean = slope[:, 1:] * (m**2 * predicted.mean_variance[:, None] + both)
-    shape = slope[:, 1:] * (s**2 * predicted.shape_variance + both)
-    return scores, np.stack([slope[:, 0] * variance[:, 0], mean.sum(axis=1), shape.sum(axis=1)], axis=1)
+    return scores_of_errors(errors_of(truth, predicted, reference), predicted, logs)
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #5da741b2
 def fit_factors(
@@ -142,12 +162,13 @@ def fit_factors(
 ) -> SigmaFactors:
     """Fit factors, and slopes of the given measures, that maximise the mean score minus penalties."""
     q = np.column_stack([np.ones(len(truth)), standardised(predicted.quality, measures)])
+    errors = errors_of(truth, predicted, reference)
     penalty = np.repeat([λ_factors, λ_slopes], [1, len(measures)])[:, None] / len(truth)
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         coefficients = flat.reshape(-1, len(PARTS))
         weight = counted(logs := q @ coefficients, predicted.unknown)
-        scores, slopes = planet_scores(truth, predicted, weight * logs, reference)
+        scores, slopes = scores_of_errors(errors, predicted, weight * logs)
         gradient = 2 * penalty * coefficients - q.T @ (weight * slopes) / len(truth)
         return float((penalty * coefficients**2).sum() - scores.mean()), gradient.ravel()
 
@@ -182,11 +203,16 @@ def learn_factors(
     choices: list[tuple[dict[str, Measure], float]] = [({}, 0.0), *((measures, λ) for λ in SLOPE_PENALTIES if measures)]
     held_out = np.zeros((len(choices), len(truth)))
     if len(choices) > 1 and len(truth) >= 2 * folds:
-        for test in (np.arange(len(truth)) % folds == fold for fold in range(folds)):
+
+        def judge(fold: int, number: int) -> None:
+            test = np.arange(len(truth)) % folds == fold
             rest, own = take_planets(predicted, ~test), take_planets(predicted, test)
-            for scores, choice in zip(held_out, choices, strict=True):
-                factors = fit_factors(truth[~test], rest, reference, λ_factors, *choice)
-                scores[test] = planet_scores(truth[test], own, log_factors(own, factors), reference)[0]
+            factors = fit_factors(truth[~test], rest, reference, λ_factors, *choices[number])
+            held_out[number, test] = planet_scores(truth[test], own, log_factors(own, factors), reference)[0]
+
+        each = product(range(folds), range(len(choices)))
+        with ThreadPoolExecutor(usable_cores()) as pool:  # NumPy works without Python's lock
+            list(pool.map(lambda one: judge(*one), each))
     gain = held_out - held_out[0]
     sure = gain.mean(axis=1) - 2 * gain.std(axis=1) / np.sqrt(len(truth))
     return fit_factors(truth, predicted, reference, λ_factors, *choices[int(sure.argmax())])
