@@ -30,7 +30,7 @@ def combine_fits(prior: SpectralPrior, fits: Fits) -> Combined:
         found = pool.map(combine_one, planets)
         return Combined(*(np.array(column) for column in zip(*found, strict=True)))
 
-
+# %% ../../nbs/uncertainty/gaussian.ipynb #baf6720c
 def predicted_of(fits: Fits, found: Combined) -> Predicted:
     """Attach planets and quality figures of their fits to combined spectra."""
     parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)

@@ -52,7 +52,7 @@ class Predicted:
     quality: pd.DataFrame  # measures of quality, (P, any)
     percentiles: np.ndarray | None = None  # 10, 50, 90 of (truth - mu) / sigma, (P, 283, 3), where a head gives them
 
-
+# %% ../../nbs/uncertainty/sigma_factors.ipynb #05d07efa
 @dataclass(frozen=True)
 class Measure:
     """Hold a measure of quality, and the growth of the factors' logarithms for each standard deviation of it."""
@@ -131,7 +131,7 @@ def errors_of(truth: np.ndarray, predicted: Predicted, reference: Reference) -> 
     base = (weight * (floor + 0.5 * np.log(2 * np.pi))).sum(axis=1)
     return Errors((truth - predicted.mu) ** 2, weight, base)
 
-
+# %% ../../nbs/uncertainty/sigma_factors.ipynb #6fafffe3
 def scores_of_errors(errors: Errors, predicted: Predicted, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute scores and derivatives as `planet_scores` does."""
     variance = np.maximum(variance_of(predicted, logs), SIGMA_FLOOR**2)
@@ -144,7 +144,7 @@ def scores_of_errors(errors: Errors, predicted: Predicted, logs: np.ndarray) -> 
     shape = s**2 * np.einsum("pi,pi->p", slope[:, 1:], predicted.shape_variance) + both
     return scores, np.stack([slope[:, 0] * variance[:, 0], mean, shape], axis=1)
 
-
+# %% ../../nbs/uncertainty/sigma_factors.ipynb #99957e70
 def planet_scores(
     truth: np.ndarray, predicted: Predicted, logs: np.ndarray, reference: Reference
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +191,7 @@ def measures_of(quality: pd.DataFrame) -> dict[str, Measure]:
     every = {str(name): Measure(float(column.mean()), float(column.std(ddof=0))) for name, column in quality.items()}
     return {name: measure for name, measure in every.items() if measure.std > 1e-9 * (1 + abs(measure.mean))}
 
-
+# %% ../../nbs/uncertainty/sigma_factors.ipynb #24bca947
 def learn_factors(
     truth: np.ndarray, predicted: Predicted, reference: Reference, λ_factors: float, folds: int = 5
 ) -> SigmaFactors:
@@ -217,7 +217,7 @@ def learn_factors(
     sure = gain.mean(axis=1) - 2 * gain.std(axis=1) / np.sqrt(len(truth))
     return fit_factors(truth, predicted, reference, λ_factors, *choices[int(sure.argmax())])
 
-
+# %% ../../nbs/uncertainty/sigma_factors.ipynb #0249b3e7
 Rows = TypeVar("Rows", Fits, Predicted)
 
 
