@@ -205,7 +205,7 @@ SPOIL: dict[str, tuple[Callable[[Broken], object], str]] = {  # what is done to 
     "converter's table empty": (lambda b: b.replace("adc_info.csv", b""), r"adc_info\.csv: file: can't be read"),
     "converter's table ragged": (
         lambda b: b.replace("adc_info.csv", b"a,b\n1,2\n1,2,3\n"),
-        r"adc_info\.csv: file: can't be read",
+        r"adc_info\.csv: row 2: has 3 values for 2 columns",
     ),
     "converter's table of other planets": (
         lambda b: b.table("adc_info.csv", lambda t: t.assign(planet_id=1)),
@@ -359,8 +359,8 @@ def submission(planets: int = 2) -> Submission:
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        (lambda t: t.iloc[:, :-1], "missing or unknown column; 565 columns beside planet_id, not 566"),
-        (lambda t: pd.concat([t, t.iloc[:, 1].rename("extra")], axis=1), "extra: missing or unknown column; 567"),
+        (lambda t: t.iloc[:, :-1], "is a column that is missing; 565 columns beside planet_id, 566 are wanted"),
+        (lambda t: pd.concat([t, t.iloc[:, 1].rename("extra")], axis=1), "extra: is a column that is unknown; 567"),
         (cell(1, "sigma_7", -1e-4), "sigma_7: planet 1 has"),
         (cell(1, "sigma_7", 0.0), "sigma_7: planet 1 has"),
         (cell(0, "sigma_100", np.inf), "sigma_100: planet 0 has"),
@@ -434,6 +434,16 @@ def put_sigma(value: float) -> Spoil:
     return lambda table: table.assign(sigma_5=value)
 
 
+def put_mu(value: float) -> Spoil:
+    return lambda table: table.assign(wl_100=table["wl_100"].where(table["planet_id"] != 3, value))
+
+
+def swap_one(table: pd.DataFrame) -> pd.DataFrame:
+    """Exchange the depths and the error bars of planet 3."""
+    table.loc[3, MU + SIGMA] = table.loc[3, SIGMA + MU].to_numpy()
+    return table
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -450,7 +460,17 @@ def put_sigma(value: float) -> Spoil:
         (put_sigma(np.nan), "sigma_5: planet 0 has nan"),
         (lambda t: t.rename(columns=dict(zip(MU + SIGMA, SIGMA + MU, strict=True))), "as if both were swapped"),
         (lambda t: pd.concat([t, t.iloc[3:4]]), "planet_id: planet 3 stands twice"),
-        (lambda t: t.drop(columns="wl_7"), "wl_7: missing or unknown column; 565 columns beside planet_id"),
+        (lambda t: t.assign(**{name: t[name] ** 2 for name in MU}), "mu: planet 0 has a depth of 0.0004"),
+        (times(MU, 0), "mu: planet 0 has a depth of 0"),
+        (lambda t: t.mask(t["planet_id"] == 4, t * 1e6).assign(planet_id=range(12)), "planet 4 .* it looks like ppm"),
+        (put_mu(1.0), "mu: planet 3 has a depth of 1 in bin 99 and 0.005409 in most bins"),
+        (lambda t: t.assign(wl_100=1e6 * t["wl_100"]), "mu: planet 0 has a depth of 2.095e.04 in bin 99"),
+        (times(SIGMA, 100), "sigma: the typical error bar is 0.02, .*; they look like parts per thousand or percent"),
+        (times(SIGMA, 1000), "sigma: the typical error bar is 0.2, more than the depths of all planets scatter"),
+        (swap_one, r"mu: is smaller than sigma by far, as if both were swapped \(planet 3\)"),
+        (lambda t: t.assign(planet_id=-t["planet_id"]), "planet_id: -11 is below zero"),
+        (lambda t: t.iloc[:0], "rows: are missing: there is a header alone"),
+        (lambda t: t.drop(columns="wl_7"), "wl_7: is a column that is missing; 565 columns beside planet_id"),
     ],
 )
 def test_a_submission_in_another_unit_is_refused(spoil: Spoil, said: str, tmp_path: Path) -> None:
@@ -477,3 +497,70 @@ def test_a_submission_in_another_format_is_named(tmp_path: Path) -> None:
         write()
         with pytest.raises(ContractError, match=said):
             read_submission(path)
+
+
+def as_lines(table: pd.DataFrame) -> list[str]:
+    return table.to_csv(index=False).splitlines()
+
+
+SAME: dict[str, Callable[[list[str]], str]] = {  # other ways to write one table
+    "comments": lambda lines: "\n".join(["# mine", lines[0], "# of a fit", *lines[1:]]),
+    "empty lines": lambda lines: "\n\n".join(lines),
+    "Windows": lambda lines: "\r\n".join(lines),
+    "old Mac": lambda lines: "\r".join(lines),
+    "byte order mark": lambda lines: "\ufeff" + "\n".join(lines),
+    "spaces": lambda lines: "\n".join(line.replace(",", ", ") for line in lines),
+    "quotes": lambda lines: "\n".join('"' + line.replace(",", '","') + '"' for line in lines),
+    "a comma at each end": lambda lines: "\n".join(f"{line}," for line in lines),
+    "a comma at the end of rows": lambda lines: "\n".join([lines[0], *(f"{line}," for line in lines[1:])]),
+}
+OTHER: dict[str, tuple[Callable[[list[str]], str], str]] = {
+    "spaces for commas": (lambda lines: "\n".join(lines).replace(",", " "), "file: is separated by spaces"),
+    "no header": (lambda lines: "\n".join(lines[1:]), "header: is missing: the first line holds numbers"),
+    "a value too many": (lambda lines: "\n".join([*lines, lines[1] + ",5"]), "row 13: has 568 values for 567 columns"),
+    "comments alone": (lambda lines: "# nothing\n", "it has comments alone"),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_a_table_with_commas_is_read_in_any_usual_form(case: str, tmp_path: Path) -> None:
+    table = submission_table()
+    (tmp_path / "a.csv").write_bytes(SAME[case](as_lines(table)).encode())
+    found = read_submission(tmp_path / "a.csv")
+    assert np.array_equal(found.planet_id, table["planet_id"]) and np.allclose(found.mu, table[MU], rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_a_table_without_columns_is_refused(case: str, tmp_path: Path) -> None:
+    write, said = OTHER[case]
+    (tmp_path / "a.csv").write_text(write(as_lines(submission_table())))
+    with pytest.raises(ContractError, match=said):
+        read_submission(tmp_path / "a.csv")
+
+
+# --- Labels in other units -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(1e6, "it looks like ppm"), (100.0, "it looks like percent"), (1e3, "it looks like parts per thousand")],
+)
+def test_labels_in_another_unit_are_refused(factor: float, said: str, broken: Broken) -> None:
+    assert len(RawFolder(broken.root).labels([broken.planet])) == 1  # type: ignore[arg-type]
+    broken.table("train.csv", lambda table: table.assign(**{name: factor * table[name] for name in MU}))
+    with pytest.raises(ContractError, match=f"train.csv: labels: planet {broken.planet} has a depth .*; {said}"):
+        RawFolder(broken.root).labels([broken.planet])
+
+
+def test_words_for_an_error_of_the_orbit_are_refused(broken: Broken) -> None:
+    broken.table("train_star_info.csv", lambda table: table.assign(sma_err="small"))
+    with pytest.raises(
+        ContractError, match=f"sma_err: planet {broken.planet} has 'small'. Fix: give a number, or leave"
+    ):
+        RawFolder(broken.root).star_info("train", [broken.planet])
+
+
+def test_a_column_in_small_letters_is_named(broken: Broken) -> None:
+    broken.table("train_star_info.csv", lambda table: table.rename(columns=str.lower))
+    with pytest.raises(ContractError, match=r"Rs: column is missing \(5 in all\); there is 'rs'"):
+        RawFolder(broken.root).star_info("train", [broken.planet])

@@ -19,7 +19,7 @@ import pandas as pd
 
 from .depth_checks import check_spectra
 from .errors import ContractError
-from .file_kinds import read_text, refuse_repeated, separator_of
+from .file_kinds import comma_lines
 from .files import atomic_path
 from .instrument import N_BINS
 
@@ -257,14 +257,13 @@ COPY_AGAIN = "copy the file again from its source"
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """Read a CSV file as it stands. Raises `ContractError` where it is missing or no table with commas."""
-    text = read_text(path, COPY_AGAIN)
-    header = text[: text.find("\n")].strip() if "\n" in text else text.strip()
-    if name := {";": "semicolons", "\t": "tabs"}.get(separator_of(header)):
-        raise ContractError(path, "file", f"is separated by {name}, not by commas", "save it with commas and points")
-    refuse_repeated(path, [name.strip().strip('"') for name in header.split(",")])
+    """Read a CSV file without comments. Raises `ContractError` where it is missing or no table with commas."""
+    lines = comma_lines(path, COPY_AGAIN)
     try:
-        return pd.read_csv(io.StringIO(text))
+        table = pd.read_csv(io.StringIO("\n".join(lines)), index_col=False, skipinitialspace=True)
+        table = table.rename(columns=str.strip)
+        empty = [name for name in table.columns if str(name).startswith("Unnamed:") and table[name].isna().all()]
+        return table.drop(columns=empty)
     except (ValueError, OSError) as error:
         raise ContractError(path, "file", f"can't be read ({str(error).splitlines()[0]})", COPY_AGAIN) from error
 
@@ -283,17 +282,17 @@ def read_table(
     """
     table = read_csv(path)
     if missing := [name for name in ("planet_id", *columns) if name not in table]:
-        raise ContractError(
-            path,
-            missing[0],
-            f"column is missing ({len(missing)} in all)",
-            f"the table has planet_id and {len(columns)} columns",
-        )
+        near = [name for name in map(str, table.columns) if name.lower() == missing[0].lower()]
+        problem = f"column is missing ({len(missing)} in all)" + (f"; there is '{near[0]}'" if near else "")
+        raise ContractError(path, missing[0], problem, f"the table has planet_id and {len(columns)} columns")
     if planets is not None:
         table = table[pd.to_numeric(table["planet_id"], errors="coerce").isin(list(planets))].reset_index(drop=True)
     values = _checked_rows(path, table, columns, positive)
     for name in (name for name in extra if name in table):
         values[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+        if (odd := values[name].isna() & table[name].notna().to_numpy()).any():
+            problem = f"planet {odd.idxmax()} has {table[name].tolist()[int(odd.argmax())]!r}"
+            raise ContractError(path, name, problem, "give a number, or leave it empty")
     return values
 
 # %% ../../nbs/core/contracts.ipynb #27c6a677
@@ -303,6 +302,8 @@ def _checked_rows(
     ids = pd.to_numeric(table["planet_id"], errors="coerce")
     if not (ids == ids.round()).all():
         raise ContractError(path, "planet_id", "holds a value that is not a whole number", "planet ids are integers")
+    if (ids < 0).any():
+        raise ContractError(path, "planet_id", f"{int(ids.min())} is below zero", "planet ids are not negative")
     if ids.duplicated().any():
         raise ContractError(
             path, "planet_id", f"planet {int(ids[ids.duplicated()].iloc[0])} stands twice", "keep one row a planet"
@@ -351,10 +352,13 @@ def read_submission(path: str | Path, physical: bool = True) -> Submission:
     if columns != set(wanted) or "planet_id" not in table:
         odd = sorted(columns ^ set(wanted)) or ["planet_id"]
         index = [name for name in odd if str(name).startswith("Unnamed") or name in ("index", "level_0")]
-        problem = f"missing or unknown column; {len(columns)} columns beside planet_id, not {len(wanted)}"
+        problem = "missing" if odd[0] in wanted or odd[0] == "planet_id" else "unknown"
+        problem = f"is a column that is {problem}; {len(columns)} columns beside planet_id, {len(wanted)} are wanted"
         problem, fix = ("is a column of row numbers", "write it with index=False") if index else (problem, "")
         fix = fix or f"columns are {wanted[0]}..{wanted[282]}, {wanted[283]}..{wanted[-1]}"
         raise ContractError(path, str((index or odd)[0]), problem, fix)
+    if physical and table.empty:
+        raise ContractError(path, "rows", "are missing: there is a header alone", "give a row for each test planet")
     values = _checked_rows(path, table, wanted, positive=wanted[N_BINS:])
     submission = Submission(values.index.to_numpy(), *np.split(values.to_numpy(dtype=np.float64), [N_BINS], axis=1))
     if physical:

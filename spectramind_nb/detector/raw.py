@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.contracts import COPY_AGAIN, WAVELENGTH_COLUMNS, read_csv, read_table
+from ..core.depth_checks import depth_fault
 from ..core.errors import ContractError
 from ..core.instrument import CHANNELS, Channel
 from ..core.star_table import ERROR_COLUMNS, error_fault, star_fault, table_fault
@@ -83,9 +84,17 @@ class RawFolder:
         return table
 
     def labels(self, planets: Sequence[int] | None = None) -> pd.DataFrame | None:
-        """Read true spectra (Rp/Rs)^2 of `planets` (default: all) by planet_id and bin; None without train.csv."""
+        """Read true spectra (Rp/Rs)^2 of `planets` (default: all) by planet_id and bin; None without train.csv.
+
+        Raises `ContractError`, also for depths that no planet has.
+        """
         path = self.root / "train.csv"
-        return read_table(path, WAVELENGTH_COLUMNS, WAVELENGTH_COLUMNS, planets) if _has_spectra(path) else None
+        if not _has_spectra(path):
+            return None
+        spectra = read_table(path, WAVELENGTH_COLUMNS, WAVELENGTH_COLUMNS, planets)
+        if problem := depth_fault(spectra.index.to_numpy(), spectra.to_numpy()):
+            raise ContractError(path, "labels", problem, "give depths as (Rp/Rs)^2, such as 0.0147")
+        return spectra
 
     def planet_folder(self, split: str, planet: int) -> Path:
         """Return the planet's folder. Raises `ContractError` where it is missing."""

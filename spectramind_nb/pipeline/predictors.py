@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 
 from ..core.contracts import read_csv
-from ..core.depth_checks import depth_fault
 from ..core.errors import ContractError
 from ..core.files import run_folder
 from ..core.instrument import N_BINS
@@ -89,8 +88,6 @@ def further_spectra(raw: RawFolder, known: Iterable[int] = ()) -> FurtherSpectra
     try:
         labels = raw.labels(planets)
         assert labels is not None
-        if problem := depth_fault(labels.index.to_numpy(), labels.to_numpy()):
-            raise ContractError(path, "labels", problem, "give depths as (Rp/Rs)^2")
     except ContractError as error:
         return FurtherSpectra(problem=f"{len(planets)} labelled spectra without frames are left out: {error}")
     rows = _star_rows(raw, labels.index)

@@ -6,12 +6,12 @@
 __all__ = ['STAR_OPTIONS', 'STAR_FILE_UNITS', 'LEAST_STEPS', 'MOST_FILE_STEPS', 'MOST_VISITS', 'LEAST_VISIT_HOURS',
            'MOST_LEFT_OUT', 'MOST_DEAD', 'DEAD_BIN', 'TIME_UNITS_H', 'LOGARITHMS', 'SHALLOW', 'star_option',
            'star_number', 'checked_star', 'ObservedLightCurves', 'usable', 'likely_time_unit', 'check_times',
-           'logarithm_kind', 'check_visit', 'check_bin_order', 'visit_start', 'light_curves_of_channels',
-           'read_light_curves', 'write_ecsv', 'write_light_curves']
+           'logarithm_kind', 'check_visit', 'check_bin_order', 'check_repeated_visits', 'visit_start',
+           'light_curves_of_channels', 'read_light_curves', 'write_ecsv', 'write_light_curves']
 
 # %% ../../nbs/transits/light_curve_file.ipynb #3e2479f7
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..core.files import atomic_path
 from ..core.instrument import VISIT_HOURS, wavelengths
 from ..core.star_table import ERROR_COLUMNS, STAR_VALUES, error_fault, star_fault
 from .light_curve_formats import FLUX_OF_MAGNITUDES, FileChannel, read_channels
+from .light_curve_repairs import Repairs, check_digits, repaired
 from .model import Block, make_block
 
 # %% ../../nbs/transits/light_curve_file.ipynb #89ad06c8
@@ -80,6 +81,7 @@ class ObservedLightCurves:
     star: dict[str, float]  # sma, i (deg), P (d), Ts (K)
     origin_h: list[float]  # what was taken off the times of each visit, hours
     left_out: int = 0  # time steps without a value, both channels together
+    repairs: Repairs = field(default_factory=Repairs)
 
 # %% ../../nbs/transits/light_curve_file.ipynb #45a3f73d
 LEAST_STEPS, MOST_FILE_STEPS, MOST_VISITS = 40, 6000, 4  # steps of a channel in a visit
@@ -134,9 +136,13 @@ def check_times(path: Path, name: str, hours: np.ndarray) -> None:
         )
         fix = "sort the rows, keep one row for each time, and number visits in `visit`"
         raise ContractError(path, "time", f"{name} {how} after step {row} of the visit", fix)
-    span = float(np.ptp(hours))
+    span, steps = float(np.ptp(hours)), np.diff(hours)
     if span > VISIT_HOURS:
-        problem = f"{name} spans {span:.6g} h, more than {VISIT_HOURS} h{likely_time_unit(span)}"
+        gap = float(steps.max())
+        looks = (
+            f", with a gap of {gap:.3g} h after step {np.argmax(steps)}" if gap > span / 3 else likely_time_unit(span)
+        )
+        problem = f"{name} spans {span:.6g} h, more than {VISIT_HOURS} h{looks}"
         raise ContractError(path, "time", problem, "check the unit, number visits in `visit`, or cut the visit")
     if span < LEAST_VISIT_HOURS:
         problem = f"{name} spans {span:.3g} h, less than {LEAST_VISIT_HOURS:g} h{likely_time_unit(span)}"
@@ -198,6 +204,18 @@ def check_bin_order(path: Path, parts: Sequence[np.ndarray]) -> None:
         fix = f"{columns}; sort flux and flux_err alike, or name the columns by wavelength, such as flux_{second:.4g}"
         raise ContractError(path, "flux_0 to flux_282", fault, fix)
 
+# %% ../../nbs/transits/light_curve_file.ipynb #240c4740
+def check_repeated_visits(path: Path, blocks: Sequence[Block]) -> None:
+    """Raise `ContractError` if a visit has the fluxes of another one: the same data would count twice."""
+    airs = [block for block in blocks if block.is_airs]
+    for number, block in enumerate(airs):
+        for other in airs[:number]:
+            steps = min(len(block.flux), len(other.flux))
+            same = np.isclose(block.flux[:steps], other.flux[:steps], rtol=1e-9, atol=0).mean()
+            if same > 0.5:
+                problem = f"visit {number} repeats the fluxes of visit {other.visit}"
+                raise ContractError(path, "visit", problem, "give each visit once")
+
 # %% ../../nbs/transits/light_curve_file.ipynb #a749edd5
 def visit_start(hours: np.ndarray) -> float:
     """Compute the shift (h) to subtract from a visit's times so that they lie between 0 and 7.5 h."""
@@ -210,7 +228,8 @@ def light_curves_of_channels(
 ) -> ObservedLightCurves:
     """Check FGS1 and AIRS and build the blocks of all visits. Raises `ContractError` with `path` in its message."""
     path = Path(path)
-    known, good = checked_star(path, star), [usable(path, channel) for channel in channels]
+    known, fixed = checked_star(path, star), [repaired(path, channel) for channel in channels]
+    good = [usable(path, channel) for channel, _ in fixed]
     visits = [np.unique(channel.visit) for channel in good]
     if len(visits[0]) > MOST_VISITS or not np.array_equal(visits[0], visits[1]):
         problem = f"{len(visits[0])} visits with FGS1 and {len(visits[1])} with AIRS"
@@ -223,12 +242,14 @@ def light_curves_of_channels(
         for channel, its, time in zip(good, mine, hours, strict=True):
             name = f"{'AIRS' if channel.bins.start else 'FGS1'} of visit {visit}"
             check_visit(path, name, time, channel.flux[its])
+            check_digits(path, name, channel.flux[its])
             block = make_block(number, channel.bins, time - origins[-1], channel.flux[its], channel.variance[its])
             diluted = None if channel.dilution is None else np.asarray(channel.dilution[number], float)
             blocks.append(replace(block, dilution=diluted))
         check_bin_order(path, [channel.flux[its] for channel, its in zip(good, mine, strict=True)])
+    check_repeated_visits(path, blocks)
     left_out = sum(len(one.time_h) - len(kept.time_h) for one, kept in zip(channels, good, strict=True))
-    return ObservedLightCurves(blocks, known, origins, left_out)
+    return ObservedLightCurves(blocks, known, origins, left_out, fixed[0][1] + fixed[1][1])
 
 # %% ../../nbs/transits/light_curve_file.ipynb #df7a2d34
 def read_light_curves(path: str | Path, star: Mapping[str, float | None] | None = None) -> ObservedLightCurves:
