@@ -1016,6 +1016,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'spectramind_nb/detector/raw.py'),
                                              'spectramind_nb.detector.raw._check_stars': ( 'detector/raw.html#_check_stars',
                                                                                            'spectramind_nb/detector/raw.py'),
+                                             'spectramind_nb.detector.raw._checked_labels': ( 'detector/raw.html#_checked_labels',
+                                                                                              'spectramind_nb/detector/raw.py'),
                                              'spectramind_nb.detector.raw._has_spectra': ( 'detector/raw.html#_has_spectra',
                                                                                            'spectramind_nb/detector/raw.py'),
                                              'spectramind_nb.detector.raw._visits_in': ( 'detector/raw.html#_visits_in',

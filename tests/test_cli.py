@@ -206,7 +206,7 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("inject", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
         (("inject", "--light-curves", "a.ecsv", "--depth-ppm", "0.01"), "0.01 is no depth to inject"),
         (("validate", "nowhere.csv"), "nowhere.csv: file: is missing"),
-        (("validate", "mine/adc_info.csv"), "missing or unknown column"),
+        (("validate", "mine/adc_info.csv"), "sigma_1: is a column that is missing"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(words: tuple[str, ...], said: str) -> None:

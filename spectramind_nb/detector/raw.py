@@ -48,6 +48,13 @@ def _has_spectra(path: Path) -> bool:
     return not {*read_csv(path).columns} <= {"planet_id", *STAR_COLUMNS, *ERROR_COLUMNS}  # rows of stars
 
 
+def _checked_labels(path: Path, planets: Sequence[int] | None) -> pd.DataFrame:
+    spectra = read_table(path, WAVELENGTH_COLUMNS, WAVELENGTH_COLUMNS, planets)
+    if problem := depth_fault(spectra.index.to_numpy(), spectra.to_numpy()):
+        raise ContractError(path, "labels", problem, "give depths as (Rp/Rs)^2, such as 0.0147")
+    return spectra
+
+
 def _check_stars(path: Path, table: pd.DataFrame, planets: Sequence[int]) -> None:
     for planet in {*planets} - {*table.index}:
         problem = f"planet {planet} has a folder but no row"
@@ -84,17 +91,9 @@ class RawFolder:
         return table
 
     def labels(self, planets: Sequence[int] | None = None) -> pd.DataFrame | None:
-        """Read true spectra (Rp/Rs)^2 of `planets` (default: all) by planet_id and bin; None without train.csv.
-
-        Raises `ContractError`, also for depths that no planet has.
-        """
+        """Read true spectra (Rp/Rs)^2 of `planets` (default: all) by planet_id and bin; None without train.csv."""
         path = self.root / "train.csv"
-        if not _has_spectra(path):
-            return None
-        spectra = read_table(path, WAVELENGTH_COLUMNS, WAVELENGTH_COLUMNS, planets)
-        if problem := depth_fault(spectra.index.to_numpy(), spectra.to_numpy()):
-            raise ContractError(path, "labels", problem, "give depths as (Rp/Rs)^2, such as 0.0147")
-        return spectra
+        return _checked_labels(path, planets) if _has_spectra(path) else None
 
     def planet_folder(self, split: str, planet: int) -> Path:
         """Return the planet's folder. Raises `ContractError` where it is missing."""

@@ -117,7 +117,7 @@ def warnings_of(result: Result) -> list[str]:
 def misfit_warnings(quality: Mapping[str, float]) -> list[str]:
     """Say what was left out or replaced before and during the fit."""
     lines = []
-    if quality["clipped_fraction"] > MOST_CLIPPED:
+    if quality.get("clipped_fraction", 0.0) > MOST_CLIPPED:
         share = 100 * quality["clipped_fraction"]
         lines.append(f"{share:.1f}% of the points don't follow a transit: look at the light curves before using depths")
     if quality.get("noise_growth", 1.0) > MOST_GROWTH:
@@ -161,7 +161,7 @@ def result_of(fit: Fit, curves: ObservedLightCurves) -> Result:
     quality |= {f"{name}_errors_over_scatter": ratio for name, ratio in errors_over_scatter(curves.blocks).items()}
     points = sum(float(block.missing.sum()) for block in curves.blocks if block.missing is not None)
     quality |= {"points_missing": points} if points else {}
-    quality |= {"noise_growth": noise_growth(curves.blocks)}
+    quality |= {"noise_growth": noise_growth(curves.blocks)} if curves.blocks else {}
     repairs = curves.repairs
     quality |= {"points_impossible": float(repairs.points)} if repairs.points else {}
     quality |= {"errors_replaced": float(repairs.errors)} if repairs.errors else {}

@@ -31,7 +31,7 @@ def check_errors(path: str | Path, ratios: Mapping[str, float]) -> None:
             fix = "give standard deviations in the unit of the flux (not variances, not percent), or use --scale-errors"
             raise ContractError(path, "flux_err", problem, fix)
 
-
+# %% ../../nbs/transits/your_light_curves.ipynb #f496ba70
 def fit_file(
     path: str | Path,
     star: Mapping[str, float | None] | None = None,
