@@ -75,9 +75,11 @@ def _revealing(parts: Sequence[np.ndarray]) -> list[np.ndarray]:  # (283,) each
         warnings.simplefilter("ignore", RuntimeWarning)  # bins without values
         light = np.log(np.abs(np.concatenate([np.nanmedian(flux, axis=0) for flux in parts])))
         scatter = -np.log(np.concatenate([point_scatter(flux) for flux in parts]))
-    known = [x for x in (light, scatter) if np.isfinite(x).sum() > N_BINS / 2]
-    shown = [np.interp(np.arange(N_BINS), np.flatnonzero(g := np.isfinite(x)), x[g]) for x in known]
-    return [x for x in shown if np.ptp(np.percentile(x[1:], [10, 90])) > LEAST_RANGE]
+    places = np.arange(N_BINS)
+    least = LEAST_RANGE, max(LEAST_RANGE, 4 / np.sqrt(len(parts[-1])))  # the scatter is known to 1 / sqrt(steps)
+    known = [both for both in zip((light, scatter), least, strict=True) if np.isfinite(both[0]).sum() > N_BINS / 2]
+    shown = [(np.interp(places, np.flatnonzero(g := np.isfinite(x)), x[g]), range_) for x, range_ in known]
+    return [x for x, range_ in shown if np.ptp(np.percentile(x[1:], [10, 90])) > range_]
 
 # %% ../../nbs/core/bin_order.ipynb #d5fb312c
 def bin_order_fault(parts: Sequence[np.ndarray]) -> str:  # in any unit, (T, B) each, 283 bins together

@@ -33,13 +33,17 @@ def depth_unit(values: np.ndarray) -> str:
         return "Rp/Rs, not its square"
     return next((unit for unit, factor in DEPTH_UNITS.items() if 0.003 < typical / factor < 0.09), "")
 
+# %% ../../nbs/core/depth_checks.ipynb #1edf2acc
+def _bounds(mean: np.ndarray) -> tuple[float, float]:  # of the mean depth (P,) of a planet
+    many = len(mean) >= FEW_PLANETS
+    least = LEAST_MEDIAN if many and np.median(mean) < LEAST_MEDIAN else LEAST_DEPTH
+    return least, DEEPEST_MEDIAN if many and np.median(mean) > DEEPEST_MEDIAN else DEEPEST
+
 # %% ../../nbs/core/depth_checks.ipynb #172111f8
 def depth_fault(planets: np.ndarray, mu: np.ndarray) -> str:
     """Describe the first planet whose depths (P, 283) can't be right; "" if there is none."""
     mean, typical = mu.mean(axis=1), np.median(mu, axis=1, keepdims=True)
-    many = len(mu) >= FEW_PLANETS
-    deepest = DEEPEST_MEDIAN if many and np.median(mean) > DEEPEST_MEDIAN else DEEPEST
-    least = LEAST_MEDIAN if many and np.median(mean) < LEAST_MEDIAN else LEAST_DEPTH
+    least, deepest = _bounds(mean)
     far = (mu < LOWEST) | (mu > MOST_TIMES * np.abs(typical) + MOST_ABOVE)
     whole = (typical[:, 0] > deepest) | (mean < least) | ((mean > deepest) & ~far.any(axis=1))
     if not (whole | far.any(axis=1)).any():

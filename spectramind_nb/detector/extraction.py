@@ -53,10 +53,18 @@ from spectramind_nb.detector.photometry import (
     true_motion,
 )
 from .raw import RawFolder, read_adc, read_calibration
-from .read_checks import ReadChecks, check_reads, is_central, require_enough, sampled_pixels
+from spectramind_nb.detector.read_checks import (
+    ReadChecks,
+    check_reads,
+    frame_prints,
+    is_central,
+    require_enough,
+    sampled_pixels,
+)
 from .signal_files import open_signal, pixel_histories, read_pixels
 from .streaming import MOST_HOLES, PixelSeries, read_series
 from .time_axis import read_frame_times, read_pair_times
+from .visit_checks import check_new_visit, check_order, check_steady, light_level
 
 # %% ../../nbs/detector/extraction.ipynb #3ed8c91c
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class LightCurves:
     centre: np.ndarray  # pixels (row, column), (2,)
     log: dict[str, Any] = field(default_factory=dict)  # sizes of the corrections
     dilution: Dilution | None = None
+    prints: np.ndarray | None = None  # checksums of the frames, uint64
 
 
 def last_pair_is_bad(charge: np.ndarray, plan: Plan) -> bool:
@@ -213,7 +222,9 @@ def extract_files(
     length = int(step_edges(pairs, steps)[1])
     visit_now = Visit(channel, reads[:0], read_pair_times(raw, channel, pairs), calibration, adc)
     histories = pixel_histories(signal, dict(zip(pixels.tolist(), reads, strict=True)))
-    return extract_checked(histories, checks, visit_now, length, options, photometry), length
+    curves = extract_checked(histories, checks, visit_now, length, options, photometry)
+    check_steady(signal_path, curves.flux)
+    return replace(curves, prints=frame_prints(reads)), length
 
 # %% ../../nbs/detector/extraction.ipynb #cfd6b6d0
 def extract_checked(
@@ -347,6 +358,7 @@ def extract_planet(who: tuple[str, int], raw: RawFolder, out: Path, recipe: Reci
     `who` is the split and the planet's id. Raises `ContractError` for a bad file.
     """
     white, bins, log = [], [], []
+    earlier: dict[str, dict[int, tuple[np.ndarray, float]]] = {name: {} for name in CHANNELS}
     for number in raw.visits(*who):
         curves, lengths = {}, {}
         for channel, most in ((FGS1, recipe.steps.fgs1), (AIRS, recipe.steps.airs)):
@@ -354,8 +366,14 @@ def extract_planet(who: tuple[str, int], raw: RawFolder, out: Path, recipe: Reci
             curves[channel.name], lengths[channel.name] = found, length
             about = {"planet": who[1], "split": who[0], "visit": number, "channel": channel.name}
             log.append(about | found.log)
+            where, known = visit_paths(raw, *who, number, channel)[0], earlier[channel.name]
+            assert found.prints is not None
+            mark = found.prints, float(np.nanmedian(light_level(found.flux)))
+            check_new_visit(where, *mark, known)
+            known[number] = mark
         white.append(white_features(curves["FGS1"], lengths["FGS1"], number))
         bins.append(bin_features(curves["AIRS-CH0"], curves["FGS1"], lengths["AIRS-CH0"], number))
+        check_order(where, bins[-1]["flux"])
     for kind, parts in (("fgs1_white", white), ("airs_bins", bins)):
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         write_npz(out / f"{kind}_{who[1]}.npz", kind, **arrays)

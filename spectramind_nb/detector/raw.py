@@ -25,6 +25,7 @@ from ..core.errors import ContractError
 from ..core.instrument import CHANNELS, Channel
 from ..core.star_table import ERROR_COLUMNS, error_fault, star_fault, table_fault
 from ..core.versions import versions_in
+from .calibration_checks import calibration_fault
 
 # %% ../../nbs/detector/raw.ipynb #03c358ba
 STAR_COLUMNS = ("Rs", "Ms", "Ts", "Mp", "e", "P", "sma", "i")
@@ -253,3 +254,16 @@ def _check_live_pixels(folder: Path, calibration: CalibrationSet) -> None:
                 "live pixels are NaN",
                 "get the file again, or mark these pixels in dead.parquet",
             )
+    _check_bounds(folder, calibration, live)
+
+# %% ../../nbs/detector/raw.ipynb #4c10a8cc
+def _check_bounds(folder: Path, calibration: CalibrationSet, live: np.ndarray) -> None:
+    name, problem = calibration_fault(vars(calibration), live)
+    if problem:
+        fix = "get the planet's calibration set again, or mark single pixels in dead.parquet"
+        raise ContractError(folder / f"{name}.parquet", name, problem, fix)
+    columns = (~live).all(axis=0)
+    if columns.any():
+        problem = f"every pixel of column {np.flatnonzero(columns)[0]} is dead ({columns.sum()} columns in all)"
+        fix = "no light can be measured there: get the planet's calibration set again"
+        raise ContractError(folder / "dead.parquet", "dead", problem, fix)

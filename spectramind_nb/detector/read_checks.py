@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MIDDLE_PX', 'SWITCH_COST', 'IMAGE_LIMIT', 'MOST_JUMP', 'LOST_SHARE', 'LEAST_PAIRS', 'LEAST_CHARGE_E', 'MOST_DAMAGED',
-           'is_central', 'sampled_pixels', 'kinds_of_reads', 'phases', 'Order', 'order_of_reads', 'repeated_reads',
-           'stray_images', 'smooth_level', 'jumps', 'light_jumps', 'ReadChecks', 'check_reads', 'require_enough',
-           'check_frames']
+           'is_central', 'sampled_pixels', 'kinds_of_reads', 'phases', 'Order', 'order_of_reads', 'frame_prints',
+           'repeated_reads', 'stray_images', 'smooth_level', 'jumps', 'light_jumps', 'ReadChecks', 'check_reads',
+           'require_enough', 'check_frames']
 
 # %% ../../nbs/detector/read_checks.ipynb #a5c48cbb
 from collections.abc import Mapping
@@ -186,14 +186,18 @@ def _seen_before(numbers: np.ndarray) -> np.ndarray:  # bool, (N,)
     return again
 
 # %% ../../nbs/detector/read_checks.ipynb #2aa6452e
+def frame_prints(reads: np.ndarray) -> np.ndarray:  # uint64, (frames,)
+    """Compute a checksum of each frame, from some of its pixels (ADU, uint16, (pixels, frames))."""
+    return _checksums(reads, np.random.default_rng(0).integers(1, 2**63, len(reads), dtype=np.uint64))
+
+
 def repeated_reads(reads: np.ndarray, kinds: np.ndarray) -> np.ndarray:  # bool, (frames,)
     """Find frames that repeat an earlier one, as a whole or in part.
 
     `reads` are in ADU, uint16, (pixels, frames), `kinds` those of `kinds_of_reads`. First reads without noise, as in
     made-up data, do not count.
     """
-    factors = np.random.default_rng(0).integers(1, 2**63, len(reads), dtype=np.uint64)
-    again = _seen_before(_checksums(reads, factors))
+    again = _seen_before(frame_prints(reads))
     blank = ((reads == 0) | (reads == FULL_SCALE)).mean(axis=0) > 0.5 if again.any() else again
     near, pair = _agreement(reads, 1), _agreement(reads, 2)
     found = (again & ~blank) | _more_than_chance(near, float(np.median(near)), len(reads))

@@ -27,7 +27,7 @@ from spectramind_nb.detector.raw import (
     read_calibration,
 )
 from ..detector.signal_files import open_signal
-from ..detector.time_axis import read_frame_times, read_pair_times
+from ..detector.time_axis import check_axes, read_frame_times, read_pair_times
 from .planets import Failure, read_failures
 
 # %% ../../nbs/pipeline/selection.ipynb #b6c2518d
@@ -68,6 +68,7 @@ def check_planet(who: tuple[str, int], raw: RawFolder) -> list[dict]:
             read_adc(raw, channel, planet)
             about = {"planet": planet, "split": split, "visit": visit, "channel": channel.name, "pairs": pairs}
             rows.append(about | detector_statistics(read_calibration(calibration_folder, channel)))
+    check_axes(raw)
     return rows
 
 # %% ../../nbs/pipeline/selection.ipynb #ec5cbdf7

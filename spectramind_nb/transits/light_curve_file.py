@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STAR_OPTIONS', 'STAR_FILE_UNITS', 'LEAST_STEPS', 'MOST_FILE_STEPS', 'MOST_VISITS', 'LEAST_VISIT_HOURS',
            'MOST_LEFT_OUT', 'MOST_DEAD', 'DEAD_BIN', 'TIME_UNITS_H', 'LOGARITHMS', 'SHALLOW', 'star_option',
-           'star_number', 'checked_star', 'ObservedLightCurves', 'usable', 'likely_time_unit', 'check_times',
-           'logarithm_kind', 'check_visit', 'check_bin_order', 'check_repeated_visits', 'visit_start',
+           'star_number', 'checked_star', 'ObservedLightCurves', 'usable', 'likely_time_unit', 'likely_gap',
+           'check_times', 'logarithm_kind', 'check_visit', 'check_bin_order', 'check_repeated_visits', 'visit_start',
            'light_curves_of_channels', 'read_light_curves', 'write_ecsv', 'write_light_curves']
 
 # %% ../../nbs/transits/light_curve_file.ipynb #3e2479f7
@@ -126,6 +126,13 @@ def likely_time_unit(span_h: float) -> str:
     likely = [unit for unit, hours in lasts.items() if 1.5 <= hours <= 1.2 * VISIT_HOURS]
     return f", as if it were in {min(likely, key=lambda unit: abs(np.log(lasts[unit] / 7.0)))}" if likely else ""
 
+# %% ../../nbs/transits/light_curve_file.ipynb #50b5ec01
+def likely_gap(hours: np.ndarray) -> str:
+    """Describe the gap (h) between two visits in rising times (T,); "" if there is none."""
+    steps = np.diff(hours)
+    wide = steps.max() > np.ptp(hours) / 3
+    return f", with a gap of {steps.max():.3g} h after step {np.argmax(steps)}" if wide else ""
+
 # %% ../../nbs/transits/light_curve_file.ipynb #0c363fa5
 def check_times(path: Path, name: str, hours: np.ndarray) -> None:
     """Raise `ContractError` unless the times of a visit (h, (T,)) rise and span as many hours as visits do."""
@@ -136,13 +143,9 @@ def check_times(path: Path, name: str, hours: np.ndarray) -> None:
         )
         fix = "sort the rows, keep one row for each time, and number visits in `visit`"
         raise ContractError(path, "time", f"{name} {how} after step {row} of the visit", fix)
-    span, steps = float(np.ptp(hours)), np.diff(hours)
+    span = float(np.ptp(hours))
     if span > VISIT_HOURS:
-        gap = float(steps.max())
-        looks = (
-            f", with a gap of {gap:.3g} h after step {np.argmax(steps)}" if gap > span / 3 else likely_time_unit(span)
-        )
-        problem = f"{name} spans {span:.6g} h, more than {VISIT_HOURS} h{looks}"
+        problem = f"{name} spans {span:.6g} h, more than {VISIT_HOURS} h{likely_gap(hours) or likely_time_unit(span)}"
         raise ContractError(path, "time", problem, "check the unit, number visits in `visit`, or cut the visit")
     if span < LEAST_VISIT_HOURS:
         problem = f"{name} spans {span:.3g} h, less than {LEAST_VISIT_HOURS:g} h{likely_time_unit(span)}"

@@ -35,7 +35,7 @@ def bin_medians(values: np.ndarray) -> np.ndarray:  # (B,)
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanmedian(values, axis=0))
 
-
+# %% ../../nbs/transits/light_curve_repairs.ipynb #dda7cb00
 def stray_points(flux: np.ndarray) -> np.ndarray:  # bool, (T, B)
     """Find points that are far from their bin's median, or from the other bins of the step."""
     with np.errstate(all="ignore"):
@@ -47,7 +47,7 @@ def stray_points(flux: np.ndarray) -> np.ndarray:  # bool, (T, B)
         apart = np.abs(change - bin_medians(change.T)[:, None])
         return np.asarray(far | (apart > np.maximum(APART_CHANGE, FAR_SIGMA * 1.4826 * bin_medians(apart))))
 
-
+# %% ../../nbs/transits/light_curve_repairs.ipynb #e725e734
 def repeated_steps(flux: np.ndarray) -> np.ndarray:  # bool, (T,)
     """Find steps with the same values as the step before, in most bins; none where many do, as in rounded numbers."""
     again = np.append(False, np.mean(np.diff(flux, axis=0) == 0, axis=1) > 0.5)
@@ -71,7 +71,7 @@ def level_variance(variance: np.ndarray) -> tuple[np.ndarray, int]:  # (T, B)
     levelled = np.where(high, np.nan, np.where(low, variance / relative, variance))
     return levelled, int(low.sum())
 
-
+# %% ../../nbs/transits/light_curve_repairs.ipynb #a96ee048
 def odd_bins(flux: np.ndarray, variance: np.ndarray) -> np.ndarray:  # (B,)
     """Compute the factors of the variances of bins whose errors don't fit the channel's; 1 for all others."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -99,7 +99,7 @@ class Repairs:
         bins = sorted({*self.bins, *other.bins})
         return Repairs(self.points + other.points, self.errors + other.errors, bins)
 
-
+# %% ../../nbs/transits/light_curve_repairs.ipynb #eb131649
 def check_digits(path: Path, name: str, flux: np.ndarray) -> None:
     """Raise `ContractError` if fluxes (T, B) repeat their values from step to step, or from bin to bin."""
     flux = flux[:, ~np.isnan(flux).all(axis=0)]
@@ -140,7 +140,7 @@ def repaired_visit(
     factors = odd_bins(flux, variance)
     return flux, variance * factors, factors, raised
 
-
+# %% ../../nbs/transits/light_curve_repairs.ipynb #98b50076
 def repaired(path: Path, channel: FileChannel) -> tuple[FileChannel, Repairs]:
     """Leave out impossible points of a channel and replace impossible error bars, visit by visit, and count them.
 

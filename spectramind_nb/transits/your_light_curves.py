@@ -43,22 +43,20 @@ def fit_file(
     With `scale_errors`, stated errors are first divided by how many times larger they are than the scatter.
     """
     curves = read_light_curves(path, star)
-    blocks, ratio = curves.blocks, errors_over_scatter(curves.blocks)
+    ratio = errors_over_scatter(curves.blocks)
     if not scale_errors:
         check_errors(path, ratio)
     else:
-        blocks = [replace(block, variance=block.variance / ratio[block.channel] ** 2) for block in blocks]
-        curves = replace(curves, blocks=blocks)
+        scaled = [replace(block, variance=block.variance / ratio[block.channel] ** 2) for block in curves.blocks]
+        curves = replace(curves, blocks=scaled)
     try:
-        fit = fit_planet(blocks, curves.star, options)
+        fit = fit_planet(curves.blocks, curves.star, options)
     except np.linalg.LinAlgError as error:
         problem = f"can't be fitted by a transit ({error})"
         raise ContractError(path, "flux", problem, "look at the light curves and their errors") from error
-    if len(fit.dead_bins) > MOST_DEAD * len(fit.depth):
-        problem = f"shows no depth in {len(fit.dead_bins)} of {len(fit.depth)} bins"
-        raise ContractError(
-            path, "flux", problem, "look at the light curves, and check that flux is proportional to light"
-        )
+    if (dead := len(fit.dead_bins)) > MOST_DEAD * len(fit.depth):
+        problem = f"shows no depth in {dead} of {len(fit.depth)} bins"
+        raise ContractError(path, "flux", problem, "check that flux is proportional to light")
     return curves, fit
 
 # %% ../../nbs/transits/your_light_curves.ipynb #114f6955

@@ -1,0 +1,171 @@
+"""Calibration files, axes and visits of another instrument, unit, order or star."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.detector.extraction import Recipe, Steps, extract_planet
+from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.detector.time_axis import check_axes
+from spectramind_nb.pipeline.selection import check_planet
+from spectramind_nb.transits.fit_file import check_channels
+from spectramind_nb.transits.fit_report import Fit
+
+AIRS_SET, FGS1_SET = "AIRS-CH0_calibration_0", "FGS1_calibration_0"
+
+
+@pytest.fixture
+def copy(tiny: RawFolder, tmp_path: Path) -> RawFolder:
+    """The training planet, whole as yet."""
+    root = tmp_path / "raw"
+    shutil.copytree(tiny.root / "train", root / "train", copy_function=os.link)
+    for path in tiny.root.iterdir():
+        if path.is_file():
+            shutil.copy(path, root)
+    return RawFolder(root)
+
+
+def planet_of(raw: RawFolder) -> int:
+    return raw.planets_on_disk("train")[0]
+
+
+def rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    read, write = (
+        (pd.read_csv, pd.DataFrame.to_csv) if path.suffix == ".csv" else (pd.read_parquet, pd.DataFrame.to_parquet)
+    )
+    table = change(read(path))
+    path.unlink()
+    write(table, path, index=False)
+
+
+def one_pixel(value: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        table.iloc[15, 20] = value
+        return table
+
+    return change
+
+
+def dead_column(table: pd.DataFrame) -> pd.DataFrame:
+    table.iloc[:, 100] = True
+    return table
+
+
+CALIBRATION: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "flat in percent": (f"{AIRS_SET}/flat", lambda t: 100 * t, "has a median of 101.*; it looks like percent"),
+    "negative flat": (f"{FGS1_SET}/flat", lambda t: -t, "has a median of -1.01"),
+    "one pixel of the flat": (f"{FGS1_SET}/flat", one_pixel(1e6), "1 live pixels are outside 0.2 to 5 times the"),
+    "dark an hour": (f"{AIRS_SET}/dark", lambda t: 3600 * t, "it looks like e-/hour"),
+    "no read noise": (f"{AIRS_SET}/read", lambda t: 0 * t, "has a median of 0"),
+    "read noise is the dark": (f"{FGS1_SET}/read", lambda t: 0 * t + 0.0065, "has a median of 0.0065"),
+    "linearity in falling order": (f"{AIRS_SET}/linear_corr", lambda t: t[::-1], "live pixels turn 10000 e- into less"),
+    "no linearity": (f"{FGS1_SET}/linear_corr", lambda t: 0 * t, "live pixels turn 10000 e- into less"),
+    "a dead column": (f"{AIRS_SET}/dead", dead_column, "every pixel of column 100 is dead"),
+}
+
+
+@pytest.mark.parametrize("case", CALIBRATION)
+def test_calibration_files_that_no_detector_has_are_refused(case: str, copy: RawFolder) -> None:
+    name, change, said = CALIBRATION[case]
+    planet = planet_of(copy)
+    assert len(check_planet(("train", planet), copy)) == 2
+    rewrite(copy.planet_folder("train", planet) / f"{name}.parquet", change)
+    with pytest.raises(ContractError, match=f"{name}.parquet: .*{said}.*Fix: ") as caught:
+        check_planet(("train", planet), copy)
+    assert "\n" not in str(caught.value)
+
+
+def column(name: str, change: Callable[[pd.Series], pd.Series]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda table: table.assign(**{name: change(table[name])})
+
+
+def reverse(values: pd.Series) -> pd.Series:
+    known = values.dropna()
+    return pd.Series(known.to_numpy()[::-1], known.index)
+
+
+AIRS_TIME, AIRS_UM, AIRS_SECONDS = "AIRS-CH0-axis0-h", "AIRS-CH0-axis2-um", "AIRS-CH0-integration_time"
+AXES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "times of one channel": (
+        "axis_info.parquet",
+        column("FGS1-axis0-h", lambda t: t / 2),
+        "at different times: 1.39e-05",
+    ),
+    "an offset": ("axis_info.parquet", column(AIRS_TIME, lambda t: t + 0.5), "were observed at different times"),
+    "a gap": ("axis_info.parquet", column(AIRS_TIME, lambda t: t + 2.0 * (t > 3)), "has a gap of 2.06 hours after"),
+    "columns reversed": ("axis_info.parquet", column(AIRS_UM, reverse), "wavelengths in reverse order"),
+    "nanometres": ("axis_info.parquet", column(AIRS_UM, lambda um: 1e3 * um), "the instrument's wavelengths in nm"),
+    "another spectrograph": ("axis_info.parquet", column(AIRS_UM, lambda um: um + 0.1), "not the instrument's"),
+    "reads exchanged": (
+        "axis_info.parquet",
+        column(AIRS_SECONDS, lambda s: s.shift(1, fill_value=4.5)),
+        "alternates between 4.5 and 0.1 s, not 0.1 and 4.5 s, as if first and second reads were exchanged",
+    ),
+    "milliseconds": ("axis_info.parquet", column(AIRS_SECONDS, lambda s: 1e3 * s), "between 100 and 4500 s"),
+    "bins reversed": (
+        "wavelengths.csv",
+        lambda t: pd.DataFrame(t.to_numpy()[:, ::-1], columns=t.columns),
+        "holds the instrument's wavelengths in reverse order",
+    ),
+    "bins in nm": ("wavelengths.csv", lambda t: 1e3 * t, "holds the instrument's wavelengths in nm"),
+    "fewer bins": ("wavelengths.csv", lambda t: t.iloc[:, :100], "holds 100 wavelengths from 0.7 to 2.753 um, not"),
+}
+
+
+@pytest.mark.parametrize("case", AXES)
+def test_axes_of_other_data_are_refused(case: str, copy: RawFolder) -> None:
+    name, change, said = AXES[case]
+    check_axes(copy)
+    rewrite(copy.root / name, change)
+    with pytest.raises(ContractError, match=f"{name}: .*{said}.*Fix: "):
+        check_axes(copy)
+
+
+def extract(raw: RawFolder, out: Path) -> list[dict]:
+    return extract_planet(("train", planet_of(raw)), raw, out, Recipe(Steps(60, 60)))
+
+
+def test_a_visit_that_stands_twice_is_refused(copy: RawFolder, tmp_path: Path) -> None:
+    folder = copy.planet_folder("train", planet_of(copy))
+    for path in [*folder.iterdir()]:
+        link = folder / path.name.replace("_0", "_1")
+        shutil.copytree(path, link) if path.is_dir() else os.link(path, link)
+    with pytest.raises(
+        ContractError, match=r"FGS1_signal_1\.parquet: frames: repeats frames of visit 0\. Fix: give each"
+    ):
+        extract(copy, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def flip_columns(table: pd.DataFrame) -> pd.DataFrame:
+    turned = table.to_numpy().reshape(-1, 32, 356)[:, :, ::-1]
+    return pd.DataFrame(turned.reshape(len(table), -1), columns=table.columns)
+
+
+def test_detector_columns_in_reverse_order_are_refused(copy: RawFolder, tmp_path: Path) -> None:
+    planet = planet_of(copy)
+    assert {row["channel"] for row in extract(copy, tmp_path)} == {"FGS1", "AIRS-CH0"}
+    rewrite(copy.planet_folder("train", planet) / "AIRS-CH0_signal_0.parquet", flip_columns)
+    with pytest.raises(ContractError, match=r"AIRS-CH0_signal_0\.parquet: columns: light .* as if the bins were in"):
+        extract(copy, tmp_path)
+
+
+def test_depths_that_one_planet_can_not_have_are_refused() -> None:
+    depth, variance = np.full(N_BINS, 0.012), np.full(N_BINS, 1e-7)
+    fit = Fit(depth, variance, np.full((N_BINS, 1), 1e-4), {}, {}, json.loads("{}"), [], [])
+    check_channels(fit, 7)
+    depth[0] = 0.014  # the difference of some planets
+    check_channels(fit, 7)
+    depth[0] = 0.003
+    with pytest.raises(UserError, match=r"planet 7: FGS1 shows a depth of 0\.0030 and AIRS of 0\.0120\. Fix: check"):
+        check_channels(fit, 7)
+    variance[0] = 0.004**2
+    check_channels(fit, 7)
