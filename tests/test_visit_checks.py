@@ -138,9 +138,7 @@ def test_a_visit_that_stands_twice_is_refused(copy: RawFolder, tmp_path: Path) -
     for path in [*folder.iterdir()]:
         link = folder / path.name.replace("_0", "_1")
         shutil.copytree(path, link) if path.is_dir() else os.link(path, link)
-    with pytest.raises(
-        ContractError, match=r"FGS1_signal_1\.parquet: frames: repeats frames of visit 0\. Fix: give each"
-    ):
+    with pytest.raises(ContractError, match=r"FGS1_signal_1\.parquet: frames: repeats frames of visit 0\. Fix"):
         extract(copy, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*"))
 

@@ -68,7 +68,7 @@ def _slope(values: np.ndarray) -> float:
     thirds = np.array_split(values[1:], 3)
     return float(np.median(thirds[2]) - np.median(thirds[0]))
 
-
+# %% ../../nbs/core/bin_order.ipynb #8b280478
 def _revealing(parts: Sequence[np.ndarray]) -> list[np.ndarray]:  # (283,) each
     """Compute the logarithms of light and of its precision by bin, as far as they differ from bin to bin."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -74,7 +74,7 @@ def sigma_fault(planets: np.ndarray, sigma: np.ndarray) -> str:
             return f"planet {planets[row]} has {sigma[row, b]:.3g} in bin {b}, {words} error bar{looks}"
     return ""
 
-
+# %% ../../nbs/core/depth_checks.ipynb #0f14c025
 def check_spectra(path: str | Path, planets: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> None:
     """Raise `ContractError` unless depths and error bars (P, 283) can be those of planets."""
     if not len(mu):

@@ -64,7 +64,7 @@ from spectramind_nb.detector.read_checks import (
 from .signal_files import open_signal, pixel_histories, read_pixels
 from .streaming import MOST_HOLES, PixelSeries, read_series
 from .time_axis import read_frame_times, read_pair_times
-from .visit_checks import check_new_visit, check_order, check_steady, light_level
+from .visit_checks import Mark, check_new_visit, check_order
 
 # %% ../../nbs/detector/extraction.ipynb #3ed8c91c
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class LightCurves:
     centre: np.ndarray  # pixels (row, column), (2,)
     log: dict[str, Any] = field(default_factory=dict)  # sizes of the corrections
     dilution: Dilution | None = None
-    prints: np.ndarray | None = None  # checksums of the frames, uint64
+    prints: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))  # checksums of the frames
 
 
 def last_pair_is_bad(charge: np.ndarray, plan: Plan) -> bool:
@@ -218,13 +218,11 @@ def extract_files(
     adc, pixels = read_adc(raw, channel, who[1]), sampled_pixels(channel, calibration.dead)
     reads, bright = np.stack(read_pixels(signal, pixels.tolist())), is_central(channel)[pixels]
     checks = check_reads(reads, bright, channel, adc, len(read_frame_times(raw, channel)), signal_path)
-    pairs = len(checks.left_out)
-    length = int(step_edges(pairs, steps)[1])
+    length = int(step_edges(pairs := len(checks.left_out), steps)[1])
     visit_now = Visit(channel, reads[:0], read_pair_times(raw, channel, pairs), calibration, adc)
     histories = pixel_histories(signal, dict(zip(pixels.tolist(), reads, strict=True)))
-    curves = extract_checked(histories, checks, visit_now, length, options, photometry)
-    check_steady(signal_path, curves.flux)
-    return replace(curves, prints=frame_prints(reads)), length
+    found = extract_checked(histories, checks, visit_now, length, options, photometry)
+    return replace(found, prints=frame_prints(reads)), length
 
 # %% ../../nbs/detector/extraction.ipynb #cfd6b6d0
 def extract_checked(
@@ -358,7 +356,7 @@ def extract_planet(who: tuple[str, int], raw: RawFolder, out: Path, recipe: Reci
     `who` is the split and the planet's id. Raises `ContractError` for a bad file.
     """
     white, bins, log = [], [], []
-    earlier: dict[str, dict[int, tuple[np.ndarray, float]]] = {name: {} for name in CHANNELS}
+    earlier: dict[str, dict[int, Mark]] = {name: {} for name in CHANNELS}
     for number in raw.visits(*who):
         curves, lengths = {}, {}
         for channel, most in ((FGS1, recipe.steps.fgs1), (AIRS, recipe.steps.airs)):
@@ -367,10 +365,7 @@ def extract_planet(who: tuple[str, int], raw: RawFolder, out: Path, recipe: Reci
             about = {"planet": who[1], "split": who[0], "visit": number, "channel": channel.name}
             log.append(about | found.log)
             where, known = visit_paths(raw, *who, number, channel)[0], earlier[channel.name]
-            assert found.prints is not None
-            mark = found.prints, float(np.nanmedian(light_level(found.flux)))
-            check_new_visit(where, *mark, known)
-            known[number] = mark
+            known[number] = check_new_visit(where, found.prints, found.flux, known)
         white.append(white_features(curves["FGS1"], lengths["FGS1"], number))
         bins.append(bin_features(curves["AIRS-CH0"], curves["FGS1"], lengths["AIRS-CH0"], number))
         check_order(where, bins[-1]["flux"])

@@ -190,7 +190,7 @@ def frame_prints(reads: np.ndarray) -> np.ndarray:  # uint64, (frames,)
     """Compute a checksum of each frame, from some of its pixels (ADU, uint16, (pixels, frames))."""
     return _checksums(reads, np.random.default_rng(0).integers(1, 2**63, len(reads), dtype=np.uint64))
 
-
+# %% ../../nbs/detector/read_checks.ipynb #3378c237
 def repeated_reads(reads: np.ndarray, kinds: np.ndarray) -> np.ndarray:  # bool, (frames,)
     """Find frames that repeat an earlier one, as a whole or in part.
 

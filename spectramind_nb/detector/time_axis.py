@@ -24,7 +24,7 @@ LEAST_HOURS = 0.5
 MOST_STEPS = 10.0  # of the usual time between pairs
 HOURS_IN = {"days": 24.0, "minutes": 1 / 60, "seconds": 1 / 3600, "milliseconds": 1 / 3.6e6}
 
-
+# %% ../../nbs/detector/time_axis.ipynb #ceb07ddb
 def _check_hours(path: Path, name: str, hours: np.ndarray) -> None:
     again = "copy the file again from its source, or write hours from the start of the visit"
     if not np.isfinite(hours).all():
@@ -37,12 +37,12 @@ def _check_hours(path: Path, name: str, hours: np.ndarray) -> None:
         looks = [unit for unit, size in HOURS_IN.items() if 1 < span * size < MOST_HOURS]
         guess = f", which looks like {looks[0]}" if looks else ""
         raise ContractError(path, name, f"spans {span:g} hours{guess}", "give hours; a visit lasts about 7.5")
-    steps = np.diff(hours[::2])
-    if len(steps) and steps.max() > MOST_STEPS * np.median(steps):
-        place = 2 * int(np.argmax(steps))
-        raise ContractError(path, name, f"has a gap of {steps.max():.3g} hours after time {place}", again)
     if not -0.5 < hours[0] < 1:
         raise ContractError(path, name, f"begins at {hours[0]:g} hours", "give hours from the start of the visit")
+    steps = np.diff(hours[::2])
+    if len(steps) and steps.max() > MOST_STEPS * np.median(steps):
+        gap = f"has a gap of {steps.max():.3g} hours after time {2 * int(np.argmax(steps))}"
+        raise ContractError(path, name, gap, again)
 
 # %% ../../nbs/detector/time_axis.ipynb #c212a435
 def read_frame_times(raw: RawFolder, channel: Channel) -> np.ndarray:  # hours, (frames,)
@@ -94,7 +94,7 @@ def wavelength_fault(values: np.ndarray, known: np.ndarray) -> str:
                 return f"holds the instrument's wavelengths {how}"
     return f"holds {len(values)} wavelengths from {values.min():.4g} to {values.max():.4g} um, not the instrument's"
 
-
+# %% ../../nbs/detector/time_axis.ipynb #599b6abe
 def check_axes(raw: RawFolder) -> None:
     """Check the axes of times, exposures and wavelengths of a raw folder, as far as they are there.
 

@@ -7,7 +7,7 @@ __all__ = ['STAR_OPTIONS', 'STAR_FILE_UNITS', 'LEAST_STEPS', 'MOST_FILE_STEPS', 
            'MOST_LEFT_OUT', 'MOST_DEAD', 'DEAD_BIN', 'TIME_UNITS_H', 'LOGARITHMS', 'SHALLOW', 'star_option',
            'star_number', 'checked_star', 'ObservedLightCurves', 'usable', 'likely_time_unit', 'likely_gap',
            'check_times', 'logarithm_kind', 'check_visit', 'check_bin_order', 'check_repeated_visits', 'visit_start',
-           'light_curves_of_channels', 'read_light_curves', 'write_ecsv', 'write_light_curves']
+           'common_visits', 'light_curves_of_channels', 'read_light_curves', 'write_ecsv', 'write_light_curves']
 
 # %% ../../nbs/transits/light_curve_file.ipynb #3e2479f7
 from collections.abc import Mapping, Sequence
@@ -225,6 +225,15 @@ def visit_start(hours: np.ndarray) -> float:
     first, last = float(hours.min()), float(hours.max())
     return 0.0 if first >= 0 and last <= VISIT_HOURS else (first + last - VISIT_HOURS) / 2
 
+# %% ../../nbs/transits/light_curve_file.ipynb #f9abbf60
+def common_visits(path: Path, channels: Sequence[FileChannel]) -> np.ndarray:
+    """List the visits of both channels. Raises `ContractError` if they differ, or are too many."""
+    visits = [np.unique(channel.visit) for channel in channels]
+    if len(visits[0]) > MOST_VISITS or not np.array_equal(visits[0], visits[1]):
+        problem = f"{len(visits[0])} visits with FGS1 and {len(visits[1])} with AIRS"
+        raise ContractError(path, "visit", problem, f"give 1 to {MOST_VISITS} visits, each with both channels")
+    return visits[0]
+
 # %% ../../nbs/transits/light_curve_file.ipynb #42437650
 def light_curves_of_channels(
     path: str | Path, channels: Sequence[FileChannel], star: Mapping[str, Any]
@@ -233,12 +242,8 @@ def light_curves_of_channels(
     path = Path(path)
     known, fixed = checked_star(path, star), [repaired(path, channel) for channel in channels]
     good = [usable(path, channel) for channel, _ in fixed]
-    visits = [np.unique(channel.visit) for channel in good]
-    if len(visits[0]) > MOST_VISITS or not np.array_equal(visits[0], visits[1]):
-        problem = f"{len(visits[0])} visits with FGS1 and {len(visits[1])} with AIRS"
-        raise ContractError(path, "visit", problem, f"give 1 to {MOST_VISITS} visits, each with both channels")
     blocks, origins = [], []
-    for number, visit in enumerate(visits[0]):
+    for number, visit in enumerate(common_visits(path, good)):
         mine = [channel.visit == visit for channel in good]
         hours = [channel.time_h[its] for channel, its in zip(good, mine, strict=True)]
         origins.append(visit_start(np.concatenate(hours)))
