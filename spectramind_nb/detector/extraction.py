@@ -53,14 +53,7 @@ from spectramind_nb.detector.photometry import (
     true_motion,
 )
 from .raw import RawFolder, read_adc, read_calibration
-from spectramind_nb.detector.read_checks import (
-    ReadChecks,
-    check_reads,
-    frame_prints,
-    is_central,
-    require_enough,
-    sampled_pixels,
-)
+from .read_checks import ReadChecks, check_reads, is_central, require_enough, sampled_pixels
 from .signal_files import open_signal, pixel_histories, read_pixels
 from .streaming import MOST_HOLES, PixelSeries, read_series
 from .time_axis import read_frame_times, read_pair_times
@@ -222,7 +215,7 @@ def extract_files(
     visit_now = Visit(channel, reads[:0], read_pair_times(raw, channel, pairs), calibration, adc)
     histories = pixel_histories(signal, dict(zip(pixels.tolist(), reads, strict=True)))
     found = extract_checked(histories, checks, visit_now, length, options, photometry)
-    return replace(found, prints=frame_prints(reads)), length
+    return replace(found, prints=checks.prints), length
 
 # %% ../../nbs/detector/extraction.ipynb #cfd6b6d0
 def extract_checked(

@@ -287,6 +287,7 @@ class ReadChecks:
     left_out: np.ndarray  # bool, (pairs,)
     counts: dict[str, int]
     where: Path  # the signal file
+    prints: np.ndarray  # checksums of the frames, uint64, (frames,)
 
     def in_place(self, reads: np.ndarray) -> np.ndarray:
         """Put frames, the last axis of `reads`, in their places; 0 where there is none."""
@@ -355,7 +356,7 @@ def check_reads(
         problem = f"{reads.shape[1]} frames for {most} times, and it is not known which are too many"
         raise ContractError(where, "frames", problem, "copy the file and axis_info.parquet from one source")
     counts = {"reads_missing": order.missing, "reads_doubled": order.doubled, "pairs_exchanged": order.exchanged}
-    checks = ReadChecks(order, np.zeros(len(order.reads) // 2, bool), counts, where)
+    checks = ReadChecks(order, np.zeros(len(order.reads) // 2, bool), counts, where, frame_prints(reads))
     faults = _faults(checks.in_place(reads), np.append(repeated, False)[order.reads], bright, order, channel, adc)
     for name, found in faults.items():
         counts[f"pairs_{name}"] = int((found & ~checks.left_out).sum())
