@@ -18,6 +18,7 @@ from test_predict import write_fitted_run
 from spectramind_nb.chapters.features import group_folds
 from spectramind_nb.chapters.training import train_run
 from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, read_submission
+from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.files import network_file, run_folder, write_json
 from spectramind_nb.detector.extraction import Recipe
 from spectramind_nb.detector.raw import RawFolder
@@ -224,3 +225,23 @@ def test_predict_says_that_frames_differ(trained: Path, tiny: RawFolder, tmp_pat
     shipped = json.loads(read_network(network_file("laptop")).about["factors"])
     record = run_folder(out.with_suffix(".learned"), "outputs/checkpoints") / "predictors.json"
     assert json.loads(record.read_text())["factors"] == shipped
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda depths: np.roll(depths, 1, axis=0), "as if planet_id were shuffled"),
+        (lambda depths: np.hstack([depths[:, :1], depths[:, :0:-1]]), "wl_2 to wl_283 run backwards"),
+    ],
+    ids=["shuffled", "backwards"],
+)
+def test_labels_that_contradict_the_fits_are_refused(
+    spoil: Callable[[np.ndarray], np.ndarray], said: str, tmp_path: Path
+) -> None:
+    run, raw = tmp_path / "run", tmp_path / "raw"
+    write_fitted_run(run, raw)
+    labels = pd.read_csv(raw / "train.csv", index_col="planet_id")
+    pd.DataFrame(spoil(labels.to_numpy()), labels.index, labels.columns).to_csv(raw / "train.csv")
+    with pytest.raises(ContractError, match=rf"train\.csv: labels: .*{said}.*Fix: give each planet its own row"):
+        train_run(run, raw, "", 3, 0.02, network="")
+    assert not [*(run / "06_training").rglob("*")]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEEPEST', 'DEEPEST_MEDIAN', 'LOWEST', 'LEAST_DEPTH', 'LEAST_MEDIAN', 'MOST_TIMES', 'MOST_ABOVE', 'LEAST_SIGMA',
-           'MOST_SIGMA', 'MOST_MEDIAN_SIGMA', 'FEW_PLANETS', 'DEPTH_UNITS', 'depth_unit', 'depth_fault', 'sigma_fault',
-           'check_spectra']
+           'MOST_SIGMA', 'MOST_MEDIAN_SIGMA', 'FEW_PLANETS', 'DEPTH_UNITS', 'LEAST_SHAPE_POWER', 'depth_unit',
+           'depth_fault', 'sigma_fault', 'check_spectra', 'label_fault']
 
 # %% ../../nbs/core/depth_checks.ipynb #bbaf4366
 from pathlib import Path
@@ -88,3 +88,28 @@ def check_spectra(path: str | Path, planets: np.ndarray, mu: np.ndarray, sigma: 
     for name, problem in (("mu", depth_fault(planets, mu)), ("sigma", sigma_fault(planets, sigma))):
         if problem:
             raise ContractError(path, name, problem, _FIX)
+
+# %% ../../nbs/core/depth_checks.ipynb #281fce60
+LEAST_SHAPE_POWER = 50.0  # difference of chi squared from which on the fits can tell two orders of bins apart
+
+
+def label_fault(truth: np.ndarray, depth: np.ndarray, variance: np.ndarray) -> str:
+    """Describe how labels (P, 283) contradict fits of the same planets; "" if they don't.
+
+    `depth` and `variance` (P, 283) are those of the fits. Fewer than `FEW_PLANETS` planets are not judged.
+    """
+    if len(truth) < FEW_PLANETS:
+        return ""
+    weight = 1 / variance[:, 1:]
+    fitted, labelled = (np.average(values[:, 1:], axis=1, weights=weight) for values in (depth, truth))
+    apart, typical = np.abs(fitted - labelled), np.abs(fitted - np.median(labelled))
+    if np.median(apart) > 0.5 * np.median(typical):
+        ppm = 1e6 * np.median(apart)
+        return f"depths differ by {ppm:.0f} ppm from the fits of their planets (median), as if planet_id were shuffled"
+    shape, seen = truth[:, 1:] - labelled[:, None], depth[:, 1:] - fitted[:, None]
+    turned = shape[:, ::-1] - np.average(shape[:, ::-1], axis=1, weights=weight)[:, None]
+    power = float((weight * (turned - shape) ** 2).sum())
+    gain = float((weight * ((seen - shape) ** 2 - (seen - turned) ** 2)).sum())
+    if power > LEAST_SHAPE_POWER and gain > 0.5 * power:
+        return "the features of the fits are where the labels have them in reverse order: wl_2 to wl_283 run backwards"
+    return ""
