@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from spectramind_nb.core.errors import ContractError, UserError
-from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.core.instrument import FGS1, N_BINS
 from spectramind_nb.detector.extraction import Recipe, Steps, extract_planet
-from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.detector.raw import RawFolder, read_calibration
 from spectramind_nb.detector.time_axis import check_axes
 from spectramind_nb.pipeline.selection import check_planet
 from spectramind_nb.transits.fit_file import check_channels
@@ -54,6 +54,10 @@ def one_pixel(value: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
     return change
 
 
+def one_column(value: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda table: table.assign(**{table.columns[20]: value})
+
+
 def dead_column(table: pd.DataFrame) -> pd.DataFrame:
     table.iloc[:, 100] = True
     return table
@@ -62,7 +66,7 @@ def dead_column(table: pd.DataFrame) -> pd.DataFrame:
 CALIBRATION: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "flat in percent": (f"{AIRS_SET}/flat", lambda t: 100 * t, "has a median of 101.*; it looks like percent"),
     "negative flat": (f"{FGS1_SET}/flat", lambda t: -t, "has a median of -1.01"),
-    "one pixel of the flat": (f"{FGS1_SET}/flat", one_pixel(1e6), "1 live pixels are outside 0.2 to 5 times the"),
+    "a column of the flat": (f"{FGS1_SET}/flat", one_column(1e6), "live pixels are outside 0.2 to 5 times the median"),
     "dark an hour": (f"{AIRS_SET}/dark", lambda t: 3600 * t, "it looks like e-/hour"),
     "no read noise": (f"{AIRS_SET}/read", lambda t: 0 * t, "has a median of 0"),
     "read noise is the dark": (f"{FGS1_SET}/read", lambda t: 0 * t + 0.0065, "has a median of 0.0065"),
@@ -81,6 +85,15 @@ def test_calibration_files_that_no_detector_has_are_refused(case: str, copy: Raw
     with pytest.raises(ContractError, match=f"{name}.parquet: .*{said}.*Fix: ") as caught:
         check_planet(("train", planet), copy)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("flat", 1e6), ("read", -3.0), ("linear_corr", 1e5)])
+def test_single_impossible_pixels_are_left_out_as_dead(name: str, value: float, copy: RawFolder) -> None:
+    folder = copy.planet_folder("train", planet_of(copy)) / FGS1_SET
+    before = read_calibration(folder, FGS1).dead
+    rewrite(folder / f"{name}.parquet", one_pixel(value))
+    after = read_calibration(folder, FGS1).dead
+    assert not before[15, 20] and np.argwhere(after != before).tolist() == [[15, 20]]
 
 
 def column(name: str, change: Callable[[pd.Series], pd.Series]) -> Callable[[pd.DataFrame], pd.DataFrame]:

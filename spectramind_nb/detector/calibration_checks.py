@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEDIANS', 'FLAT_RANGE', 'CHARGE_E', 'CORRECTION', 'HIGH_CHARGE_E', 'HIGH_CORRECTION', 'LOOKS_LIKE', 'TYPICAL',
-           'median_fault', 'linearity_fault', 'calibration_fault']
+           'MOST_ODD', 'median_fault', 'corrected_share', 'linearity_fault', 'calibration_fault', 'odd_pixels']
 
 # %% ../../nbs/detector/calibration_checks.ipynb #3f46db2c
 from collections.abc import Mapping
@@ -30,14 +30,19 @@ def median_fault(name: str, typical: float) -> str:
     return f"has a median of {typical:.4g}, not {least:g} to {most:g}{looks}"
 
 # %% ../../nbs/detector/calibration_checks.ipynb #475372bf
+def corrected_share(coefficients: np.ndarray, charge_e: float) -> np.ndarray:  # (rows, columns)
+    """Divide the corrected charge by the measured one, `charge_e`, from linearity coefficients (6, rows, columns)."""
+    return np.tensordot(charge_e ** (np.arange(len(coefficients)) - 1.0), coefficients, 1)
+
+
 def linearity_fault(coefficients: np.ndarray, live: np.ndarray) -> str:
     """Describe linearity coefficients (6, rows, columns) that change charges of live pixels too much; "" if none do."""
-    at, (least, most) = np.arange(len(coefficients)), CORRECTION
-    ratio = np.tensordot(CHARGE_E ** (at - 1.0), coefficients, 1)[live]
+    least, most = CORRECTION
+    ratio = corrected_share(coefficients, CHARGE_E)[live]
     if wrong := int(((ratio < least) | (ratio > most)).sum()):
         times = f"less than {least:g} or more than {most:g} times"
         return f"{wrong} live pixels turn {CHARGE_E:g} e- into {times} as many"
-    typical = float(np.median(np.tensordot(HIGH_CHARGE_E ** (at - 1.0), coefficients, 1)[live]))
+    typical = float(np.median(corrected_share(coefficients, HIGH_CHARGE_E)[live]))
     if not HIGH_CORRECTION[0] < typical < HIGH_CORRECTION[1]:
         return f"the median pixel turns {HIGH_CHARGE_E:g} e- into {typical:.3g} times as many"
     return ""
@@ -59,3 +64,17 @@ def calibration_fault(arrays: Mapping[str, np.ndarray], live: np.ndarray) -> tup
         return "read", f"{wrong} live pixels are below zero"
     problem = linearity_fault(arrays["linear_corr"], live)
     return ("linear_corr", problem) if problem else ("", "")
+
+# %% ../../nbs/detector/calibration_checks.ipynb #4077f36c
+MOST_ODD = 0.005  # share of pixels that may be left out as impossible
+
+
+def odd_pixels(arrays: Mapping[str, np.ndarray], live: np.ndarray) -> np.ndarray:  # bool, (rows, columns)
+    """Find live pixels whose flat, read noise or linearity can't be right; none if these are more than single ones.
+
+    `arrays` are those of `calibration_fault`.
+    """
+    flat, share = arrays["flat"] / np.median(arrays["flat"][live]), corrected_share(arrays["linear_corr"], CHARGE_E)
+    odd = (flat < FLAT_RANGE[0]) | (flat > FLAT_RANGE[1]) | (arrays["read"] < 0)
+    odd = live & (odd | (share < CORRECTION[0]) | (share > CORRECTION[1]))
+    return odd if odd.sum() <= MOST_ODD * odd.size else np.zeros_like(odd)

@@ -11,7 +11,7 @@ __all__ = ['STAR_COLUMNS', 'SIGNAL_NAME', 'CALIBRATION_NAME', 'CALIBRATION_DTYPE
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..core.errors import ContractError
 from ..core.instrument import CHANNELS, Channel
 from ..core.star_table import ERROR_COLUMNS, error_fault, star_fault, table_fault
 from ..core.versions import versions_in
-from .calibration_checks import calibration_fault
+from .calibration_checks import calibration_fault, odd_pixels
 
 # %% ../../nbs/detector/raw.ipynb #03c358ba
 STAR_COLUMNS = ("Rs", "Ms", "Ts", "Mp", "e", "P", "sma", "i")
@@ -213,7 +213,10 @@ CALIBRATION_DTYPES = {"dark": "float64", "dead": "bool", "flat": "float64", "lin
 
 # %% ../../nbs/detector/raw.ipynb #b83d3cd2
 def read_calibration(folder: Path, channel: Channel) -> CalibrationSet:
-    """Read and check the five files of a calibration folder. Raises `ContractError`."""
+    """Read and check the five files of a calibration folder. Raises `ContractError`.
+
+    Single live pixels with impossible values are marked dead.
+    """
     shape = (channel.rows, channel.columns)
     arrays = {}
     for name, dtype in CALIBRATION_DTYPES.items():
@@ -225,7 +228,9 @@ def read_calibration(folder: Path, channel: Channel) -> CalibrationSet:
         arrays[name] = array.reshape(6, *shape) if name == "linear_corr" else array
     calibration = CalibrationSet(**arrays)
     _check_live_pixels(folder, calibration)
-    return calibration
+    dead = calibration.dead | odd_pixels(vars(calibration), ~calibration.dead)
+    _check_bounds(folder, calibration, ~dead)
+    return replace(calibration, dead=dead)
 
 # %% ../../nbs/detector/raw.ipynb #826d234f
 def _check_live_pixels(folder: Path, calibration: CalibrationSet) -> None:
@@ -254,7 +259,6 @@ def _check_live_pixels(folder: Path, calibration: CalibrationSet) -> None:
                 "live pixels are NaN",
                 "get the file again, or mark these pixels in dead.parquet",
             )
-    _check_bounds(folder, calibration, live)
 
 # %% ../../nbs/detector/raw.ipynb #4c10a8cc
 def _check_bounds(folder: Path, calibration: CalibrationSet, live: np.ndarray) -> None:
