@@ -150,6 +150,7 @@ def test_programs_of_a_command_end_with_it(blow: str) -> None:
     mark = uuid.uuid4().hex
     env, quiet = {**os.environ, "SPECTRAMIND_MARK": mark}, {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     resets = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    resets += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # ignored where the tests run under nohup
     with subprocess.Popen([sys.executable, "-c", resets + PARENT], env=env, text=True, **quiet) as process:
         assert process.stdout is not None and process.stdout.readline() == "up\n"
         assert wait_until(lambda: len(marked(mark)) >= 4, 20)  # the command, a shell and its two programs
