@@ -156,12 +156,13 @@ def train_run(
     run_dir, training = Path(run_dir), training or TrainingPlan()
     _check_predictor(predictor, network)
     labels = read_training_labels(run_dir, RawFolder(Path(raw_dir)), weights_dir, training.start == "fresh")
-    truth, folds, reference = labels.truth, labels.folds, reference_of(labels.truth)
+    truth, folds = labels.truth, labels.folds
     fits = None if folds is None else read_labelled_fits(run_dir, Path(raw_dir), labels)
     write_json(run_folder(run_dir, "outputs/checkpoints") / LABELS, labels.record())
     if fits is None or folds is None:
         take_over(run_dir, weights_dir, network)
         return pd.DataFrame()
+    reference = reference_of(truth)
     predicted = {"gaussian": out_of_fold_predictions(fits, truth, folds, rank, labels.further)}
     weights = read_network(network_file(network)) if network else None
     if weights:
@@ -173,8 +174,7 @@ def train_run(
     write_prior(artifacts / PRIOR_FILE, prior_of_labels(truth, fits.stars, rank, labels.further))
     write_out_of_fold(run_dir, found)
     origin = network if training.start == "shipped" else f"{network}, {training.start}"
-    pairs = pairs_per_visit(run_dir, labels.planets)
-    record = {"chosen": chosen, "factors": factors, "weights": origin, "pairs": pairs}
+    record = dict(chosen=chosen, factors=factors, weights=origin, pairs=pairs_per_visit(run_dir, labels.planets))
     write_json(artifacts / PREDICTORS_FILE, record | _write_network(artifacts, weights, training.start))
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
     return figures
