@@ -19,11 +19,9 @@ from ..core.errors import ContractError
 from .light_curve_formats import FileChannel
 
 # %% ../../nbs/transits/light_curve_repairs.ipynb #0a2a532c
-FAR_CHANGE, APART_CHANGE, FAR_SIGMA = (
-    0.35,
-    0.1,
-    10.0,
-)  # of the bin's median; from other bins; robust standard deviations
+FAR_CHANGE = 0.35  # from the bin's median, relative
+APART_CHANGE = 0.1  # from the step's other bins, relative
+FAR_SIGMA = 10.0  # both also in robust standard deviations
 MOST_STRAY = 0.2  # of a channel's points in a visit
 MOST_CONSTANT = 0.5  # of a channel's bins
 LEAST_BINS = 30  # from which a channel's typical bin is known
