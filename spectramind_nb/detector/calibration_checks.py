@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEDIANS', 'FLAT_RANGE', 'CHARGE_E', 'CORRECTION', 'HIGH_CHARGE_E', 'HIGH_CORRECTION', 'LOOKS_LIKE', 'TYPICAL',
-           'MOST_ODD', 'median_fault', 'corrected_share', 'linearity_fault', 'calibration_fault', 'odd_pixels']
+           'MOST_ODD', 'median_fault', 'corrected_share', 'odd_corrections', 'odd_flats', 'linearity_fault',
+           'calibration_fault', 'odd_pixels']
 
 # %% ../../nbs/detector/calibration_checks.ipynb #3f46db2c
 from collections.abc import Mapping
@@ -35,12 +36,22 @@ def corrected_share(coefficients: np.ndarray, charge_e: float) -> np.ndarray:  #
     return np.tensordot(charge_e ** (np.arange(len(coefficients)) - 1.0), coefficients, 1)
 
 
+def odd_corrections(coefficients: np.ndarray) -> np.ndarray:  # bool, (rows, columns)
+    """Find pixels whose linearity coefficients (6, rows, columns) change charges too much."""
+    share = corrected_share(coefficients, CHARGE_E)
+    return (share < CORRECTION[0]) | (share > CORRECTION[1])
+
+
+def odd_flats(flat: np.ndarray, live: np.ndarray) -> np.ndarray:  # bool, (rows, columns)
+    """Find pixels whose flat is too far from that of the median live pixel."""
+    relative = flat / np.median(flat[live])
+    return (relative < FLAT_RANGE[0]) | (relative > FLAT_RANGE[1])
+
+
 def linearity_fault(coefficients: np.ndarray, live: np.ndarray) -> str:
     """Describe linearity coefficients (6, rows, columns) that change charges of live pixels too much; "" if none do."""
-    least, most = CORRECTION
-    ratio = corrected_share(coefficients, CHARGE_E)[live]
-    if wrong := int(((ratio < least) | (ratio > most)).sum()):
-        times = f"less than {least:g} or more than {most:g} times"
+    if wrong := int(odd_corrections(coefficients)[live].sum()):
+        times = f"less than {CORRECTION[0]:g} or more than {CORRECTION[1]:g} times"
         return f"{wrong} live pixels turn {CHARGE_E:g} e- into {times} as many"
     typical = float(np.median(corrected_share(coefficients, HIGH_CHARGE_E)[live]))
     if not HIGH_CORRECTION[0] < typical < HIGH_CORRECTION[1]:
@@ -57,8 +68,7 @@ def calibration_fault(arrays: Mapping[str, np.ndarray], live: np.ndarray) -> tup
     for name in MEDIANS:
         if problem := median_fault(name, float(np.median(arrays[name][live]))):
             return name, problem
-    flat = arrays["flat"][live] / np.median(arrays["flat"][live])
-    if wrong := int(((flat < FLAT_RANGE[0]) | (flat > FLAT_RANGE[1])).sum()):
+    if wrong := int(odd_flats(arrays["flat"], live)[live].sum()):
         return "flat", f"{wrong} live pixels are outside {FLAT_RANGE[0]:g} to {FLAT_RANGE[1]:g} times the median"
     if wrong := int((arrays["read"][live] < 0).sum()):
         return "read", f"{wrong} live pixels are below zero"
@@ -74,7 +84,6 @@ def odd_pixels(arrays: Mapping[str, np.ndarray], live: np.ndarray) -> np.ndarray
 
     `arrays` are those of `calibration_fault`.
     """
-    flat, share = arrays["flat"] / np.median(arrays["flat"][live]), corrected_share(arrays["linear_corr"], CHARGE_E)
-    odd = (flat < FLAT_RANGE[0]) | (flat > FLAT_RANGE[1]) | (arrays["read"] < 0)
-    odd = live & (odd | (share < CORRECTION[0]) | (share > CORRECTION[1]))
+    odd = odd_flats(arrays["flat"], live) | (arrays["read"] < 0) | odd_corrections(arrays["linear_corr"])
+    odd &= live
     return odd if odd.sum() <= MOST_ODD * odd.size else np.zeros_like(odd)
