@@ -191,13 +191,13 @@ def frame_prints(reads: np.ndarray) -> np.ndarray:  # uint64, (frames,)
     return _checksums(reads, np.random.default_rng(0).integers(1, 2**63, len(reads), dtype=np.uint64))
 
 # %% ../../nbs/detector/read_checks.ipynb #3378c237
-def repeated_reads(reads: np.ndarray, kinds: np.ndarray) -> np.ndarray:  # bool, (frames,)
+def repeated_reads(reads: np.ndarray, kinds: np.ndarray, prints: np.ndarray) -> np.ndarray:  # bool, (frames,)
     """Find frames that repeat an earlier one, as a whole or in part.
 
-    `reads` are in ADU, uint16, (pixels, frames), `kinds` those of `kinds_of_reads`. First reads without noise, as in
-    made-up data, do not count.
+    `reads` are in ADU, uint16, (pixels, frames), `kinds` are by `kinds_of_reads`, `prints` by `frame_prints`. First
+    reads without noise, as in made-up data, do not count.
     """
-    again = _seen_before(frame_prints(reads))
+    again = _seen_before(prints)
     blank = ((reads == 0) | (reads == FULL_SCALE)).mean(axis=0) > 0.5 if again.any() else again
     near, pair = _agreement(reads, 1), _agreement(reads, 2)
     found = (again & ~blank) | _more_than_chance(near, float(np.median(near)), len(reads))
@@ -350,13 +350,14 @@ def check_reads(
     """
     bright = bright if bright.any() else np.ones(len(reads), bool)
     charge = reads[bright].mean(axis=0, dtype=np.float32) / np.float32(adc.gain) + np.float32(adc.offset)
-    repeated = repeated_reads(reads, kinds := kinds_of_reads(charge, adc))
+    prints = frame_prints(reads)
+    repeated = repeated_reads(reads, kinds := kinds_of_reads(charge, adc), prints)
     order = order_of_reads(kinds, repeated, most)
     if len(order.reads) > most:
         problem = f"{reads.shape[1]} frames for {most} times, and it is not known which are too many"
         raise ContractError(where, "frames", problem, "copy the file and axis_info.parquet from one source")
     counts = {"reads_missing": order.missing, "reads_doubled": order.doubled, "pairs_exchanged": order.exchanged}
-    checks = ReadChecks(order, np.zeros(len(order.reads) // 2, bool), counts, where, frame_prints(reads))
+    checks = ReadChecks(order, np.zeros(len(order.reads) // 2, bool), counts, where, prints)
     faults = _faults(checks.in_place(reads), np.append(repeated, False)[order.reads], bright, order, channel, adc)
     for name, found in faults.items():
         counts[f"pairs_{name}"] = int((found & ~checks.left_out).sum())
