@@ -47,7 +47,7 @@ def odd_flats(flat: np.ndarray, live: np.ndarray) -> np.ndarray:  # bool, (rows,
     relative = flat / np.median(flat[live])
     return (relative < FLAT_RANGE[0]) | (relative > FLAT_RANGE[1])
 
-
+# %% ../../nbs/detector/calibration_checks.ipynb #abfbbed2
 def linearity_fault(coefficients: np.ndarray, live: np.ndarray) -> str:
     """Describe linearity coefficients (6, rows, columns) that change charges of live pixels too much; "" if none do."""
     if wrong := int(odd_corrections(coefficients)[live].sum()):

@@ -350,8 +350,7 @@ def check_reads(
     """
     bright = bright if bright.any() else np.ones(len(reads), bool)
     charge = reads[bright].mean(axis=0, dtype=np.float32) / np.float32(adc.gain) + np.float32(adc.offset)
-    prints = frame_prints(reads)
-    repeated = repeated_reads(reads, kinds := kinds_of_reads(charge, adc), prints)
+    repeated = repeated_reads(reads, kinds := kinds_of_reads(charge, adc), prints := frame_prints(reads))
     order = order_of_reads(kinds, repeated, most)
     if len(order.reads) > most:
         problem = f"{reads.shape[1]} frames for {most} times, and it is not known which are too many"
