@@ -20,18 +20,18 @@ from spectramind_nb.detector.photometry import (
     star_moves,
 )
 
-READ_VARIANCE, SKY = 366.0, 30.0  # e-^2 and e- a pair
+READ_VARIANCE, BACKGROUND = 366.0, 30.0  # e-^2 and e- a pair
 
 
 def profile_of(channel: Channel, light: float) -> LightProfile:
-    """A star of `light` e- a pair (in each column of AIRS), on an even sky."""
+    """A star of `light` e- a pair (in each column of AIRS), on an even background."""
     row, column = np.mgrid[: channel.rows, : channel.columns]
     across = (row - 15.6) ** 2 if channel is AIRS else (row - 15.2) ** 2 + (column - 16.1) ** 2
     star = np.exp(-across / (2 * 1.7**2))
     axis = (0,) if channel is AIRS else (0, 1)
     star /= star.sum(axis=axis, keepdims=True)
-    variance = light * star + SKY + READ_VARIANCE
-    return LightProfile(star, variance, np.full(star.shape, SKY), axis, star / variance)
+    variance = light * star + BACKGROUND + READ_VARIANCE
+    return LightProfile(star, variance, np.full(star.shape, BACKGROUND), axis, star / variance)
 
 
 def observe(
@@ -40,7 +40,7 @@ def observe(
     """Noisy pairs of a star of `light` e-, one value a pair, with a share of pixels masked at random."""
     rng = np.random.default_rng(seed)
     shape = (len(light), *profile.star.shape)
-    mean = np.asarray(light)[:, None, None] * profile.star + np.reshape(sky, (-1, 1, 1)) * profile.sky
+    mean = np.asarray(light)[:, None, None] * profile.star + np.reshape(sky, (-1, 1, 1)) * profile.background
     frames = mean + rng.normal(size=shape) * np.sqrt(profile.variance)
     mask = rng.random(shape) < masked
     frames[mask] = np.nan
@@ -72,11 +72,11 @@ def test_optimal_sums_beat_plain_sums() -> None:
     assert (variance < 0.5 * plain).all()
 
 
-def test_profile_and_sky_are_found() -> None:
+def test_profile_and_background_are_found() -> None:
     truth = profile_of(AIRS, 2e4)
     found = make_profile(observe(truth, np.full(60, 2e4), 1, masked=0.05), AIRS)
     assert np.allclose(found.star, truth.star, atol=0.002) and np.allclose(found.star.sum(axis=0), 1)
-    assert np.allclose(found.sky, SKY, atol=2.5)
+    assert np.allclose(found.background, BACKGROUND, atol=2.5)
     assert np.allclose(found.variance, truth.variance, rtol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_shift_of_the_star_is_found(row: float, column: float, light: float) -> 
     still = profile_of(FGS1, light)
     rows, columns = np.indices(still.star.shape)
     spot = np.exp(-((rows - 15.2 - row) ** 2 + (columns - 16.1 - column) ** 2) / (2 * 1.7**2))
-    frames = (light * spot / spot.sum() + SKY)[None].astype(np.float32)
+    frames = (light * spot / spot.sum() + BACKGROUND)[None].astype(np.float32)
     pairs = CdsPairs(frames, frames, 0 * frames, np.zeros(frames.shape, np.uint8), np.zeros(frames.shape, bool))
     assert star_moves(pairs, still)[0, :2] == pytest.approx([row, column], abs=0.02)
     assert star_centre(spot) == pytest.approx([15.2 + row, 16.1 + column], abs=1e-3)

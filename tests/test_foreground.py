@@ -13,7 +13,7 @@ from spectramind_nb.detector import photometry
 from spectramind_nb.detector.corrections import CdsPairs, Options
 from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.foreground import BackgroundLight, Foreground, background_light, separate_foreground
-from spectramind_nb.detector.photometry import LightProfile, Summed, sky_sums
+from spectramind_nb.detector.photometry import LightProfile, Summed, background_sums
 from spectramind_nb.simulator.frames import airs_profile, airs_star, fgs1_image
 
 LIGHT = 4.5 * airs_star(5900.0, 1.0)
@@ -34,13 +34,13 @@ def subtracted(
 
 def of_pairs(pairs: CdsPairs, profile: LightProfile, channel: Channel) -> tuple[np.ndarray, np.ndarray]:
     """Sum the background pixels, (columns, pairs)."""
-    return tuple(np.atleast_2d(part.T) for part in sky_sums(pairs, profile, channel))  # type: ignore[return-value]
+    return tuple(np.atleast_2d(part.T) for part in background_sums(pairs, profile, channel))  # type: ignore[return-value]
 
 
 def test_slow_variations_of_the_background_are_followed() -> None:
     profile, course = profile_of(FGS1, 0.0), np.linspace(0.5, 1.5, 9)
     sky, level = of_pairs(observe(profile, np.zeros(9), 2, masked=0.1, sky=course), profile, FGS1)
-    level_of_one = profile.sky[0, 0]
+    level_of_one = profile.background[0, 0]
     found = subtracted(sky, level, np.ones(9), np.array([level_of_one]), level.mean() / level_of_one)[0]
     assert found / level_of_one == pytest.approx(course * level[0] / level.mean(), abs=0.08)
 
@@ -50,9 +50,9 @@ def test_each_column_has_its_own_variation_of_the_background() -> None:
     dims = np.where(np.arange(AIRS.columns) < 178, 1.0, 0.5)  # of the background at the end of the visit
     seen = observe(profile, 2e4 * steady, 5)
     dimmed = 1 + np.linspace(0, 1, 40)[:, None] * (dims - 1)
-    frames = seen.frames + (dimmed[:, None, :] - 1) * profile.sky
+    frames = seen.frames + (dimmed[:, None, :] - 1) * profile.background
     sky, level = of_pairs(replace(seen, frames=frames), profile, AIRS)
-    course = subtracted(sky, level, steady, profile.sky[0], 8.0).T / profile.sky[0]
+    course = subtracted(sky, level, steady, profile.background[0], 8.0).T / profile.background[0]
     far = [*range(140), *range(220, AIRS.columns)]
     assert (course - dimmed)[:, far].mean(axis=0) == pytest.approx(0, abs=0.04)  # five standard deviations
     assert course[-1, :140].mean() == pytest.approx(1, abs=0.02)

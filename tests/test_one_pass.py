@@ -26,11 +26,11 @@ from spectramind_nb.detector.photometry import (
     LightProfile,
     Photometry,
     Summed,
+    background_sums,
     decorrelate,
     light_sums,
     make_profile,
     plan_sums,
-    sky_sums,
     star_moves,
     sum_series,
 )
@@ -57,7 +57,7 @@ def assert_close(found: np.ndarray, wanted: np.ndarray, rtol: float = 0, atol: f
 
 
 def scene(channel: Channel, pairs: int) -> np.ndarray:  # e-/s, (pairs, rows, columns)
-    """A trembling star (FGS1) or its spectrum (AIRS) on a faint sky."""
+    """A trembling star (FGS1) or its spectrum (AIRS) on a faint background."""
     row, column = np.mgrid[: channel.rows, : channel.columns]
     if channel is AIRS:
         spectrum = 3e4 * np.exp(-(((column[0] - 150) / 90) ** 2)) + 1300
@@ -79,7 +79,7 @@ def damaged_visit(name: str) -> Visit:
     for first, count in ((0, 1), (7, 1), (8, 2), (40, 5), (pairs - 1, 1)):
         signal[first : first + count, 1, 16, 15] = FULL_SCALE
     signal[20:23, :, 14, 40 % channel.columns] = FULL_SCALE
-    signal[50, 1, 0:4, 1] = FULL_SCALE  # in the sky
+    signal[50, 1, 0:4, 1] = FULL_SCALE  # in the background
     rng = generator(3)
     where = [rng.integers(0, size, 60) for size in (pairs - 8, channel.rows, channel.columns)]
     hit = where[0], 1, where[1], where[2]
@@ -100,8 +100,8 @@ def plain_sums(name: str, options: Options, photometry: Photometry) -> tuple[Sum
     pairs = calibrate_pairs(visit, every, typical, options)
     pairs = replace(pairs, frames=pairs.frames.astype(float))
     light, variance, background = (np.atleast_2d(part.T) for part in light_sums(pairs, profile))
-    sky, level = (np.atleast_2d(part.T) for part in sky_sums(pairs, profile, visit.channel))
-    even = replace(profile, sky=np.ones_like(profile.sky))
+    sky, level = (np.atleast_2d(part.T) for part in background_sums(pairs, profile, visit.channel))
+    even = replace(profile, background=np.ones_like(profile.background))
     reach = np.atleast_2d(light_sums(pairs, even)[2].T)
     lost = pairs.mask.sum(axis=0).ravel()
     lost_in_pair = (pairs.mask & ~pairs.mask.all(axis=0)).sum(axis=(1, 2))
@@ -119,7 +119,9 @@ def dense_motion(pairs: CdsPairs, profile: LightProfile, expected: np.ndarray) -
     usable = ~pairs.mask.all(axis=0)
     weight = np.where(usable, 1 / profile.variance, 0)
     star = np.where(usable, profile.star, 0)
-    light = np.where(usable, weight * star * (expected - profile.sky), 0).sum(axis=0) / (weight * star**2).sum(axis=0)
+    light = np.where(usable, weight * star * (expected - profile.background), 0).sum(axis=0) / (weight * star**2).sum(
+        axis=0
+    )
     column = np.tile(np.arange(star.shape[1]), len(star))
     design = np.zeros((star.size, star.shape[1] + 2))
     design[np.arange(star.size), column] = star.ravel()
@@ -172,9 +174,11 @@ def test_sums_are_those_of_whole_frames(name: str, photometry: Photometry, mask_
         wanted, found = getattr(plain, part), getattr(fast, part)
         assert_close(found, wanted, rtol=1e-6, err_msg=part)
     assert np.ptp(plain.variance, axis=1).max() > 1e-4 * plain.variance.mean()
-    assert_close(fast.sky_level, plain.sky_level, rtol=1e-6)
-    share = plain.background.mean() / plain.sky_level.mean()  # of the sky pixels' sum in the light
-    assert_close(share * fast.sky, share * plain.sky, rtol=1e-6, atol=1e-6 * light.min())
+    assert_close(fast.expected_background, plain.expected_background, rtol=1e-6)
+    share = plain.background.mean() / plain.expected_background.mean()  # of the background pixels' sum in the light
+    assert_close(
+        share * fast.measured_background, share * plain.measured_background, rtol=1e-6, atol=1e-6 * light.min()
+    )
     assert_close(fast.moves, plain.moves, atol=1e-6)
     assert_close(fast.moves_covariance, plain.moves_covariance, rtol=1e-6)
     assert np.array_equal(fast.lost, np.where(never.ravel(), 0, plain.lost))

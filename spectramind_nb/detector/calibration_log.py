@@ -96,13 +96,14 @@ def calibration_log(visit: Visit, pairs: CdsPairs, options: Options) -> dict[str
 def aperture_log(profile: LightProfile, channel: Channel, photometry: Photometry) -> dict[str, list[float]]:
     """Record the weights that fill masked pixels, and the radii of the sum of light and of the background."""
     row, column = np.indices(profile.star.shape) - star_centre(profile.star)[:, None, None]
-    distance, sky = (np.hypot(row, column) if channel is FGS1 else np.abs(row)), profile.background_pixels(channel)
+    distance = np.hypot(row, column) if channel is FGS1 else np.abs(row)
+    background = profile.background_pixels(channel)
     radius = photometry.radius_px
     if channel is not FGS1 or photometry.kind != "aperture":
         order = np.argsort(distance, axis=None)
         light = np.cumsum((profile.weight * profile.star).ravel()[order])
         radius = distance.ravel()[order][np.searchsorted(light, 0.99 * light[-1])]
-    radii = (radius, distance[sky].min(), distance[sky].max())
+    radii = (radius, distance[background].min(), distance[background].max())
     return {"interp_kernel": [*INTERP_KERNEL], "aperture_radii_px": [round(float(value), 2) for value in radii]}
 
 # %% ../../nbs/detector/calibration_log.ipynb #06354eda
