@@ -322,11 +322,9 @@ def annulus_light(summed: Summed, plan: Plan) -> tuple[np.ndarray, np.ndarray]: 
     """Compute the background in the sums of FGS1's light from each pair's annulus, and its variance."""
     inside = plan.usable & (plan.weights[:, 1] != 0)
     count = max(int(inside.sum()), 1)
-    apart = (
-        summed.measured_background - summed.expected_background
-    ) / count  # of the visit's mean, lost values count as 0
+    excess = summed.measured_background - summed.expected_background  # over the visit's mean; lost values count as 0
     variance = float(plan.profile.variance.ravel()[inside].sum()) / count**2
-    return summed.background + summed.reach * apart, summed.reach**2 * variance
+    return summed.background + summed.reach * excess / count, summed.reach**2 * variance
 
 # %% ../../nbs/detector/photometry.ipynb #d6df52ce
 def apparent_motion(plan: Plan, foreground: np.ndarray, light: np.ndarray) -> np.ndarray:  # row, width, (2,)
