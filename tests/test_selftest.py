@@ -193,7 +193,7 @@ def other_weights(patch: Patch, home: Path) -> None:
 
 
 def nan_in_sigma(patch: Patch, home: Path) -> None:
-    patch.setattr(selftest_deep, "says", lambda weights: (selftest_deep.SAID[0], float("nan")))
+    patch.setattr(selftest_deep, "network_output", lambda weights: (selftest_deep.RECORDED_OUTPUT[0], float("nan")))
 
 
 def wrong_scan(patch: Patch, home: Path) -> None:
@@ -232,7 +232,7 @@ def wrong_gpu(patch: Patch, home: Path) -> None:
 DEEP_FAULTS: dict[str, tuple[str, Callable[[Patch, Path], Any], str]] = {
     "scan": ("selective scan", wrong_scan, "compiled differs from the loop by 1.0e-03"),
     "attention": ("graph attention", nan_in_attention, "compiled differs from torch-geometric by nan"),
-    "weights": ("weights", other_weights, f"not {selftest_deep.SAID[0]}"),
+    "weights": ("weights", other_weights, f"not {selftest_deep.RECORDED_OUTPUT[0]}"),
     "sigma": ("weights", nan_in_sigma, "nan ppm"),
     "metric": (
         "metric",

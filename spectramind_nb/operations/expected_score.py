@@ -155,10 +155,12 @@ def expectation_lines(found: Expectation, simulated: bool = False) -> list[str]:
 # %% ../../nbs/operations/expected_score.ipynb #d687875a
 def _unknowable(simulated: bool) -> list[str]:
     lines = [
-        "It can't know: test planets unlike the training planets (other molecules, stars, noise), planets that fail,",
-        "and what was gained by choosing between predictors or settings with these very planets.",
+        "Not included: test planets unlike the training planets (other molecules, stars, noise), planets that fail,",
+        "and what was gained by choosing between predictors or settings with these same planets.",
     ]
-    more = ["These planets are simulated: it holds for the simulator's sky, as far as that is like the real one."]
+    more = [
+        "These planets are simulated: the estimate holds as far as the simulator's population is like the real one."
+    ]
     return lines + (more if simulated else [])
 
 # %% ../../nbs/operations/expected_score.ipynb #24821349
