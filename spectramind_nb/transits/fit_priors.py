@@ -93,6 +93,8 @@ LIMB_PRIORS = {  # mean at `SOLAR_K`, change per 1000 K, standard deviation
     "airs_u1_slope": (-0.016 * LIMB_HALF_UM, 0.0, 0.003),
     "airs_u2": (0.10, 0.0, 0.025),
     "airs_u2_slope": (-0.012 * LIMB_HALF_UM, 0.0, 0.003),
+    "fgs1_u3": (0.0, 0.0, 0.3),
+    "airs_u3": (0.0, 0.0, 0.1),
 }
 
 # %% ../../nbs/transits/fit_priors.ipynb #5e043aa6

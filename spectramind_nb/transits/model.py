@@ -19,8 +19,8 @@ from ..core.contracts import read_npz
 from ..core.files import run_folder
 from ..core.instrument import N_BINS, VISIT_HOURS
 from .fit_priors import MOST_WHITE_DEPTH, OWN_ORDER, SHIFT_ORDER
-from .light_curve import Orbit, limb_coefficients
-from .limb_darkening import limb_series
+from .light_curve import Orbit
+from .limb_darkening import limb_series, root_coefficients
 from .normal_equations import Slopes, SlopeTerms
 from .systematics import TIME_ORDER, WAVELENGTH_ORDER, airs_coordinate
 
@@ -140,16 +140,16 @@ def smooth_excess(excess: np.ndarray, variance: np.ndarray, most: float) -> np.n
     return np.clip(basis @ coefficients * max(0.0, 1 - 7 / max(gain, 1e-9)), -most, most)
 
 
-def limb_of(block: Block, value: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:  # (B,) each
-    """Compute u1 and u2 of a block's bins."""
+def limb_of(block: Block, value: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (B,) each
+    """Compute u1, u2 and u3 of a block's bins."""
     if not block.is_airs:
-        return np.array([value["fgs1_u1"]]), np.array([value["fgs1_u2"]])
+        return np.array([value["fgs1_u1"]]), np.array([value["fgs1_u2"]]), np.array([value["fgs1_u3"]])
     u1, u2 = (value[f"airs_{u}"] + value[f"airs_{u}_slope"] * airs_coordinate() for u in ("u1", "u2"))
-    return u1, u2
+    return u1, u2, np.full(len(u1), value["airs_u3"])
 
 # %% ../../nbs/transits/model.ipynb #742428f3
-_FLUX, _DEPTH, _CURVE, _T0, _SMA, _B2 = (slice(3 * k, 3 * k + 3) for k in range(6))
-_DRIFT = 18  # where the Chebyshev polynomials start
+_FLUX, _DEPTH, _CURVE, _T0, _SMA, _B2 = (slice(4 * k, 4 * k + 4) for k in range(6))
+_DRIFT = 24  # where the Chebyshev polynomials start
 _NOISE = _DRIFT + TIME_ORDER
 DRIFT_FUNCTIONS = slice(_DRIFT, _NOISE)
 
@@ -164,7 +164,7 @@ class TermList:
     share: list[np.ndarray] = field(default_factory=list)
 
     def add(self, index: int, *parts: tuple[slice | int, np.ndarray]) -> None:
-        """Add a parameter's slope: coefficients (B, 3) or (B,) on some of the functions of time."""
+        """Add a parameter's slope: coefficients (B, 4) or (B,) on some of the functions of time."""
         self.index.append(int(index))
         self.first.append(len(self.function))
         for where, share in parts:
@@ -205,7 +205,7 @@ class BlockModel:
 def local_slopes(model: BlockModel, c: np.ndarray, level: np.ndarray, smooth: np.ndarray) -> SlopeTerms:
     """Compute slopes to each bin's depth, level and own drift.
 
-    `c` (B, 3) are limb coefficients, `smooth` (B,) the depths at which the curvature is taken.
+    `c` (B, 4) are limb coefficients, `smooth` (B,) the depths at which the curvature is taken.
     """
     rows, visit = TermList(), model.block.visit
     rows.add(0, (_DEPTH, c * level[:, None]), (_CURVE, c * (smooth * level)[:, None]))
@@ -219,7 +219,7 @@ def local_slopes(model: BlockModel, c: np.ndarray, level: np.ndarray, smooth: np
 def shared_slopes(model: BlockModel, c: np.ndarray, c_u: np.ndarray, level: np.ndarray, noise: bool) -> SlopeTerms:
     """Compute slopes to the shared parameters, those of common noise only with `noise`.
 
-    `c_u` (B, 3, 2) are derivatives of the limb coefficients `c` (B, 3) to u1 and u2.
+    `c_u` (B, 4, 3) are derivatives of the limb coefficients `c` (B, 4) to u1, u2 and u3.
     """
     block, place = model.block, model.layout.place
     rows, scale = TermList(), level[:, None]
@@ -231,6 +231,7 @@ def shared_slopes(model: BlockModel, c: np.ndarray, c_u: np.ndarray, level: np.n
         rows.add(place[f"{block.channel}_{u}"], (_FLUX, c_u[..., k] * scale))
         if block.is_airs:
             rows.add(place[f"airs_{u}_slope"], (_FLUX, c_u[..., k] * scale * airs_coordinate()[:, None]))
+    rows.add(place[f"{block.channel}_u3"], (_FLUX, c_u[..., 2] * scale))
     for number, k in enumerate(model.layout.of(block, "drift")):
         i, j = divmod(number, model.wave.shape[1])
         rows.add(k, (_DRIFT + i, level * model.wave[:, j]))
@@ -256,7 +257,7 @@ def linearise_model(
     t0_h = value[f"t0_h[{block.visit}]"] + (0.0 if block.is_airs else value[f"fgs1_delay_h[{block.visit}]"])
     orbit = Orbit(t0_h, model.period_h, value["sma"], float(np.sqrt(max(value["b2"], 0.0))))
     series = limb_series(block.time_h, orbit, white, float(np.median(np.diff(block.time_h))))
-    c, c_u = limb_coefficients(*limb_of(block, value))
+    c, c_u = root_coefficients(*limb_of(block, value))
     excess = depth - white
     smooth = smooth_excess(excess, depth_variance, 0.5 * white) if block.is_airs else np.zeros(1)
     bend = 0.5 * smooth * (2 * excess - smooth)  # of half the square of the excess, linear about the smooth one
