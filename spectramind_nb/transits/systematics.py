@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIME_ORDER', 'WAVELENGTH_ORDER', 'POLYNOMIAL_ORDER', 'RED_ODDS', 'MEMORIES', 'REDS', 'JUMPS', 'JUMP_ODDS',
-           'JUMP_TERMS', 'drift_priors', 'airs_coordinate', 'unit_polynomials', 'polynomial_factors',
+           'MOST_JUMPS', 'JUMP_TERMS', 'drift_priors', 'airs_coordinate', 'unit_polynomials', 'polynomial_factors',
            'own_drift_covariance', 'Colour', 'noise_colour', 'span_of', 'expected_jumps', 'noise_directions',
            'common_directions', 'not_negative']
 
@@ -155,6 +155,7 @@ def span_of(functions: np.ndarray) -> np.ndarray:  # (T, R)
 
 JUMPS = np.geomspace(0.3, 10, 6)  # sizes, in standard deviations of a step's white noise
 JUMP_ODDS = 0.3 * (1 / JUMPS) / np.sum(1 / JUMPS)  # of each size, beforehand
+MOST_JUMPS = 3  # in a series, each further one half as likely as the one before
 
 # %% ../../nbs/transits/systematics.ipynb #c0441e43
 def expected_jumps(
@@ -162,24 +163,27 @@ def expected_jumps(
 ) -> tuple[np.ndarray, np.ndarray]:  # (T,), (T, P)
     """Estimate jumps in a residual series (T,) of white `variance`: mean, and factor of the second moment.
 
-    The second moment is F F^T (T, T) with the factor F.
-
-    The fit is free along `functions` (T, K).
+    The second moment is F F^T (T, T) with the factor F. The fit is free along `functions` (T, K). Each of up to
+    `MOST_JUMPS` jumps is estimated with the means of the others taken out.
     """
     places = np.linspace(0, len(series), 102)[1:-1].astype(int)
     jumps = (np.arange(len(series))[:, None] >= places).astype(float)
     free = span_of(functions)
     apart = jumps - free @ (free.T @ jumps)
     power, along = np.maximum((apart**2).sum(axis=0), 1e-9), series @ apart
-    error, prior = variance / power, variance * JUMPS[:, None] ** 2
+    error, prior, overlap = variance / power, variance * JUMPS[:, None] ** 2, apart.T @ apart
     share = prior / (prior + error)
-    logs = 0.5 * np.log1p(-share) + 0.5 * share * along**2 / (power * variance)  # sizes, places
-    most = max(float(logs.max()), 0.0)
-    odds = JUMP_ODDS[:, None] / len(places) * np.exp(logs - most)
-    odds /= odds.sum() + (1 - JUMP_ODDS.sum()) * np.exp(-most)
-    amplitude = share * along / power
-    second = (odds * (amplitude**2 + share * error)).sum(axis=0)
-    return jumps @ (odds * amplitude).sum(axis=0), jumps * np.sqrt(second)
+    mean, second = np.zeros((2, MOST_JUMPS, len(places)))
+    for number in [*range(MOST_JUMPS)] * 2:
+        left, usual = along - overlap @ (mean.sum(axis=0) - mean[number]), JUMP_ODDS / 2**number
+        logs = 0.5 * np.log1p(-share) + 0.5 * share * left**2 / (power * variance)  # sizes, places
+        most = max(float(logs.max()), 0.0)
+        odds = usual[:, None] / len(places) * np.exp(logs - most)
+        odds /= odds.sum() + (1 - usual.sum()) * np.exp(-most)
+        amplitude = share * left / power
+        mean[number] = (odds * amplitude).sum(axis=0)
+        second[number] = (odds * (amplitude**2 + share * error)).sum(axis=0)
+    return jumps @ mean.sum(axis=0), jumps * np.sqrt(second.sum(axis=0))
 
 # %% ../../nbs/transits/systematics.ipynb #800ae6aa
 def noise_directions(
