@@ -43,6 +43,7 @@ from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.learned_priors import Evidence, learn_fit_priors
 from spectramind_nb.transits.light_curve import Orbit, transit
 from spectramind_nb.transits.model import Block, blocks_of
+from spectramind_nb.transits.systematics import CELLS, MEMORIES_MIN, RED_RMS
 from spectramind_nb.uncertainty.sigma_factors import Fits
 
 Features = dict[str, dict[str, np.ndarray]]
@@ -372,7 +373,8 @@ def known_options(world: World) -> FitOptions:
         known = replace(known, drift_sizes=sizes, polynomial_sizes=sizes, polynomial_odds=0.9)
     elif world.drift != DEFAULT_WORLD.drift:
         known = replace(known, drift_sizes=sizes)
-    red = 100.0 if world.red_noise.rms else 0.01
+    noise = tuple(known_noise(world.red_noise).tolist())
+    jumps = float(1 - np.exp(-world.jumps.number - world.jumps.tilts))
     return replace(
         known,
         learned=LearnedPriors(
@@ -383,9 +385,19 @@ def known_options(world: World) -> FitOptions:
             limb=known_limb(world.limb),
             fgs1_drift=tuple(drift_hypotheses(False, known).odds.tolist()),
             airs_drift=tuple(drift_hypotheses(True, known).odds.tolist()),
-            red_odds=(red, red),
+            fgs1_noise=noise,
+            airs_noise=noise,
+            jump_share=(jumps, jumps),
         ),
     )
+
+
+def known_noise(red: RedNoise) -> np.ndarray:
+    """Probabilities of the memories and sizes of red noise, as `CELLS`: of those nearest to the world's."""
+    probability = np.full(len(CELLS), 1e-3 / len(CELLS))
+    away = np.abs(np.log(np.array(MEMORIES_MIN)[:, None] / red.minutes)) + np.abs(np.log(RED_RMS / max(red.rms, 1e-9)))
+    probability[1 + int(np.argmin(away)) if red.rms else 0] += 1 - 1e-3
+    return probability
 
 
 def known_limb(stars: StarLimbs) -> tuple[tuple[float, float, float], ...]:

@@ -29,7 +29,9 @@ class LearnedPriors:
     limb: tuple[tuple[float, float, float], ...]  # mean at `SOLAR_K`, change per 1000 K and scatter, as `LIMB_PRIORS`
     fgs1_drift: tuple[float, ...]  # probability of each hypothesis of the drift
     airs_drift: tuple[float, ...]
-    red_odds: tuple[float, float]  # odds of red noise in FGS1 and in AIRS
+    fgs1_noise: tuple[float, ...]  # probability of no red noise, and of each of its memories and sizes
+    airs_noise: tuple[float, ...]
+    jump_share: tuple[float, float]  # probability of a jump in FGS1 and in AIRS
 
 
 def as_tuples(value: Any) -> Any:

@@ -19,7 +19,7 @@ from .drift_hypotheses import DriftPrior, drift_hypotheses
 from .fit_priors import LIMB_PRIORS, SOLAR_K, FitOptions, LearnedPriors
 from .fit_problem import FitProblem
 from .normal_equations import Reduced, marginal
-from .systematics import RED_ODDS, Colour
+from .systematics import CELLS, JUMP_SHARE, Colour
 
 # %% ../../nbs/transits/learned_priors.ipynb #8c83a96a
 PARAMETERS = ("sma", "b2", *LIMB_PRIORS)
@@ -33,17 +33,18 @@ class Evidence:
     precision: np.ndarray  # of `PARAMETERS`, (8, 8)
     information: np.ndarray  # precision x the likeliest values, (8,)
     drift: dict[str, np.ndarray]  # of each channel, log evidence of each hypothesis, (visits, H)
-    red: dict[str, np.ndarray]  # of each channel, likelihood with red noise over that without, (visits,)
+    noise: dict[str, np.ndarray]  # of each channel, log likelihood without red noise and of its cells, (visits, 45)
+    jump: dict[str, np.ndarray]  # of each channel, log likelihood with a jump over that without, (visits,)
 
     def record(self) -> dict[str, Any]:
         """Return the evidence as a JSON object."""
-        parts = {name: {c: a.tolist() for c, a in getattr(self, name).items()} for name in ("drift", "red")}
+        parts = {name: {c: a.tolist() for c, a in getattr(self, name).items()} for name in ("drift", "noise", "jump")}
         return {"precision": self.precision.tolist(), "information": self.information.tolist(), **parts}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Evidence":
         """Read what `record` wrote."""
-        parts = ({c: np.array(a) for c, a in record[name].items()} for name in ("drift", "red"))
+        parts = ({c: np.array(a) for c, a in record[name].items()} for name in ("drift", "noise", "jump"))
         return cls(np.array(record["precision"]), np.array(record["information"]), *parts)
 
 # %% ../../nbs/transits/learned_priors.ipynb #feddb89a
@@ -64,16 +65,20 @@ def evidence_of(
     order = np.argsort(np.argsort(places))
     precision, information = marginal(reduced, kept, problem.mean, std)
     drift: dict[str, list[np.ndarray]] = {}
-    red: dict[str, list[float]] = {}
+    noise: dict[str, list[np.ndarray]] = {}
+    jump: dict[str, list[float]] = {}
     for block, priors, colour in zip(problem.blocks, weighed, colours, strict=True):
         logs = np.array([prior.log_evidence for prior in priors])
         drift.setdefault(block.channel, []).append(np.maximum(logs - logs.max(), LEAST_LOG).round(4))
-        red.setdefault(block.channel, []).append(float(np.clip(colour.red_evidence, 1e-9, 1e9)))
+        cells = np.maximum(colour.log_cells - colour.log_cells.max(), LEAST_LOG).round(4)
+        noise.setdefault(block.channel, []).append(cells)
+        jump.setdefault(block.channel, []).append(round(float(np.clip(colour.log_jump, LEAST_LOG, -LEAST_LOG)), 4))
     return Evidence(
         precision[np.ix_(order, order)],
         information[order],
         {channel: np.array(logs) for channel, logs in drift.items()},
-        {channel: np.array(odds) for channel, odds in red.items()},
+        {channel: np.array(logs) for channel, logs in noise.items()},
+        {channel: np.array(logs) for channel, logs in jump.items()},
     )
 
 # %% ../../nbs/transits/learned_priors.ipynb #162479bc
@@ -197,14 +202,15 @@ LEAST_PLANETS = 8
 # %% ../../nbs/transits/learned_priors.ipynb #77f6b7b0
 def learn_channel_odds(
     channel: str, evidence: Sequence[Evidence], options: FitOptions
-) -> tuple[tuple[float, ...], float]:
-    """Learn the probabilities of the drift hypotheses of `fgs1` or `airs`, and the odds of correlated noise in it."""
+) -> tuple[tuple[float, ...], tuple[float, ...], float]:
+    """Learn the probabilities of the drift hypotheses of `fgs1` or `airs`, of red noise as `CELLS`, and of a jump."""
     logs = np.concatenate([part.drift[channel] for part in evidence])
     drift = learn_shares(logs, drift_hypotheses(channel == "airs", options).odds)
-    red = np.log(np.concatenate([part.red[channel] for part in evidence]))
-    without = 1 / (1 + RED_ODDS)
-    share = learn_shares(np.column_stack([np.zeros(len(red)), red]), np.array([without, 1 - without]))
-    return tuple(drift.tolist()), float(share[1] / share[0])
+    noise = learn_shares(np.concatenate([part.noise[channel] for part in evidence]), CELLS)
+    jump = np.concatenate([part.jump[channel] for part in evidence])
+    either = np.column_stack([np.zeros(len(jump)), jump])
+    share = learn_shares(either, np.array([1 - JUMP_SHARE, JUMP_SHARE]))
+    return tuple(drift.tolist()), tuple(noise.tolist()), float(share[1])
 
 # %% ../../nbs/transits/learned_priors.ipynb #9a3cf764
 def learn_fit_priors(
@@ -231,8 +237,8 @@ def learn_fit_priors(
     best, error = learn_orbits_and_limb(Population.of(evidence, stars), options)
     scatter = np.hypot(np.exp(best[_LIMB_SCATTER]), error[_MEAN])
     limb = np.column_stack([best[_MEAN], best[_SLOPE], scatter])
-    fgs1_drift, fgs1_red = learn_channel_odds("fgs1", evidence, options)
-    airs_drift, airs_red = learn_channel_odds("airs", evidence, options)
+    fgs1_drift, fgs1_noise, fgs1_jump = learn_channel_odds("fgs1", evidence, options)
+    airs_drift, airs_noise, airs_jump = learn_channel_odds("airs", evidence, options)
     return LearnedPriors(
         planets=len(evidence),
         sma_offset=float(best[0]),
@@ -241,5 +247,7 @@ def learn_fit_priors(
         limb=tuple(map(tuple, limb.tolist())),
         fgs1_drift=fgs1_drift,
         airs_drift=airs_drift,
-        red_odds=(fgs1_red, airs_red),
+        fgs1_noise=fgs1_noise,
+        airs_noise=airs_noise,
+        jump_share=(fgs1_jump, airs_jump),
     )
