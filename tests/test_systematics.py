@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from spectramind_nb.transits.normal_equations import log_evidence
 from spectramind_nb.transits.systematics import (
-    JUMP_ODDS,
+    JUMP_SHARE,
+    JUMP_SIZES,
     JUMPS,
+    Colour,
     airs_coordinate,
     common_directions,
     drift_priors,
@@ -77,12 +80,17 @@ def test_drift_of_exosims_form_has_its_size_whatever_the_direction() -> None:
         assert np.sqrt(np.mean(varying**2)) == pytest.approx(3e-4, rel=0.06)
 
 
+WHITE = Colour(1.0, 0.0, 0.0)
+
+
 def test_jumps_are_expected_where_they_are() -> None:
     rng = np.random.default_rng(0)
-    quiet = [expected_jumps(residual(rng.normal(size=STEPS)), CURVES, 1.0)[0] for _ in range(200)]
+    quiet = [expected_jumps(residual(rng.normal(size=STEPS)), CURVES, WHITE)[0] for _ in range(200)]
     assert np.sqrt(np.mean(np.square(quiet))) < 0.1
     for place in (100, 170, 320):
-        jump, factor = expected_jumps(residual(rng.normal(size=STEPS) + 2.5 * (np.arange(STEPS) >= place)), CURVES, 1.0)
+        stepped = rng.normal(size=STEPS) + 2.5 * (np.arange(STEPS) >= place)
+        jump, factor, log_jump = expected_jumps(residual(stepped), CURVES, WHITE)
+        assert log_jump > 10
         assert jump[-1] - jump[0] == pytest.approx(2.5, abs=0.8) and abs(int(np.argmax(jump > 1.25)) - place) <= 6
         assert np.linalg.norm(factor[-1]) == pytest.approx(2.5, abs=0.8)
 
@@ -92,10 +100,10 @@ def test_jumps_make_the_widths_that_they_need() -> None:
     rng, z = np.random.default_rng(6), []
     dipped = np.column_stack([np.abs(np.arange(STEPS) - 190) < 70, CURVES[:, 2:]])
     for _ in range(400):
-        size = rng.choice([*JUMPS, 0.0], p=[*JUMP_ODDS, 1 - JUMP_ODDS.sum()]) * rng.normal()
+        size = rng.choice([*JUMPS, 0.0], p=[*(JUMP_SHARE * JUMP_SIZES), 1 - JUMP_SHARE]) * rng.normal()
         series = rng.normal(size=STEPS) + size * (np.arange(STEPS) >= rng.integers(STEPS))
         left = series - dipped @ np.linalg.lstsq(dipped, series, rcond=None)[0]
-        _, factor = expected_jumps(left, dipped, 1.0)
+        _, factor, _ = expected_jumps(left, dipped, WHITE)
         directions, std = common_directions(dipped, np.zeros((STEPS, STEPS)), factor, 12)
         design = np.hstack([dipped, directions])
         prior = np.diag(np.concatenate([np.zeros(dipped.shape[1]), 1 / np.maximum(std, 1e-9) ** 2]))
@@ -105,20 +113,42 @@ def test_jumps_make_the_widths_that_they_need() -> None:
 
 
 def test_colours_are_told_apart() -> None:
-    rng = np.random.default_rng(1)
-    white = [noise_colour(rng.normal(size=STEPS), 1.0) for _ in range(40)]
-    assert np.mean([colour.red for colour in white]) < 0.05 and np.mean([c.white for c in white]) < 1.1
-    flicker = [noise_colour(1.5 * rng.normal(size=STEPS), 1.0).white for _ in range(40)]
-    assert np.mean(flicker) == pytest.approx(1.5**2, rel=0.1)
+    rng, unit = np.random.default_rng(1), 1e-4
+    white = [noise_colour(unit * rng.normal(size=STEPS), unit**2) for _ in range(40)]
+    assert np.mean([c.red for c in white]) < 0.05 * unit**2 and np.mean([c.white for c in white]) < 1.1 * unit**2
+    flicker = [noise_colour(1.5 * unit * rng.normal(size=STEPS), unit**2).white for _ in range(40)]
+    assert np.mean(flicker) == pytest.approx((1.5 * unit) ** 2, rel=0.1)
     reds = []
     for _ in range(40):
         walk = np.zeros(STEPS)
         for k in range(1, STEPS):
             walk[k] = 0.9 * walk[k - 1] + np.sqrt(1 - 0.9**2) * rng.normal()
-        reds.append(noise_colour(rng.normal(size=STEPS) + 1.5 * walk, 1.0))
+        reds.append(noise_colour(unit * (rng.normal(size=STEPS) + 1.5 * walk), unit**2))
     tails = [colour.red * (1 - colour.memory**2) for colour in reds]  # far above the frequency where it flattens
-    assert np.median(tails) == pytest.approx(1.5**2 * (1 - 0.9**2), rel=0.3)
+    assert np.median(tails) == pytest.approx((1.5 * unit) ** 2 * (1 - 0.9**2), rel=0.3)
     assert np.median([colour.red for colour in reds]) > 20 * np.median([colour.red for colour in white])
+
+
+def test_colour_of_what_a_fit_leaves_over() -> None:
+    """A fit along slow functions takes their power; told so, the estimate of the white noise stays unbiased."""
+    rng, unit = np.random.default_rng(8), 1e-4
+    free = np.cos(np.pi * np.outer((np.arange(STEPS) + 0.5) / STEPS, np.arange(60)))
+    basis = np.linalg.qr(free)[0]
+    told, not_told = [], []
+    for _ in range(60):
+        series = unit * rng.normal(size=STEPS)
+        left = series - basis @ (basis.T @ series)
+        told.append(noise_colour(left, None, functions=free).white)
+        not_told.append(noise_colour(left, None).white)
+    assert np.mean(told) == pytest.approx(unit**2, rel=0.05) and np.mean(not_told) < 0.95 * unit**2
+
+
+def test_whitened_noise_is_white() -> None:
+    rng = np.random.default_rng(9)
+    walk = lfilter([np.sqrt(1 - 0.9**2)], [1, -0.9], rng.normal(size=(STEPS + 200, 200)), axis=0)[200:]
+    found = Colour(1.0, 2.25, 0.9).whitened(rng.normal(size=(STEPS, 200)) + 1.5 * walk)
+    power = (np.abs(np.fft.rfft(found, axis=0)) ** 2).mean(axis=1) / STEPS
+    assert np.allclose(power[1:20], 1, atol=0.4) and found.var() == pytest.approx(1, rel=0.05)
 
 
 def test_noise_directions_hold_all_that_noise_does_to_a_fit() -> None:

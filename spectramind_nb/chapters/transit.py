@@ -23,7 +23,7 @@ from ..pipeline.selection import read_plan
 from ..transits.fit_file import fit_to_file, read_evidence, read_fit
 from ..transits.fit_priors import LIMB_PRIORS, FitOptions, LearnedPriors
 from ..transits.learned_priors import learn_fit_priors
-from ..transits.systematics import RED_ODDS
+from ..transits.systematics import CELLS, JUMP_SHARE
 
 # %% ../../nbs/02_transit.ipynb #fa50ea54
 STAGE = "02_transit"
@@ -39,7 +39,8 @@ def prior_table(options: FitOptions) -> dict[str, dict[str, object]]:
     """List each prior as guessed and as learned from the planets, as `priors.json` holds it."""
     learned = options.learned
     guessed: dict[str, object] = {"sma_offset": 0.0, "sma_scatter": options.sma_scatter}
-    guessed |= {"inclination_scatter_deg": options.inclination_scatter_deg, "red_odds": [RED_ODDS, RED_ODDS]}
+    guessed |= {"inclination_scatter_deg": options.inclination_scatter_deg, "jump_share": [JUMP_SHARE, JUMP_SHARE]}
+    guessed |= {name: CELLS.tolist() for name in ("fgs1_noise", "airs_noise")}
     guessed |= {name: list(row) for name, row in LIMB_PRIORS.items()}
     found = dict(zip(LIMB_PRIORS, learned.limb, strict=True)) if learned else {}
     values = {name: getattr(learned, name, found.get(name)) for name in guessed}
