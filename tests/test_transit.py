@@ -12,8 +12,8 @@ from spectramind_nb.transits.fit import converge, fit_planet
 from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.transits.fit_problem import equations
 from spectramind_nb.transits.fit_report import Fit
-from spectramind_nb.transits.light_curve import Orbit, limb_coefficients, separation, transit
-from spectramind_nb.transits.limb_darkening import limb_series
+from spectramind_nb.transits.light_curve import Orbit, separation, transit
+from spectramind_nb.transits.limb_darkening import limb_series, root_coefficients
 from spectramind_nb.transits.model import Block, blocks_of, make_block
 from spectramind_nb.transits.normal_equations import posterior
 from spectramind_nb.transits.systematics import airs_coordinate
@@ -70,7 +70,7 @@ def test_the_fits_own_light_curve_is_batmans(b: float, radius: float, channel: s
     """Averaged over steps by three points: to .01 ppm, but for steps with a contact in them, 24 s or 72 s long."""
     step_h, limb, at_contacts = STEPS[channel]
     orbit, hours = Orbit(3.71, PERIOD_H, SMA, b), np.arange(step_h / 2, 7.5, step_h)
-    coefficients, _ = limb_coefficients(np.array(limb[:1]), np.array(limb[1:]))
+    coefficients, _ = root_coefficients(*(np.array([u]) for u in (*limb, 0.0)))
     found = limb_series(hours, orbit, radius**2, step_h).flux @ coefficients[0]
     within = hours[:, None] + step_h * ((np.arange(200) + 0.5) / 200 - 0.5)
     off = np.abs(found - by_batman(within.ravel(), orbit, radius, limb).reshape(within.shape).mean(axis=1))

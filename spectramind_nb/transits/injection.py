@@ -19,9 +19,9 @@ from ..core.instrument import N_BINS
 from .fit import fit_planet
 from .fit_priors import FitOptions, priors
 from .fit_report import Fit
-from .light_curve import Orbit, transit
+from .light_curve import Orbit, separation, transit
 from .light_curve_file import ObservedLightCurves
-from .limb_darkening import STEP_POINTS, STEP_WEIGHTS
+from .limb_darkening import STEP_POINTS, STEP_WEIGHTS, root_coefficients, root_disc, root_light
 from .model import Block, limb_of, smooth_excess
 
 # %% ../../nbs/transits/injection.ipynb #c9433166
@@ -36,9 +36,13 @@ def transit_curve(
     orbit = Orbit(t0_h, period_h, values["sma"], float(np.sqrt(max(values["b2"], 0.0))))
     hours = block.time_h[:, None] + STEP_POINTS * np.median(np.diff(block.time_h))
     depths = np.maximum(depth[block.bins], 1e-9)
-    found = transit(hours.ravel(), orbit, depths, *limb_of(block, values))
+    u1, u2, u3 = limb_of(block, values)
+    found, fourth = transit(hours.ravel(), orbit, depths, u1, u2), root_coefficients(u1, u2, u3)[0][:, 3]
+    root = np.stack([root_light(separation(hours.ravel(), orbit)[0], r) for r in np.sqrt(depths)], axis=1)
+    rest = 1 - np.pi * root_disc(1.0) * fourth  # share of the star's light in the quadratic law
+    both = found.flux * rest + fourth * root[..., 0], found.depth * rest + fourth * root[..., 2] / (2 * np.sqrt(depths))
     shape = (len(hours), len(STEP_POINTS), -1)
-    flux, slope = (np.einsum("tpb,p->tb", a.reshape(shape), STEP_WEIGHTS) for a in (found.flux, found.depth))
+    flux, slope = (np.einsum("tpb,p->tb", a.reshape(shape), STEP_WEIGHTS) for a in both)
     return flux, slope
 
 # %% ../../nbs/transits/injection.ipynb #87fb02f1

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TIME_ORDER', 'WAVELENGTH_ORDER', 'POLYNOMIAL_ORDER', 'MEMORIES_MIN', 'RED_RMS', 'RED_ODDS', 'SLOWEST', 'LEAST_KEPT',
            'CELLS', 'JUMPS', 'JUMP_SHARE', 'JUMP_SIZES', 'MOST_JUMPS', 'JUMP_TERMS', 'drift_priors', 'airs_coordinate',
-           'unit_polynomials', 'polynomial_factors', 'own_drift_covariance', 'Colour', 'red_power', 'span_of',
-           'noise_colour', 'jump_odds', 'expected_jumps', 'noise_directions', 'common_directions', 'not_negative']
+           'unit_polynomials', 'polynomial_factors', 'own_drift_covariance', 'red_power', 'Colour', 'span_of',
+           'kept_power', 'mean_colour', 'noise_colour', 'jump_odds', 'expected_jumps', 'noise_directions',
+           'common_directions', 'not_negative']
 
 # %% ../../nbs/transits/systematics.ipynb #5c71f4d7
 from dataclasses import dataclass, field
@@ -99,6 +100,17 @@ def own_drift_covariance(
         scale = (freedom + distance) / (freedom + len(own))
     return scale[:, None, None] * covariance + 1e-2 * tiny
 
+# %% ../../nbs/transits/systematics.ipynb #2e44937f
+MEMORIES_MIN, RED_RMS = (4, 10, 25, 60), np.geomspace(1e-5, 8e-4, 11)  # of each cell: minutes, relative flux
+RED_ODDS = 0.5  # of red noise against none, beforehand
+SLOWEST, LEAST_KEPT = 8, 0.3  # cycles a series that are left out, and share of the power that must be left
+CELLS = np.append(1.0, np.full(44, RED_ODDS / 44)) / (1 + RED_ODDS)  # probabilities: no red noise, then each cell
+
+
+def red_power(memory: float | np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Compute the power of red noise of variance 1 at frequencies `turn`, in radians a step."""
+    return np.asarray((1 - memory**2) / (1 - 2 * memory * np.cos(turn) + memory**2))
+
 # %% ../../nbs/transits/systematics.ipynb #34692a29
 @dataclass(frozen=True)
 class Colour:
@@ -121,23 +133,35 @@ class Colour:
         power = self.white + self.red * red_power(self.memory, turn)
         return np.fft.irfft(np.fft.rfft(values, axis=0) / np.sqrt(power)[:, None], len(values), axis=0)
 
-
-MEMORIES_MIN, RED_RMS = (4, 10, 25, 60), np.geomspace(1e-5, 8e-4, 11)  # of each cell: minutes, relative flux
-RED_ODDS = 0.5  # of red noise against none, beforehand
-SLOWEST, LEAST_KEPT = 8, 0.3  # cycles a series that are left out, and share of the power that must be left
-CELLS = np.append(1.0, np.full(44, RED_ODDS / 44)) / (1 + RED_ODDS)  # probabilities: no red noise, then each cell
-
-
-def red_power(memory: float | np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Compute the power of red noise of variance 1 at frequencies `turn`, in radians a step."""
-    return np.asarray((1 - memory**2) / (1 - 2 * memory * np.cos(turn) + memory**2))
-
 # %% ../../nbs/transits/systematics.ipynb #5299b917
 def span_of(functions: np.ndarray) -> np.ndarray:  # (T, R)
     """Compute an orthonormal basis of the span of `functions` (T, K), without numerically undetermined directions."""
     seen = functions[:, np.linalg.norm(functions, axis=0) > 0]
     left, singular, _ = np.linalg.svd(seen / np.linalg.norm(seen, axis=0), full_matrices=False)
     return left[:, singular > 1e-5 * singular[0]]
+
+# %% ../../nbs/transits/systematics.ipynb #fe38723b
+def kept_power(steps: int, functions: np.ndarray | None) -> np.ndarray:  # (steps // 2 + 1,)
+    """Compute the share of each frequency's power that a fit along `functions` (steps, K) leaves of white noise."""
+    kept = np.ones(steps // 2 + 1)
+    if functions is not None:
+        kept -= (np.abs(np.fft.rfft(span_of(functions), axis=0)) ** 2).sum(axis=1) / steps
+    kept[: SLOWEST + 1] = 0.0
+    return kept
+
+# %% ../../nbs/transits/systematics.ipynb #9b775d6b
+def mean_colour(logs: np.ndarray, whites: np.ndarray, memory: np.ndarray, cells: np.ndarray) -> Colour:
+    """Average colours by their log likelihoods `logs` (45, W) and the probabilities `cells` (45,) of red noise.
+
+    `whites` (W,) are variances of white noise, `memory` (M,) correlations from step to step.
+    """
+    likelihood = np.exp(logs)
+    share = cells[:, None] * likelihood
+    share /= share.sum()
+    red = share[1:].sum(axis=1).reshape(len(memory), -1) @ RED_RMS**2  # of each memory
+    log_cells = np.log(np.maximum(likelihood.mean(axis=1), 1e-300))
+    white = float(share.sum(axis=0) @ whites)
+    return Colour(white, float(red.sum()), float(red @ memory / max(red.sum(), 1e-300)), log_cells)
 
 # %% ../../nbs/transits/systematics.ipynb #4d3eff54
 def noise_colour(
@@ -155,10 +179,7 @@ def noise_colour(
 
     Source: Whittle 1953, Ark. Mat. 2, 423.
     """
-    kept = np.where(np.arange(len(series) // 2 + 1) > SLOWEST, 1.0, 0.0)  # shares of the power
-    if functions is not None:
-        kept = 1 - (np.abs(np.fft.rfft(span_of(functions), axis=0)) ** 2).sum(axis=1) / len(series)
-        kept[: SLOWEST + 1] = 0.0
+    kept = kept_power(len(series), functions)
     chosen = kept > LEAST_KEPT
     kept, turn = kept[chosen], 2 * np.pi * np.flatnonzero(chosen) / len(series)
     power = np.abs(np.fft.rfft(series - series.mean()))[chosen] ** 2 / len(series)
@@ -168,14 +189,8 @@ def noise_colour(
     shape = red_power(memory[:, None], turn)[:, None, None]
     spectrum = whites[:, None] + sizes[:, None, None] * shape  # memories, sizes, whites, frequencies
     logs = -(kept * np.log(spectrum) + power / spectrum).sum(axis=-1)
-    logs = np.concatenate([logs[:1, 0], logs[:, 1:].reshape(-1, len(whites))]) - logs.max()  # cells, whites
-    likelihood = np.exp(logs)
-    share = cells[:, None] * likelihood
-    share /= share.sum()
-    red = share[1:].sum(axis=1).reshape(len(memory), -1) @ sizes[1:]  # of each memory
-    log_cells = np.log(np.maximum(likelihood.mean(axis=1), 1e-300))
-    white = float(share.sum(axis=0) @ whites)
-    return Colour(white, float(red.sum()), float(red @ memory / max(red.sum(), 1e-300)), log_cells)
+    logs = np.concatenate([logs[:1, 0], logs[:, 1:].reshape(-1, len(whites))])  # cells, whites
+    return mean_colour(logs - logs.max(), whites, memory, cells)
 
 # %% ../../nbs/transits/systematics.ipynb #2a049796
 JUMPS = np.geomspace(0.3, 10, 6)  # sizes, in standard deviations of a step's white noise
@@ -199,11 +214,10 @@ def jump_odds(share: np.ndarray, seen: np.ndarray, jump_share: float) -> tuple[n
 def expected_jumps(
     series: np.ndarray, functions: np.ndarray, colour: Colour, jump_share: float = JUMP_SHARE
 ) -> tuple[np.ndarray, np.ndarray, float]:  # (T,), (T, P), log likelihood ratio
-    """Estimate jumps in a residual series (T,) with noise of a `colour`: mean, and factor of the second moment.
+    """Estimate jumps in a residual series (T,) with noise of a `colour`: mean, and factor F of the second moment F F^T.
 
-    The second moment is F F^T (T, T) with the factor F. The fit is free along `functions` (T, K). Each of up to
-    `MOST_JUMPS` jumps is estimated with the means of the others taken out; `jump_share` is the probability of the
-    first. The last value compares the likelihood with a jump to that without.
+    The fit is free along `functions` (T, K). `jump_share` is the probability of the first of up to `MOST_JUMPS` jumps;
+    each is estimated with the means of the others taken out. Last comes the log likelihood of a jump over none.
     """
     places = np.linspace(0, len(series), 102)[1:-1].astype(int)
     jumps = (np.arange(len(series))[:, None] >= places).astype(float)
@@ -215,12 +229,11 @@ def expected_jumps(
     mean, second = np.zeros((2, MOST_JUMPS, len(places)))
     for number in [*range(MOST_JUMPS)] * 2:
         left = along - overlap @ (mean.sum(axis=0) - mean[number])
-        odds, _ = jump_odds(share, left**2 / power, jump_share / 2**number)
-        amplitude = share * left / power
+        odds, amplitude = jump_odds(share, left**2 / power, jump_share / 2**number)[0], share * left / power
         mean[number] = (odds * amplitude).sum(axis=0)
         second[number] = (odds * (amplitude**2 + share / power)).sum(axis=0)
-    seen = jump_odds(share, along**2 / power, jump_share)[1]
-    return jumps @ mean.sum(axis=0), jumps * np.sqrt(second.sum(axis=0)), seen
+    log_jump = jump_odds(share, along**2 / power, jump_share)[1]
+    return jumps @ mean.sum(axis=0), jumps * np.sqrt(second.sum(axis=0)), log_jump
 
 # %% ../../nbs/transits/systematics.ipynb #800ae6aa
 def noise_directions(
