@@ -49,7 +49,8 @@ from spectramind_nb.uncertainty.sigma_factors import Fits
 Features = dict[str, dict[str, np.ndarray]]
 KINDS = ("train", "calib", "test", "ood", "bank", "ood_bank")
 PART = 20  # planets fitted, and saved, at a time
-LAW_ERROR = {"fgs1": 0.05, "airs": 0.02}  # of quadratic coefficients that stand for another law
+LAW_ERROR = {"fgs1": 0.05, "airs": 0.02}  # of u1 and u2 where the law is another one
+U3_SPREAD = {"fgs1": 1.2, "airs": 0.5}  # of u3 where the law is not quadratic
 
 
 def tell(what: str, done: int, total: int) -> None:
@@ -404,10 +405,12 @@ def known_limb(stars: StarLimbs) -> tuple[tuple[float, float, float], ...]:
     """Priors of the fit's quadratic limb darkening with the world's offsets, scatter and dependence on temperature."""
     rows = []
     for name, (mean, slope, std) in LIMB_PRIORS.items():
-        along = name.endswith("slope")
-        offset = 0.0 if along else stars.u1_offset if name.endswith("u1") else stars.u2_offset
+        offset = {"u1": stars.u1_offset, "u2": stars.u2_offset}.get(name[5:], 0.0)
+        along = name[5:] not in ("u1", "u2")
         wide = 1.0 if along else max(stars.scatter, 0.05)
         other = 0.0 if stars.law == "quadratic" or along else LAW_ERROR[name[:4]]
+        if name.endswith("u3"):
+            wide, other = (0.05, 0.0) if stars.law == "quadratic" else (0.0, U3_SPREAD[name[:4]])
         rows.append((mean + offset, slope * stars.temperature, float(np.hypot(wide * std, other))))
     return tuple(rows)
 
