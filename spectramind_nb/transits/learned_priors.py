@@ -163,9 +163,11 @@ def cost_of(
 def hyperpriors(options: FitOptions) -> tuple[np.ndarray, np.ndarray]:  # (21,) each
     """Return centre and width of the hyperparameters' prior: the guesses of `options`, and how far off these may be."""
     at_sun, slope, scatter = np.array(list(LIMB_PRIORS.values())).T
+    of_law = np.array([name.endswith("u3") for name in LIMB_PRIORS])  # which a law has, more than a star
     orbit = [0.0, np.log(0.5 * options.sma_scatter), np.log(options.inclination_scatter_deg)]
-    centre = np.concatenate([orbit, at_sun, slope, np.log(scatter)])
-    width = np.concatenate([[0.85 * options.sma_scatter, 1.0, 0.7], scatter, scatter, np.full(N_LIMB, 0.7)])
+    centre = np.concatenate([orbit, at_sun, slope, np.log(np.where(of_law, scatter / 3, scatter))])
+    means, slopes = np.where(of_law, 3 * scatter, scatter), np.where(of_law, scatter / 3, scatter)
+    width = np.concatenate([[0.85 * options.sma_scatter, 1.0, 0.7], means, slopes, np.full(N_LIMB, 0.7)])
     return centre, width
 
 
