@@ -30,8 +30,8 @@ LEAST_LOG = -1e3  # of an evidence relative to the best, below which it makes no
 class Evidence:
     """Hold what a planet's light curves say of its orbit, limb darkening, drift and noise, apart from the priors."""
 
-    precision: np.ndarray  # of `PARAMETERS`, (8, 8)
-    information: np.ndarray  # precision x the likeliest values, (8,)
+    precision: np.ndarray  # of `PARAMETERS`, (10, 10)
+    information: np.ndarray  # precision x the likeliest values, (10,)
     drift: dict[str, np.ndarray]  # of each channel, log evidence of each hypothesis, (visits, H)
     noise: dict[str, np.ndarray]  # of each channel, log likelihood without red noise and of its cells, (visits, 45)
     jump: dict[str, np.ndarray]  # of each channel, log likelihood with a jump over that without, (visits,)
@@ -91,8 +91,8 @@ _MEAN, _SLOPE, _LIMB_SCATTER = (slice(3 + k * N_LIMB, 3 + (k + 1) * N_LIMB) for 
 class Population:
     """Hold the likelihoods of P planets, with a/Rs in units of the table's."""
 
-    precision: np.ndarray  # (P, 8, 8)
-    information: np.ndarray  # (P, 8)
+    precision: np.ndarray  # (P, 10, 10)
+    information: np.ndarray  # (P, 10)
     impact: np.ndarray  # the table's impact parameter, (P,)
     per_degree: np.ndarray  # change of the impact parameter with the inclination at 90 degrees, (P,)
     hot: np.ndarray  # temperature above `SOLAR_K`, 1000 K, (P,)
@@ -108,8 +108,8 @@ class Population:
         information = np.array([part.information for part in evidence]) * unit
         return cls(precision, information, sma * np.cos(np.radians(inclination)), np.radians(sma), hot)
 
-    def priors(self, hyper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (P, 8) each
-        """Compute means and variances of each planet's parameters under hyperparameters (21,)."""
+    def priors(self, hyper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (P, 10) each
+        """Compute means and variances of each planet's parameters under hyperparameters (27,)."""
         spread = self.per_degree * np.exp(hyper[2])
         mean, variance = np.empty((2, len(self.hot), len(PARAMETERS)))
         mean[:, 0], variance[:, 0] = 1 + hyper[0], np.exp(2 * hyper[1])
@@ -122,7 +122,7 @@ class Population:
 # %% ../../nbs/transits/learned_priors.ipynb #44a5ede8
 def log_probability(
     population: Population, mean: np.ndarray, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (P,), (P, 8), (P, 8)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (P,), (P, 10), (P, 10)
     """Compute the log probability of each planet's light curves, and its slopes to the prior's mean and variance."""
     inner = population.precision + np.eye(len(PARAMETERS)) / variance[:, :, None]
     towards = population.information + mean / variance
@@ -137,7 +137,7 @@ def log_probability(
 def cost_of(
     hyper: np.ndarray, population: Population, centre: np.ndarray, width: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Compute minus the log posterior of hyperparameters (21,), with a prior of `centre` and `width`, and its slope."""
+    """Compute minus the log posterior of hyperparameters (27,), with a prior of `centre` and `width`, and its slope."""
     mean, variance = population.priors(hyper)
     wide = variance.copy()
     wide[:, :2] *= WRONG_BY**2
@@ -160,7 +160,7 @@ def cost_of(
     return -total, -gradient + away / width
 
 # %% ../../nbs/transits/learned_priors.ipynb #afadd127
-def hyperpriors(options: FitOptions) -> tuple[np.ndarray, np.ndarray]:  # (21,) each
+def hyperpriors(options: FitOptions) -> tuple[np.ndarray, np.ndarray]:  # (27,) each
     """Return centre and width of the hyperparameters' prior: the guesses of `options`, and how far off these may be."""
     at_sun, slope, scatter = np.array(list(LIMB_PRIORS.values())).T
     of_law = np.array([name.endswith("u3") for name in LIMB_PRIORS])  # which a law has, more than a star
@@ -172,7 +172,7 @@ def hyperpriors(options: FitOptions) -> tuple[np.ndarray, np.ndarray]:  # (21,) 
 
 
 def learn_orbits_and_limb(population: Population, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Find the likeliest hyperparameters (21,) and their standard deviations, by Laplace's method."""
+    """Find the likeliest hyperparameters (27,) and their standard deviations, by Laplace's method."""
     centre, width = hyperpriors(options)
 
     def scaled(steps: np.ndarray) -> tuple[float, np.ndarray]:
