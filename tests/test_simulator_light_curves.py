@@ -1,5 +1,6 @@
 """The light-curve path: exact transits, and the same light curves as frames give through the whole pipeline."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from spectramind_nb.core.metric import bin_scores
 from spectramind_nb.detector.extraction import extract_planet
 from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.prior.flat import fixed_sigma, flat_depth, predict_flat, white_depth
-from spectramind_nb.simulator import detector
+from spectramind_nb.simulator import data_sets, detector
 from spectramind_nb.simulator import frames as simulator_frames
 from spectramind_nb.simulator import light_curves as simulator_light_curves
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
+from spectramind_nb.simulator.disturbances import Disturbances
 from spectramind_nb.simulator.light_curves import (
     GAUSS_POINTS,
     GAUSS_WEIGHTS,
@@ -30,7 +32,8 @@ from spectramind_nb.simulator.population import (
     observe,
     transit_flux,
 )
-from spectramind_nb.simulator.world_parts import Foregrounds, GainDrifts, ImageMotion
+from spectramind_nb.simulator.world_parts import DetectorFaults, Foregrounds, GainDrifts, ImageMotion
+from spectramind_nb.simulator.worlds import DEFAULT_WORLD
 
 
 def planet_of(spectrum: np.ndarray, seed: int = 0, visits: int = 1) -> SimulatedPlanet:
@@ -104,7 +107,8 @@ def same_weather(monkeypatch: pytest.MonkeyPatch) -> None:
         for module in (of_frames, simulator_light_curves):
             monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(simulator_frames, "draw_flux_jitter", lambda rng, channel: 1e-3)
-    monkeypatch.setattr(simulator_frames, "BAD_LAST_PAIR_CHANCE", 0.0)
+    no_bad_pair = replace(DEFAULT_WORLD, faults=DetectorFaults(bad_last=0.0))
+    monkeypatch.setattr(data_sets, "QUIET", Disturbances(no_bad_pair))
 
 
 @pytest.mark.usefixtures("same_weather")

@@ -12,11 +12,15 @@ from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.instrument import AIRS, AIRS_COLUMNS, FGS1, Channel, airs_column_wavelengths, wavelengths
 from spectramind_nb.simulator import light_curves
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, simulate_dataset, visit_transit
-from spectramind_nb.simulator.disturbances import QUIET, draw_disturbances, spot_contrast
-from spectramind_nb.simulator.frames import airs_profile, prepare_exposure
+from spectramind_nb.simulator.detector import LINEAR_CORR, ground_calibration, wrong_calibration
+from spectramind_nb.simulator.disturbances import QUIET, Disturbances, draw_disturbances, spot_contrast
+from spectramind_nb.simulator.frames import Exposure, airs_profile, expose, measured_charge, prepare_exposure
 from spectramind_nb.simulator.light_curves import (
     GAUSS_POINTS,
     GAUSS_WEIGHTS,
+    Extraction,
+    detector_light,
+    detector_parts,
     extraction,
     simulate_features,
     step_times,
@@ -34,6 +38,7 @@ from spectramind_nb.simulator.population import (
     planet_stream,
 )
 from spectramind_nb.simulator.world_parts import (
+    DetectorFaults,
     DilutingLight,
     Excess,
     Foregrounds,
@@ -223,7 +228,7 @@ def no_systematics(*words: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.ones((len(steps.hours), len(seen.flux))), np.zeros((len(steps.hours), 2))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED_WORLDS if name != "default"])
+@pytest.mark.parametrize("name", [name for name in NAMED_WORLDS if name not in ("default", "worn-detector")])
 @pytest.mark.parametrize("channel", [AIRS, FGS1])
 def test_both_paths_see_the_same_light(name: str, channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames and light curves of a visit: the same transit, events and line shape, each computed in its own way."""
@@ -411,3 +416,70 @@ def test_planets_are_the_same_in_all_worlds_of_one_chemistry() -> None:
     assert plain.system == other.system and np.array_equal(plain.spectrum, other.spectrum)
     assert plain.orbits[0].t0_h == other.orbits[0].t0_h and draw_system(np.random.default_rng(0)) is not None
     assert len(airs_column_wavelengths()) == 356 and TINY.airs_pairs < FULL.airs_pairs
+
+
+# Faults of the detector.
+
+
+def worn(**faults: float) -> Disturbances:
+    """Events of a visit in a world whose detector has `faults` only."""
+    return draw_disturbances(np.random.default_rng(3), world(faults=DetectorFaults(**faults)), planet_in(), 0)
+
+
+def exposed(events: Disturbances, pairs: int = 5) -> tuple[Exposure, np.ndarray]:
+    """A visit of AIRS without a transit: the exposure, and the light of each pair in ADU, (pairs,)."""
+    rng, light = np.random.default_rng(1), np.ones((pairs, 356))
+    exposure = prepare_exposure(rng, AIRS, light, SYSTEM.Ts, 1.0, events=events)
+    exposure.light[:] = 1.0
+    adu = np.concatenate(list(expose(np.random.default_rng(2), exposure, 2))).astype(float)
+    return exposure, (adu[:, 1] - adu[:, 0]).sum(axis=1)
+
+
+def test_charge_persists_into_the_next_pair() -> None:
+    (_, plain), (_, held) = (exposed(worn(persistence=share, bad_last=0.0)) for share in (0.0, 0.02))
+    assert held[0] == pytest.approx(plain[0], rel=1e-3)
+    assert held[1:].mean() == pytest.approx(1.02 * plain[1:].mean(), rel=1.5e-3)
+
+
+def test_first_and_last_pairs_are_bad_in_their_share() -> None:
+    exposure, light = exposed(worn(bad_first=1.0, bad_last=1.0))
+    assert exposure.bad_first_pair and exposure.bad_last_pair
+    assert light[[0, -1]] == pytest.approx(light[2] / 2, rel=0.02) and light[1] == pytest.approx(light[2], rel=0.01)
+    assert not exposed(worn(bad_last=0.0))[0].bad_last_pair
+
+
+def test_cosmic_rays_come_more_often() -> None:
+    assert exposed(worn(rays=5.0))[0].ray_rate == pytest.approx(5 * exposed(worn())[0].ray_rate)
+
+
+def test_calibration_files_are_wrong_as_stated() -> None:
+    detector = exposed(worn())[0].detector
+    right = ground_calibration(np.random.default_rng(0), detector)
+    wrong = wrong_calibration(right, 0.2, 0.5)
+    assert np.allclose(wrong.linear_corr[2:], 1.2 * right.linear_corr[2:]) and np.allclose(wrong.dark, 1.5 * right.dark)
+    assert np.array_equal(wrong.linear_corr[:2], right.linear_corr[:2]) and np.array_equal(wrong.flat, right.flat)
+    assert wrong_calibration(right, 0.0, 0.0) is right
+
+
+@pytest.mark.parametrize("charge", [1e4, 3e4, 6e4])
+def test_a_wrong_curvature_changes_contrasts_alike_in_both_paths(charge: float) -> None:
+    """A pixel's own reads, corrected by a wrong polynomial, against the formula of the light curves."""
+    corr = np.array(LINEAR_CORR[AIRS.name])
+    wrong = corr * np.array([1, 1, *[1.2] * 4])
+    lights = [np.polynomial.polynomial.polyval(measured_charge(q, corr), wrong) for q in (charge, 0.99 * charge)]
+    contrast = (lights[0] - lights[1]) / lights[0]
+    one = np.ones((1, 1))
+    bent, _ = detector_parts(AIRS, one, charge * one, 0 * one)
+    assert contrast / 0.01 - 1 == pytest.approx(0.2 * bent[0], rel=0.05)
+    events = Disturbances(world(faults=DetectorFaults(nonlinearity=0.2)), faults={AIRS.name: np.array([0.2, 0.0, 0.0])})
+    seen = Extraction(*[np.zeros(1)] * 5, bent, np.zeros(1))
+    light = detector_light(events, AIRS, np.array([[1.0], [0.99]]), seen, 1)
+    assert light[0, 0] - light[1, 0] == pytest.approx(0.01 * (1 + 0.2 * bent[0]))
+
+
+def test_a_wrong_dark_map_and_persistence_change_light_curves() -> None:
+    some = world(faults=DetectorFaults(dark=0.5, persistence=0.03))
+    events = Disturbances(some, faults={FGS1.name: np.array([0.0, 0.5, 0.0])})
+    seen = Extraction(*[np.zeros(1)] * 5, np.zeros(1), np.array([1e-3]))
+    light = detector_light(events, FGS1, np.ones((4, 1)), seen, 3)[:, 0]
+    assert light[1:] == pytest.approx(1 - 5e-4) and light[0] == pytest.approx((1 - 5e-4) * (1 - 0.01))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FRAME_COUNTS', 'SPLITS', 'CHUNK_BYTES', 'FrameCount', 'frame_hours', 'random_planet_ids', 'draw_planets',
-           'visit_transit', 'write_signal', 'write_calibration', 'visit_files', 'write_visit', 'write_axes',
-           'write_tables', 'claim_folder', 'simulate_dataset']
+           'visit_transit', 'write_signal', 'write_calibration', 'visit_files', 'calibration_files', 'write_visit',
+           'write_axes', 'write_tables', 'claim_folder', 'simulate_dataset']
 
 # %% ../../nbs/simulator/data_sets.ipynb #929c3b24
 import json
@@ -39,9 +39,9 @@ from spectramind_nb.core.instrument import (
 from ..core.progress import Tell
 from ..detector.raw import STAR_COLUMNS, CalibrationSet
 from .atmosphere import use_opacities
-from .detector import ground_calibration
-from .disturbances import QUIET, Disturbances, change_light, draw_disturbances
-from .frames import expose, prepare_exposure
+from .detector import ground_calibration, wrong_calibration
+from .disturbances import QUIET, Disturbances, change_light, draw_disturbances, faults_of
+from .frames import Exposure, expose, prepare_exposure
 from .line_shape import nearest_bins, smoothing_of_columns
 from .population import SimulatedPlanet, draw_planet, physics, planet_stream, transit_flux
 from .worlds import DEFAULT_WORLD, World, world_of
@@ -158,6 +158,12 @@ def visit_files(folder: Path, visit: int) -> list[Path]:
     ]
     return maps + [folder / f"{name}_signal_{visit}.parquet" for name in CHANNELS]
 
+# %% ../../nbs/simulator/data_sets.ipynb #54fad3c3
+def calibration_files(rng: np.random.Generator, exposure: Exposure, events: Disturbances) -> CalibrationSet:
+    """Measure the calibration of a visit's detector on the ground, with the errors that the world gives it."""
+    curvature, dark, _ = faults_of(events, exposure.detector.channel.name)
+    return wrong_calibration(ground_calibration(rng, exposure.detector), curvature, dark)
+
 # %% ../../nbs/simulator/data_sets.ipynb #156ecfad
 def write_visit(
     folder: Path,
@@ -179,7 +185,7 @@ def write_visit(
         hours = frame_hours(frames, channel).reshape(-1, 2).mean(axis=1)
         transit = visit_transit(planet, visit, channel, hours, events)
         exposure = prepare_exposure(rng, channel, transit, planet.system.Ts, planet.brightness, ood, events)
-        write_calibration(folder / f"{channel.name}_calibration_{visit}", ground_calibration(rng, exposure.detector))
+        write_calibration(folder / f"{channel.name}_calibration_{visit}", calibration_files(rng, exposure, events))
         chunk = max(CHUNK_BYTES // (4 * channel.pixels), 1)
         path = folder / f"{channel.name}_signal_{visit}.parquet"
         write_signal(path, channel, frames.pairs(channel), expose(rng, exposure, chunk))

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['HOT_FRACTION', 'DEAD_FRACTION', 'HOTTEST_E_S', 'OOD_HOT_FRACTION', 'OOD_DEAD_FRACTION', 'LINEAR_CORR', 'Detector',
            'draw_dark', 'draw_read_noise', 'draw_linear_corr', 'PixelMaps', 'draw_pixels', 'draw_detector',
-           'ground_calibration']
+           'ground_calibration', 'wrong_calibration']
 
 # %% ../../nbs/simulator/detector.ipynb #8166a0c0
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -106,3 +106,12 @@ def ground_calibration(rng: np.random.Generator, detector: Detector) -> Calibrat
     dark = detector.dark * (1 + 0.04 * rng.normal(size=shape)) + 0.0005 * rng.normal(size=shape)
     read = detector.read * (1 + 0.01 * rng.normal(size=shape))
     return CalibrationSet(dark, detector.dead.copy(), flat, detector.linear_corr.copy(), read)
+
+# %% ../../nbs/simulator/detector.ipynb #0af2b68a
+def wrong_calibration(calibration: CalibrationSet, curvature: float, dark: float) -> CalibrationSet:
+    """Return a calibration set whose linear_corr bends by a relative error too much, and with too large a dark map."""
+    if not (curvature or dark):
+        return calibration
+    corr = calibration.linear_corr.copy()
+    corr[2:] *= 1 + curvature
+    return replace(calibration, linear_corr=corr, dark=calibration.dark * (1 + dark))

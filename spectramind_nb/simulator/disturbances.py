@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GRID_H', 'NO_TIMES', 'QUIET', 'FLARE_K', 'Disturbances', 'correlated_noise', 'slow_course', 'draw_dilution',
-           'draw_crossings', 'draw_disturbances', 'spot_contrast', 'flare_colour', 'place_of_um', 'change_star',
-           'change_light', 'add_tilts']
+           'draw_crossings', 'draw_faults', 'faults_of', 'draw_disturbances', 'spot_contrast', 'flare_colour',
+           'place_of_um', 'change_star', 'change_light', 'add_tilts']
 
 # %% ../../nbs/simulator/disturbances.ipynb #f8beb8f9
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 
 from ..core.instrument import CHANNELS, FGS1_WAVELENGTH_UM, VISIT_HOURS, Channel, wavelengths
 from .population import SimulatedPlanet
-from .world_parts import DilutingLight
+from .world_parts import DetectorFaults, DilutingLight
 from .worlds import DEFAULT_WORLD, World
 
 # %% ../../nbs/simulator/disturbances.ipynb #0d1de553
@@ -36,6 +36,7 @@ class Disturbances:
     flares: np.ndarray = field(default_factory=lambda: np.zeros((2, 0)))  # times and peaks in FGS1
     crossings: np.ndarray = field(default_factory=lambda: np.zeros((2, 0)))  # times and widths (sd), hours
     tilts: np.ndarray = field(default_factory=lambda: np.zeros((3, 0)))  # times, shifts in rows and columns, pixels
+    faults: dict[str, np.ndarray] = field(default_factory=dict)  # errors of curvature and dark, 1 for a bad first pair
 
 
 QUIET = Disturbances()
@@ -68,6 +69,18 @@ def draw_crossings(rng: np.random.Generator, mean: float, planet: SimulatedPlane
     times = orbit.t0_h + 0.7 * half_h * rng.uniform(-1, 1, rng.poisson(mean))
     return np.stack([times, half_h * rng.uniform(0.05, 0.12, len(times))])
 
+# %% ../../nbs/simulator/disturbances.ipynb #e417c66f
+def draw_faults(rng: np.random.Generator, faults: DetectorFaults) -> np.ndarray:  # (3,)
+    """Draw the errors of a visit's linear_corr and dark, relative, and 1 where the first pair is bad, else 0."""
+    curvature, dark = rng.normal(size=2) * [faults.nonlinearity, faults.dark]
+    return np.array([np.clip(curvature, -0.9, 0.9), max(dark, -0.9), rng.random() < faults.bad_first])
+
+
+def faults_of(events: Disturbances, channel: str) -> tuple[float, float, bool]:
+    """Return the relative errors of a channel's linear_corr and dark, and whether its first pair is bad."""
+    curvature, dark, bad_first = events.faults.get(channel, np.zeros(3))
+    return float(curvature), float(dark), bool(bad_first)
+
 # %% ../../nbs/simulator/disturbances.ipynb #1476684f
 def draw_disturbances(rng: np.random.Generator, world: World, planet: SimulatedPlanet, visit: int) -> Disturbances:
     """Draw the events of one visit of a planet."""
@@ -80,8 +93,7 @@ def draw_disturbances(rng: np.random.Generator, world: World, planet: SimulatedP
     red = {name: correlated_noise(rng, world.red_noise.minutes, 2) for name in names}
     ramp = {name: world.drift.ramp * rng.normal(size=2) for name in names}
     steps = {name: times(jumps.number) for name in names}
-    tilts = times(jumps.tilts)
-    flares = times(star.flares)
+    tilts, flares = times(jumps.tilts), times(star.flares)
     return Disturbances(
         world,
         planet.system.Ts,
@@ -92,6 +104,7 @@ def draw_disturbances(rng: np.random.Generator, world: World, planet: SimulatedP
         np.stack([flares, star.flare_size * rng.exponential(size=len(flares))]),
         draw_crossings(rng, star.crossings, planet, visit),
         np.stack([tilts, *(jumps.tilt_px * rng.normal(size=(2, len(tilts))))]),
+        {name: draw_faults(rng, world.faults) for name in names},
     )
 
 # %% ../../nbs/simulator/disturbances.ipynb #d4169274

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'FGS1_SPACING', 'FGS1_PLACES', 'STAR_UM', 'STAR_E_S',
-           'FGS1_STAR_E_S', 'REFERENCE_STAR_K', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'BAD_LAST_PAIR_CHANCE',
+           'FGS1_STAR_E_S', 'REFERENCE_STAR_K', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'RAY_RATE',
            'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image', 'image_modes', 'fgs1_modes', 'planck_ratio',
            'airs_star', 'fgs1_star', 'Exposure', 'draw_flux_jitter', 'draw_wander', 'draw_foreground', 'jitter_of',
            'prepare_exposure', 'poisson', 'measured_charge', 'expose']
 
 # %% ../../nbs/simulator/frames.ipynb #7558e82c
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,7 +31,7 @@ from spectramind_nb.core.instrument import (
     airs_column_wavelengths,
 )
 from .detector import Detector, draw_detector
-from .disturbances import QUIET, Disturbances, add_tilts
+from .disturbances import QUIET, Disturbances, add_tilts, faults_of
 from .gain_drift import draw_gain_drift
 from .world_parts import Foregrounds, ImageMotion, Optics
 from .worlds import DEFAULT_WORLD
@@ -178,14 +178,16 @@ class Exposure:
     light: np.ndarray  # relative light of the star: transit x drift, (pairs, columns); one column for FGS1
     wander: np.ndarray  # slow shift of row and column (pixel) and of width (relative), (pairs, 3)
     jitter: np.ndarray  # rms in 0.1 s: row, column (pixel), width (relative), flux (relative), (4,)
-    ray_rate: float = 1e-6  # cosmic-ray hits a pixel and second
+    ray_rate: float = 1e-6  # hits a pixel and second
     bad_last_pair: bool = False  # the shutter closes early
+    bad_first_pair: bool = False
+    persistence: float = 0.0  # share of an exposure's charge that comes out in the next one
 
 # %% ../../nbs/simulator/frames.ipynb #8fc003a3
 JITTER_PX = {"FGS1": (0.121, 0.096), "AIRS-CH0": (0.087, 0.087)}  # row, column; rms in 0.1 s
 JITTER_WIDTH = 0.001  # relative, rms in 0.1 s
 JITTER_MEMORY = 0.65  # correlation between two successive exposures of 0.1 s
-BAD_LAST_PAIR_CHANCE = 0.05
+RAY_RATE = 1e-6  # cosmic-ray hits a pixel and second
 
 
 def draw_flux_jitter(rng: np.random.Generator, channel: Channel) -> float:
@@ -240,14 +242,17 @@ def prepare_exposure(
     modes = _star_modes(channel, temperature_K, brightness, world.optics) * response[:, None]
     foreground = draw_foreground(rng, channel, world.foreground)
     jitter = jitter_of(rng, channel, world.pointing)
-    bad = bool(rng.random() < BAD_LAST_PAIR_CHANCE)
+    bad = bool(rng.random() < world.faults.bad_last)
     background = foreground * response + detector.dark.ravel()
     hours = (np.arange(pairs) + 0.5) * VISIT_HOURS / pairs
     wander = add_tilts(events, draw_wander(rng, pairs, channel, world.pointing), hours)
     if (scale := world.excess.noise_scale) > 1:
         star = airs_star(temperature_K, brightness) if columns > 1 else fgs1_star(temperature_K, brightness)
         gain *= 1 + np.sqrt((scale**2 - 1) / (star * channel.exposure_s)) * rng.normal(size=transit.shape)
-    return Exposure(detector, modes, background, transit * gain, wander, jitter, bad_last_pair=bad)
+    exposure = Exposure(detector, modes, background, transit * gain, wander, jitter, bad_last_pair=bad)
+    first = faults_of(events, channel.name)[2]
+    rays, persistence = RAY_RATE * world.faults.rays, world.faults.persistence
+    return replace(exposure, ray_rate=rays, bad_first_pair=first, persistence=persistence)
 
 # %% ../../nbs/simulator/frames.ipynb #c1186995
 def _star_modes(
@@ -333,6 +338,8 @@ def _expose(
     ray_rate: float,
     corr: np.ndarray,  # (pixels, 6)
     read: np.ndarray,  # e-, (pixels,)
+    persistence: float,
+    held: np.ndarray,  # e-/s that come out of the exposure before, (pixels,), changed
     adu: np.ndarray,  # uint16, (pairs, 2, pixels), filled
 ) -> None:
     """Simulate pairs of reads: collect, read, digitise; collect on, read, digitise."""
@@ -345,10 +352,11 @@ def _expose(
             for j in range(3):
                 kick[j] = memory * kick[j] + np.sqrt(1 - memory**2) * rng.standard_normal()
             shift = wander[n] + shrink * jitter[:3] * kick
-            _collect(rng, charge, seconds, light[n], column, modes, background, shift, jitter, ray_rate)
+            _collect(rng, charge, seconds, light[n], column, modes, background + held, shift, jitter, ray_rate)
             for p in range(charge.size):
                 measured = measured_charge(charge[p], corr[p]) + read[p] * rng.standard_normal()
                 adu[n, k, p] = int(min(max((measured - ADC_OFFSET) * ADC_GAIN, 0.0), 65535.0))
+        held[:] = persistence / read_times[1] * charge
 
 # %% ../../nbs/simulator/frames.ipynb #1f0fb1bd
 def expose(
@@ -359,8 +367,11 @@ def expose(
     channel = detector.channel
     column = np.tile(np.arange(channel.columns), channel.rows) % exposure.light.shape[1]
     corr, read = np.ascontiguousarray(detector.linear_corr.reshape(6, -1).T), detector.read.ravel()
+    held = np.zeros(channel.pixels)
     for start in range(0, pairs, chunk):
         light = exposure.light[start : start + chunk].copy()
+        if exposure.bad_first_pair and start == 0:
+            light[0] *= 0.5
         if exposure.bad_last_pair and start + chunk >= pairs:
             light[-1] *= 0.5
         adu = np.empty((len(light), 2, channel.pixels), np.uint16)
@@ -377,6 +388,8 @@ def expose(
             exposure.ray_rate,
             corr,
             read,
+            exposure.persistence,
+            held,
             adu,
         )
         yield adu

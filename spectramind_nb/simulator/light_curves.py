@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['DEPTH_NODES', 'GAUSS_POINTS', 'GAUSS_WEIGHTS', 'FGS1_CENTRE', 'SHIFT_SEEN', 'MODES', 'QUANTISATION_E2', 'StepTimes',
-           'step_times', 'step_transit', 'profile_modes', 'Extraction', 'pixel_variance', 'extraction', 'systematics',
-           'visit_curves', 'simulate_features']
+           'step_times', 'step_transit', 'profile_modes', 'Extraction', 'pixel_variance', 'detector_parts',
+           'extraction', 'systematics', 'detector_light', 'smoothed_transit', 'visit_curves', 'simulate_features']
 
 # %% ../../nbs/simulator/light_curves.ipynb #4639eb32
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.polynomial import Polynomial
 from numpy.polynomial.chebyshev import chebvander
 
 from spectramind_nb.core.instrument import (
@@ -24,8 +25,15 @@ from spectramind_nb.core.instrument import (
     wavelengths,
 )
 from .data_sets import FrameCount, frame_hours
-from .detector import PixelMaps, draw_pixels
-from .disturbances import QUIET, Disturbances, add_tilts, change_light, draw_disturbances
+from .detector import LINEAR_CORR, PixelMaps, draw_pixels
+from spectramind_nb.simulator.disturbances import (
+    QUIET,
+    Disturbances,
+    add_tilts,
+    change_light,
+    draw_disturbances,
+    faults_of,
+)
 from spectramind_nb.simulator.frames import (
     JITTER_PX,
     airs_profile,
@@ -133,6 +141,8 @@ class Extraction:
     slope: np.ndarray  # relative change of the flux when the image moves by a column, (B,)
     variance: np.ndarray  # (e-/pair)^2, (B,)
     response: np.ndarray  # relative change of the sum with `MODES`, (3, B)
+    bent: np.ndarray  # relative change of contrasts when linear_corr bends by twice as much, (B,)
+    dark: np.ndarray  # the dark map's part in the sum, relative to the star, (B,)
 
 # %% ../../nbs/simulator/light_curves.ipynb #1601ccab
 QUANTISATION_E2 = 2 / (12 * ADC_GAIN**2)  # of a pair's two readings
@@ -146,6 +156,22 @@ def pixel_variance(
     flat = np.where(pixels.dead, 1.0, pixels.response)
     return np.asarray((light_e * flat + sky + 2 * pixels.read**2 + QUANTISATION_E2) / flat**2)
 
+# %% ../../nbs/simulator/light_curves.ipynb #fa4cc9df
+def detector_parts(
+    channel: Channel, weight: np.ndarray, light_e: np.ndarray, dark_e: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:  # (B,) each
+    """Compute how errors of linear_corr and of the dark map enter the sum of pixels with `weight` (rows, columns).
+
+    `light_e` and `dark_e` are the electrons of a pair in each pixel. First comes the relative change of the contrast of
+    light curves when the curvature is twice as large, then the dark map's part relative to the star's.
+    """
+    curve = Polynomial([0, 0, *LINEAR_CORR[channel.name][2:]])
+    measured = light_e - curve(light_e - curve(light_e))
+    slope, axes = curve.deriv()(measured), (0,) if channel == AIRS else (0, 1)
+    bent = light_e * slope / (1 + slope) - curve(measured)  # slope less mean slope, times the light
+    star, curved, dark = (np.atleast_1d((weight * part).sum(axis=axes)) for part in (light_e, bent, dark_e))
+    return curved / star, dark / star
+
 # %% ../../nbs/simulator/light_curves.ipynb #c2c09576
 def extraction(
     rng: np.random.Generator,
@@ -157,18 +183,18 @@ def extraction(
 ) -> Extraction:
     """Draw a detector and compute its response to a star."""
     pixels = draw_pixels(rng, channel, ood)
-    star = airs_star(temperature_K, brightness) if channel == AIRS else fgs1_star(temperature_K, brightness)
-    flux = star * channel.exposure_s
+    flux = (airs_star if channel == AIRS else fgs1_star)(temperature_K, brightness) * channel.exposure_s
     share, modes = profile_modes(channel, world.optics)
     foreground = draw_foreground(rng, channel, world.foreground)
     weight = ~pixels.dead * share / pixel_variance(pixels, share * flux, foreground, channel.exposure_s)
     axes = "ij,ij->j" if channel == AIRS else "ij,ij->"
     information = np.atleast_1d(np.einsum(axes, weight, share))
     response = np.array([np.atleast_1d(np.einsum(axes, weight, mode)) for mode in modes]) / information
+    parts = 1 / information, response, *detector_parts(channel, weight, share * flux, pixels.dark * channel.exposure_s)
     if channel == FGS1:
-        return Extraction(np.zeros(1), np.array([flux]), np.zeros(1), 1 / information, response)
+        return Extraction(np.zeros(1), np.array([flux]), np.zeros(1), *parts)
     place, slope = np.linspace(-1, 1, channel.columns), -np.gradient(flux) / flux
-    columns: list[np.ndarray] = [place, np.asarray(flux), slope, 1 / information, response]
+    columns: list[np.ndarray] = [place, np.asarray(flux), slope, *parts]
     ours = [a[..., AIRS_COLUMNS][..., ::-1] for a in columns]
     return Extraction(*ours)
 
@@ -194,6 +220,33 @@ def systematics(
         gain *= 1 + (flicker + width * seen.response[2])[:, None]
     return gain, moves[:, :2]
 
+# %% ../../nbs/simulator/light_curves.ipynb #282a43df
+def detector_light(
+    events: Disturbances, channel: Channel, light: np.ndarray, seen: Extraction, pairs: int
+) -> np.ndarray:  # (T, B)
+    """Change relative light (T, B) by what calibration files don't say; a step has `pairs` pairs.
+
+    Cosmic rays and bad pairs leave no trace: the extraction takes them out.
+    """
+    curvature, dark, _ = faults_of(events, channel.name)
+    persistence = events.world.faults.persistence
+    if not (curvature or dark or persistence):
+        return light
+    found = 1 + (light - 1) * (1 + curvature * seen.bent) - dark * seen.dark
+    found[0] *= 1 - persistence / pairs  # nothing comes out before the first exposure
+    return np.asarray(found)
+
+# %% ../../nbs/simulator/light_curves.ipynb #e1c4687c
+def smoothed_transit(
+    planet: SimulatedPlanet, visit: int, steps: StepTimes, channel: Channel, line_shape: float
+) -> tuple[slice, np.ndarray]:  # which bins, (T, B)
+    """Compute a visit's transit in the bins of a channel, smoothed over wavelengths by the line shape."""
+    bins, delay = (slice(1, None), 0.0) if channel == AIRS else (slice(1), planet.fgs1_delay_h[visit])
+    transit = step_transit(planet.orbits[visit], steps, planet.spectrum[bins], planet.limb[bins], delay, planet.law)
+    if line_shape and channel == AIRS:
+        transit = transit @ smoothing_of_bins(planet, line_shape).T
+    return bins, transit
+
 # %% ../../nbs/simulator/light_curves.ipynb #0dd4a453
 def visit_curves(
     rng: np.random.Generator,
@@ -209,11 +262,9 @@ def visit_curves(
     steps, world = step_times(frames, channel, most), events.world
     seen = extraction(rng, channel, planet.system.Ts, planet.brightness, ood, world)
     light, shift = systematics(rng, channel, steps, seen, events)
-    bins, delay = (slice(1, None), 0.0) if channel == AIRS else (slice(1), planet.fgs1_delay_h[visit])
-    transit = step_transit(planet.orbits[visit], steps, planet.spectrum[bins], planet.limb[bins], delay, planet.law)
-    if (width := world.optics.line_shape) and channel == AIRS:
-        transit = transit @ smoothing_of_bins(planet, width).T
-    light *= change_light(events, channel, transit, steps.hours, wavelengths()[bins], planet.spectrum[bins])
+    bins, transit = smoothed_transit(planet, visit, steps, channel, world.optics.line_shape)
+    changed = change_light(events, channel, transit, steps.hours, wavelengths()[bins], planet.spectrum[bins])
+    light *= detector_light(events, channel, changed, seen, steps.length)
     light *= seen.flux
     variance = seen.variance / steps.length
     noise = np.sqrt(variance + (world.excess.noise_scale**2 - 1) * seen.flux / steps.length)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['field_problem', 'WorldPart', 'OrbitTable', 'StarLimbs', 'StarSurface', 'PlanetKinds', 'Foregrounds', 'DilutingLight',
-           'GainDrifts', 'RedNoise', 'Jumps', 'ImageMotion', 'Optics', 'Excess']
+           'GainDrifts', 'RedNoise', 'Jumps', 'ImageMotion', 'Optics', 'Excess', 'DetectorFaults']
 
 # %% ../../nbs/simulator/world_parts.ipynb #30ceb404
 from collections.abc import Mapping
@@ -188,3 +188,15 @@ class Excess(WorldPart):
     """White noise that the stated variance leaves out."""
 
     noise_scale: float = _number(1.0, 1, 3)  # noise of the star's light over its photon noise
+
+# %% ../../nbs/simulator/world_parts.ipynb #18037e11
+@dataclass(frozen=True, kw_only=True)
+class DetectorFaults(WorldPart):
+    """Errors of the calibration files, and what a detector does that they do not say."""
+
+    nonlinearity: float = _number(0.0, 0, 2)  # relative error of linear_corr's curvature, rms from visit to visit
+    dark: float = _number(0.0, 0, 5)  # relative error of the dark map, rms from visit to visit
+    rays: float = _number(1.0, 0, 100)  # factor of the rate of cosmic rays
+    persistence: float = _number(0.0, 0, 0.1)  # share of an exposure's charge that comes out in the next one
+    bad_first: float = _number(0.0, 0, 1)  # chance that the first pair has half its light, in either channel
+    bad_last: float = _number(0.05, 0, 1)  # chance that the last pair has

@@ -22,6 +22,7 @@ from ..core.errors import ContractError
 from ..core.file_kinds import read_text
 from ..core.files import atomic_path
 from spectramind_nb.simulator.world_parts import (
+    DetectorFaults,
     DilutingLight,
     Excess,
     Foregrounds,
@@ -56,6 +57,7 @@ class World:
     pointing: ImageMotion = field(default_factory=ImageMotion)
     optics: Optics = field(default_factory=Optics)
     excess: Excess = field(default_factory=Excess)
+    faults: DetectorFaults = field(default_factory=DetectorFaults)
 
     def record(self) -> dict[str, Any]:
         """Return the world as a JSON object, with lists for tuples."""
@@ -157,6 +159,8 @@ _CHANGES: dict[str, dict[str, WorldPart]] = {
 }
 
 # %% ../../nbs/simulator/worlds.ipynb #68f01236
+_WORN = DetectorFaults(nonlinearity=0.2, dark=0.5, rays=5, persistence=0.01, bad_first=0.5, bad_last=0.5)
+_CHANGES["worn-detector"] = {"faults": _WORN}
 _CHANGES["hostile"] = {}
 for _name in ("wrong-limb", "off-table", "foreground", "strong-drift"):
     _CHANGES["hostile"] |= _CHANGES[_name]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARAMETERS', 'LEAST_LOG', 'WRONG_ROWS', 'WRONG_BY', 'N_LIMB', 'OF_LAW', 'HEAVY', 'PRIOR_VISITS', 'LEAST_PLANETS',
-           'Evidence', 'evidence_of', 'Population', 'log_probability', 'cost_of', 'hyperpriors',
+           'Evidence', 'block_evidence', 'evidence_of', 'Population', 'log_probability', 'cost_of', 'hyperpriors',
            'learn_orbits_and_limb', 'learn_shares', 'learn_channel_odds', 'learn_fit_priors']
 
 # %% ../../nbs/transits/learned_priors.ipynb #dc6d14d6
@@ -23,7 +23,6 @@ from .systematics import CELLS, JUMP_SHARE, Colour
 
 # %% ../../nbs/transits/learned_priors.ipynb #8c83a96a
 PARAMETERS = ("sma", "b2", *LIMB_PRIORS)
-LEAST_LOG = -1e3  # of an evidence relative to the best, below which it makes no difference
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,16 @@ class Evidence:
         parts = ({c: np.array(a) for c, a in record[name].items()} for name in ("drift", "noise", "jump"))
         return cls(np.array(record["precision"]), np.array(record["information"]), *parts)
 
+# %% ../../nbs/transits/learned_priors.ipynb #67562e49
+LEAST_LOG = -1e3  # of an evidence relative to the best, below which it makes no difference
+
+
+def block_evidence(priors: Sequence[DriftPrior], colour: Colour) -> dict[str, np.ndarray]:
+    """Collect a block's log evidence of drift hypotheses and of red noise, relative to the best, and of a jump."""
+    drift = np.array([prior.log_evidence for prior in priors])
+    drift, noise = (np.maximum(logs - logs.max(), LEAST_LOG).round(4) for logs in (drift, colour.log_cells))
+    return {"drift": drift, "noise": noise, "jump": np.clip(colour.log_jump, LEAST_LOG, -LEAST_LOG).round(4)}
+
 # %% ../../nbs/transits/learned_priors.ipynb #feddb89a
 def evidence_of(
     problem: FitProblem,
@@ -64,22 +73,12 @@ def evidence_of(
     kept[places] = True
     order = np.argsort(np.argsort(places))
     precision, information = marginal(reduced, kept, problem.mean, std)
-    drift: dict[str, list[np.ndarray]] = {}
-    noise: dict[str, list[np.ndarray]] = {}
-    jump: dict[str, list[float]] = {}
+    parts: dict[str, dict[str, list[np.ndarray]]] = {"drift": {}, "noise": {}, "jump": {}}
     for block, priors, colour in zip(problem.blocks, weighed, colours, strict=True):
-        logs = np.array([prior.log_evidence for prior in priors])
-        drift.setdefault(block.channel, []).append(np.maximum(logs - logs.max(), LEAST_LOG).round(4))
-        cells = np.maximum(colour.log_cells - colour.log_cells.max(), LEAST_LOG).round(4)
-        noise.setdefault(block.channel, []).append(cells)
-        jump.setdefault(block.channel, []).append(round(float(np.clip(colour.log_jump, LEAST_LOG, -LEAST_LOG)), 4))
-    return Evidence(
-        precision[np.ix_(order, order)],
-        information[order],
-        {channel: np.array(logs) for channel, logs in drift.items()},
-        {channel: np.array(logs) for channel, logs in noise.items()},
-        {channel: np.array(logs) for channel, logs in jump.items()},
-    )
+        for name, logs in block_evidence(priors, colour).items():
+            parts[name].setdefault(block.channel, []).append(logs)
+    found = ({channel: np.array(logs) for channel, logs in part.items()} for part in parts.values())
+    return Evidence(precision[np.ix_(order, order)], information[order], *found)
 
 # %% ../../nbs/transits/learned_priors.ipynb #162479bc
 WRONG_ROWS, WRONG_BY = 0.05, 8.0  # share of table rows that may be wrong, and by how many times the usual scatter
@@ -158,9 +157,8 @@ def cost_of(
     gradient[_MEAN], gradient[_SLOPE] = to_mean[:, 2:].sum(axis=0), population.hot @ to_mean[:, 2:]
     gradient[_LIMB_SCATTER] = 2 * to_log_variance[:, 2:].sum(axis=0)
     away = (hyper - centre) / width
-    penalty = np.where(HEAVY, np.log1p(away**2), 0.5 * away**2)
-    pull = np.where(HEAVY, 2 * away / (1 + away**2), away) / width
-    return float(penalty.sum() - np.logaddexp(*logs).sum()), pull - gradient
+    penalty = np.where(HEAVY, np.log1p(away**2), 0.5 * away**2).sum() - np.logaddexp(*logs).sum()
+    return float(penalty), np.where(HEAVY, 2 * away / (1 + away**2), away) / width - gradient
 
 # %% ../../nbs/transits/learned_priors.ipynb #afadd127
 def hyperpriors(options: FitOptions) -> tuple[np.ndarray, np.ndarray]:  # (27,) each
