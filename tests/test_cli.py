@@ -313,6 +313,8 @@ def test_a_log_that_cannot_be_written_is_no_reason_to_fail(home: Path) -> None:
 def test_validate_says_ok_or_which_planet(home: Path) -> None:
     write_submission(home / "s.csv", Submission(np.array([7, 8]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))
     assert spectramind("validate", "s.csv").stdout == "OK s.csv: 2 planets, 283 bins, median sigma 100 ppm\n"
+    write_submission(home / "s.csv", Submission(np.array([7, 8]), np.full((2, 283), 0.01), np.full((2, 283), 0.01)))
+    assert "warning: sigma: the typical error bar is 100% of the depth" in spectramind("validate", "s.csv").stdout
     stars = "planet_id,Rs,Ms,Ts,Mp,e,P,sma,i\n7,1,1,5000,1,0,3,9,88\n8,1,1,5000,1,0,3,9,88\n"
     (home / "mine/test_star_info.csv").write_text(stars)
     write_submission(home / "s.csv", Submission(np.array([7, 9]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))

@@ -444,6 +444,12 @@ def swap_one(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def alternate(table: pd.DataFrame) -> pd.DataFrame:
+    """Write each error bar behind its depth, under the names of a right table."""
+    pairs = [name for both in zip(MU, SIGMA, strict=True) for name in both]
+    return table[["planet_id", *pairs]].set_axis(table.columns, axis=1)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -469,6 +475,7 @@ def swap_one(table: pd.DataFrame) -> pd.DataFrame:
         (times(SIGMA, 1000), "sigma: the typical error bar is 0.2, more than the depths of all planets scatter"),
         (swap_one, r"mu: is smaller than sigma by far, as if both were swapped \(planet 3\)"),
         (lambda t: t.assign(planet_id=-t["planet_id"]), "planet_id: -11 is below zero"),
+        (alternate, "mu: planet .* jump by .* as if depths and error bars alternated"),
         (lambda t: t.iloc[:0], "rows: are missing: there is a header alone"),
         (lambda t: t.drop(columns="wl_7"), "wl_7: is a column that is missing; 565 columns beside planet_id"),
     ],
@@ -489,6 +496,7 @@ def test_a_submission_in_another_format_is_named(tmp_path: Path) -> None:
     for said, write in {
         "file: is separated by semicolons": lambda: table.to_csv(path, index=False, sep=";", decimal=","),
         "file: is separated by tabs": lambda: table.to_csv(path, index=False, sep="\t"),
+        "file: is separated by vertical bars": lambda: table.to_csv(path, index=False, sep="|"),
         "Unnamed: 0: is a column of row numbers. Fix: write it with index=False": lambda: table.to_csv(path),
         "wl_1: column stands 2 times": lambda: pd.concat([table, table[["wl_1"]]], axis=1).to_csv(path, index=False),
         "file: is a parquet file": lambda: table.to_parquet(path),

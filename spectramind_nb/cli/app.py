@@ -330,9 +330,10 @@ def validate(
         Path | None, typer.Option("--raw", help="Raw data whose test planets the submission must contain.")
     ] = None,
 ) -> None:
-    """Check columns, numbers, positive error bars and planets of a submission; prints one line."""
+    """Check columns, numbers, positive error bars and planets of a submission; prints a line, and warnings."""
     with recorded("validate", file=file, raw=raw):
         from spectramind_nb.core.contracts import check_planets, read_submission
+        from spectramind_nb.core.depth_checks import sigma_warning
         from spectramind_nb.detector.raw import RawFolder, choose_planets
 
         submission = read_submission(file)
@@ -342,6 +343,8 @@ def validate(
         print(
             f"OK {short(file)}: {len(submission.mu)} planets, {submission.mu.shape[1]} bins, median sigma {ppm:.0f} ppm"
         )
+        if warning := sigma_warning(submission.mu, submission.sigma):
+            print(f"warning: sigma: {warning}")
 
 # %% ../../nbs/cli/app.ipynb #fc0c74ab
 @app.command(

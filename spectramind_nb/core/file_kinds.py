@@ -77,7 +77,7 @@ def read_text(path: str | Path, fix: str = "copy the file again from its source"
 # %% ../../nbs/core/file_kinds.ipynb #2f6dcfd1
 def separator_of(header: str) -> str:
     """Guess the separator of a line: a comma, a semicolon, a tab or spaces."""
-    counts = {separator: header.count(separator) for separator in (",", ";", "\t")}
+    counts = {separator: header.count(separator) for separator in (",", ";", "\t", "|")}
     best = max(counts, key=lambda separator: counts[separator])
     return best if counts[best] else r"\s+"
 
@@ -93,8 +93,10 @@ def comma_lines(path: str | Path, fix: str = "copy the file again from its sourc
     lines = [line for line in read_text(path, fix).splitlines() if line.strip() and not line.startswith("#")]
     if not lines:
         raise ContractError(path, "file", "can't be read (it has comments alone)", fix)
-    separators = {";": "semicolons", "\t": "tabs", r"\s+": "spaces"}
-    if (name := separators.get(separator_of(lines[0]))) and len(lines[0].split()) + lines[0].count(";") > 1:
+    separators = {";": "semicolons", "\t": "tabs", "|": "vertical bars", r"\s+": "spaces"}
+    if (name := separators.get(separator_of(lines[0]))) and len(lines[0].split()) + lines[0].count(";") + lines[
+        0
+    ].count("|") > 1:
         raise ContractError(path, "file", f"is separated by {name}, not by commas", "save it with commas and points")
     if not any(letter.isalpha() for letter in lines[0].lower().replace("e", "").replace("nan", "")):
         raise ContractError(path, "header", "is missing: the first line holds numbers", "give names of columns")
