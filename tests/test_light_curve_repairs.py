@@ -1,19 +1,21 @@
 """Light curves with impossible points and error bars: what is left out or replaced, what is refused, what is told."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_your_light_curves import DEPTH, SIGMA, STAR, fitted, observed
 
 from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.transits import fit_results as results
-from spectramind_nb.transits.light_curve_file import light_curves_of_channels, write_light_curves
+from spectramind_nb.transits.light_curve_file import light_curves_of_channels, read_light_curves, write_light_curves
 from spectramind_nb.transits.light_curve_formats import table_channels
 from spectramind_nb.transits.light_curve_repairs import repaired
-from spectramind_nb.transits.your_light_curves import check_errors, fit_file
+from spectramind_nb.transits.your_light_curves import check_depths, check_errors, fit_file
 
 Arrays = dict[str, np.ndarray]
 Spoil = Callable[[Arrays], object]
@@ -112,6 +114,20 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         lambda t: t["flux"].__setitem__((slice(None), slice(1, None)), t["flux"][:, [5]]),
         "281 bins repeat the light curve of the bin before",
     ),
+    "a jump of FGS1": (
+        times("flux", (slice(60, None), slice(0, 1)), 1.2),
+        "FGS1 of visit 0 ends 1.20 times as bright as",
+    ),
+    "a jump of AIRS": (
+        times("flux", (slice(60, None), slice(1, None)), 0.8),
+        "AIRS of visit 0 ends 0.80 times as bright",
+    ),
+    "complex numbers": (lambda t: t.update(flux=t["flux"] * (1 + 0.5j)), "flux: holds complex numbers, not numbers"),
+    "true and false": (lambda t: t.update(flux_err=t["flux_err"] > 0), "flux_err: holds true and false, not numbers"),
+    "dates": (
+        lambda t: t.update(time=np.datetime64("2030-01-01") + (3.6e6 * t["time"]).astype("timedelta64[ms]")),
+        "time: holds dates, not numbers. Fix: give real numbers, times in hours",
+    ),
     "two transits in a visit": (
         lambda t: t.update({n: np.concatenate([x, x + 124.8 * (n == "time")]) for n, x in t.items()}),
         "spans 132.225 h, more than 7.5 h, with a gap of 117 h after step 99. Fix: check the unit, number visits",
@@ -165,6 +181,58 @@ def test_smoothing_is_told_and_white_noise_is_not() -> None:
     assert growth == pytest.approx(np.sqrt(5), rel=0.1)
     told = results.misfit_warnings({"clipped_fraction": 0.0, "noise_growth": growth})
     assert len(told) == 1 and "as after smoothing" in told[0]
+
+
+def test_smoothed_light_curves_get_wider_errors(tmp_path: Path) -> None:
+    hours, flux, error = observed()
+    smooth = np.apply_along_axis(np.convolve, 0, flux, np.full(5, 0.2), "valid")
+    path = write_light_curves(tmp_path / "a.ecsv", hours[2:-2], smooth, error[2:-2], STAR)
+    curves, fit = fit_file(path)
+    wider = np.sqrt(fit.noise_variance / fitted()[1].noise_variance)
+    assert 1.5 < np.median(wider) < 3
+    assert abs(fit.depth[0] - DEPTH[0]) < 3 * np.sqrt(fit.covariance[0, 0])
+    told = results.warnings_of(results.result_of(fit, curves))
+    assert any("error bars were enlarged by that factor" in line for line in told)
+
+
+def test_detector_columns_are_no_bins(tmp_path: Path) -> None:
+    hours, flux, error = observed()
+    columns = {"time": hours} | {f"flux_{k}": flux[:, k % N_BINS] for k in range(356)}
+    columns |= {f"flux_err_{k}": error[:, k % N_BINS] for k in range(356)}
+    with pytest.raises(ContractError, match="flux_283: is one of 356 columns, as of detector columns"):
+        table_channels(Path("a.csv"), columns, [*columns], plain=True)
+
+
+@pytest.mark.parametrize("word", ["--", "masked", "", "nan", "NULL"])
+def test_words_for_no_value_cost_their_points(word: str, tmp_path: Path) -> None:
+    table = arrays()
+    columns = {f"{n}_{k}": table[n][:, k] for n in ("flux", "flux_err") for k in range(N_BINS)}
+    frame = pd.DataFrame({"time": table["time"]} | columns)
+    frame.loc[50:52, "flux_7"] = np.nan
+    frame.to_csv(tmp_path / "a.csv", index=False, na_rep=word)
+    lost = read_light_curves(tmp_path / "a.csv", STAR).blocks[1].missing
+    assert lost is not None and np.argwhere(lost).tolist() == [[50, 6], [51, 6], [52, 6]]
+
+
+def test_an_eccentric_orbit_is_told() -> None:
+    curves, fit = fitted()
+    told = results.warnings_of(results.result_of(fit, replace(curves, star={**STAR, "e": 0.5})))
+    assert len(told) == 1 and "eccentricity is 0.5, and the model's orbit is circular" in told[0]
+
+
+def test_flux_squared_or_on_a_pedestal_is_told() -> None:
+    quality = {"orbit_tension": 10.0, "sma_prior_widening": 4.0, "i_prior_widening": 4.0, "clipped_fraction": 0.0}
+    curves, fit = fitted()
+    told = results.warnings_of(results.result_of(replace(fit, quality=fit.quality | quality), curves))
+    assert any("check star and times, and that flux has no pedestal and is proportional to light" in x for x in told)
+
+
+def test_channels_of_two_planets_are_refused() -> None:
+    _, fit = fitted()
+    check_depths("a.csv", fit)
+    other = replace(fit, depth=np.append(0.3 * fit.depth[0], fit.depth[1:]))
+    with pytest.raises(ContractError, match=r"FGS1 shows a depth of 0\.0036 and AIRS of 0\.0121\. Fix"):
+        check_depths("a.csv", other)
 
 
 def test_a_brightening_is_no_transit(tmp_path: Path) -> None:

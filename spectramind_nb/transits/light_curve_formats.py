@@ -39,12 +39,17 @@ class FileChannel:
     dilution: np.ndarray | None = None  # relative errors of depths by the foreground, visit by visit, (V, B, K)
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #60247162
+_ODD_KINDS = {"b": "true and false", "c": "complex numbers", "M": "dates", "m": "time spans"}  # by numpy's letter
+
+
 def in_unit(path: Path, name: str, column: Any, unit: units.UnitBase | None) -> np.ndarray:
     """Convert a table's column to `unit`, or check that it has none if None; masked values become NaN.
 
     Raises `ContractError`.
     """
     values: np.ndarray
+    if (kind := _ODD_KINDS.get(np.asarray(column).dtype.kind)) is not None:
+        raise ContractError(path, name, f"holds {kind}, not numbers", "give real numbers, times in hours")
     try:
         values = np.ma.filled(np.ma.asarray(column, float), np.nan)
     except (TypeError, ValueError) as error:
@@ -135,6 +140,9 @@ def matrix(path: Path, table: Mapping[str, Any], name: str, names: Sequence[str]
             raise ContractError(path, name, problem, FIX_BINS)
         return values
     wanted = wavelength_columns(name, names) or [f"{name}_{k}" for k in range(N_BINS)]
+    if f"{name}_{N_BINS}" in names and wanted[-1] == f"{name}_{N_BINS - 1}" in names:
+        count = sum(str(column).removeprefix(f"{name}_").isdigit() for column in names)
+        raise ContractError(path, f"{name}_{N_BINS}", f"is one of {count} columns, as of detector columns", FIX_BINS)
     if missing := [column for column in wanted if column not in names]:
         field_name = name if len(missing) == N_BINS else missing[0]
         fix = f"give {name} ({N_BINS} values a row), or {wanted[0]} to {wanted[-1]}, bin 0 for FGS1, then AIRS"
@@ -199,6 +207,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
             "names": names,
             "index_col": False,
             "skipinitialspace": True,
+            "na_values": ["--", "-", "masked", "missing"],
         }
         return pd.read_csv(io.StringIO("\n".join(rows[1:])), comment="#", **options)
     except (ValueError, OSError) as error:

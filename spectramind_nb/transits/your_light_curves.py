@@ -14,9 +14,10 @@ import numpy as np
 
 from ..core.errors import ContractError
 from .fit import fit_planet
+from .fit_file import unlike_channels
 from .fit_priors import FitOptions
 from .fit_report import Fit
-from .fit_results import Result, errors_over_scatter, warnings_of
+from .fit_results import MOST_GROWTH, Result, errors_over_scatter, noise_growth, warnings_of
 from .light_curve_file import MOST_DEAD, ObservedLightCurves, read_light_curves
 
 # %% ../../nbs/transits/your_light_curves.ipynb #2e726d4c
@@ -37,6 +38,8 @@ def check_depths(path: str | Path, fit: Fit) -> None:
     if (dead := len(fit.dead_bins)) > MOST_DEAD * len(fit.depth):
         problem = f"shows no depth in {dead} of {len(fit.depth)} bins"
         raise ContractError(path, "flux", problem, "check that flux is proportional to light")
+    if problem := unlike_channels(fit):
+        raise ContractError(path, "flux", problem, "check that both are of one planet, without jumps")
 
 # %% ../../nbs/transits/your_light_curves.ipynb #f496ba70
 def fit_file(
@@ -62,6 +65,8 @@ def fit_file(
         problem = f"can't be fitted by a transit ({error})"
         raise ContractError(path, "flux", problem, "look at the light curves and their errors") from error
     check_depths(path, fit)
+    if (growth := noise_growth(curves.blocks)) > MOST_GROWTH:  # smoothed: neighbouring steps share their noise
+        fit = replace(fit, noise_variance=growth**2 * fit.noise_variance, nuisance=growth * fit.nuisance)
     return curves, fit
 
 # %% ../../nbs/transits/your_light_curves.ipynb #114f6955
