@@ -120,7 +120,7 @@ def frame_of(visit: Any = None) -> pd.DataFrame:
 
 def as_text(path: Path, form: str) -> None:
     table = frame_of("a" if form == "named visit" else None)
-    separator = {"semicolons": ";", "decimal commas": ";", "tabs": "\t", "spaces": " "}.get(form, ",")
+    separator = {"semicolons": ";", "decimal commas": ";", "tabs": "\t", "spaces": " ", "bars": "|"}.get(form, ",")
     text = table.to_csv(index=False, sep=separator, decimal="," if form == "decimal commas" else ".")
     text = f"# by hand\n#\n{text}" if form == "comments" else text
     text = text.replace("Time", "# Time", 1) if form == "header after #" else text
@@ -133,6 +133,7 @@ FORMS = (
     "semicolons",
     "decimal commas",
     "tabs",
+    "bars",
     "spaces",
     "comments",
     "header after #",

@@ -193,8 +193,7 @@ def star_fault(star: Mapping[Any, float]) -> StarFault | None:
         Rs (Rsun), Ms (Msun), Ts (K), Mp (Mjup), e, P (d), sma (a/Rs), i (deg), as far as they are known.
     """
     known = {name: float(star[name]) for name in STAR_VALUES if name in star and isfinite(float(star[name]))}
-    fault = plain_fault(known)
-    if fault is None:
+    if (fault := plain_fault(known)) is None:
         return None
     names = [fault.name] if "Kepler" not in fault.problem else [n for n in ("sma", "P", "Rs", "Ms") if n in known]
     candidates = sorted(conversions(known, names))
@@ -226,7 +225,7 @@ def typical_offset(table: pd.DataFrame) -> float:
         offset = float(np.median(np.abs(np.log(sma / kepler_axis(Ms, Rs, P)))))
     return offset if isfinite(offset) else float("inf")
 
-
+# %% ../../nbs/core/star_table.ipynb #0ece3389
 def _in_rows(name: str, rows: Sequence[Mapping[str, float]], faults: Sequence[StarFault]) -> str:
     first = next((fault.problem for fault in faults if fault.name == name), "")
     if not faults:
@@ -281,11 +280,10 @@ def table_fault(table: pd.DataFrame) -> StarFault | None:
         _, better = min(_better_tables(some), key=lambda one: one[0], default=(0, None))
         if better:
             return replace(better, problem=_in_rows(better.name, rows, faults))
-    names = [fault.name for fault in faults]
-    for name in dict.fromkeys(names):
-        if len(rows) >= 3 and 2 * names.count(name) > len(rows):
-            first = next(fault for fault in faults if fault.name == name)
-            return replace(first, problem=_in_rows(name, rows, [fault for fault in faults if fault.name == name]))
+    for name in dict.fromkeys(fault.name for fault in faults):
+        same = [fault for fault in faults if fault.name == name]
+        if len(rows) >= 3 and 2 * len(same) > len(rows):
+            return replace(same[0], problem=_in_rows(name, rows, same))
     if len(rows) >= FEW_ROWS and "Mp" in table and np.median(table["Mp"]) > 30:
         problem = f"has a median of {np.median(table['Mp']):.3g}, more than planets have"
         return StarFault("Mp", problem, "Earth masses", rows[0]["Mp"] / 317.83)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STAR_OPTIONS', 'STAR_FILE_UNITS', 'LEAST_STEPS', 'MOST_FILE_STEPS', 'MOST_VISITS', 'LEAST_VISIT_HOURS',
-           'MOST_LEFT_OUT', 'MOST_DEAD', 'DEAD_BIN', 'TIME_UNITS_H', 'LOGARITHMS', 'SHALLOW', 'END_SHARE',
-           'MOST_CHANGE', 'star_option', 'star_number', 'checked_star', 'ObservedLightCurves', 'usable',
-           'likely_time_unit', 'likely_gap', 'check_times', 'logarithm_kind', 'check_level', 'check_visit',
-           'check_bin_order', 'check_repeated_visits', 'visit_start', 'common_visits', 'light_curves_of_channels',
-           'read_light_curves', 'write_ecsv', 'write_light_curves']
+           'MOST_LEFT_OUT', 'MOST_DEAD', 'DEAD_BIN', 'TIME_UNITS_H', 'LOGARITHMS', 'SHALLOW', 'VISIT_END', 'MOST_DRIFT',
+           'star_option', 'star_number', 'checked_star', 'ObservedLightCurves', 'usable', 'likely_time_unit',
+           'likely_gap', 'check_times', 'logarithm_kind', 'check_level', 'check_visit', 'check_bin_order',
+           'check_repeated_visits', 'visit_start', 'common_visits', 'light_curves_of_channels', 'read_light_curves',
+           'write_ecsv', 'write_light_curves']
 
 # %% ../../nbs/transits/light_curve_file.ipynb #3e2479f7
 from collections.abc import Mapping, Sequence
@@ -176,14 +176,14 @@ def logarithm_kind(flux: np.ndarray) -> str:
     return "magnitudes" if shared > 0 else "a logarithm of light"
 
 # %% ../../nbs/transits/light_curve_file.ipynb #b8dc4847
-END_SHARE, MOST_CHANGE = 0.08, 0.1  # of the visit at each end; relative change of light
+VISIT_END, MOST_DRIFT = 0.08, 0.1  # of the visit at each end; relative change of light
 
 
 def check_level(path: Path, name: str, relative: np.ndarray) -> None:
     """Raise `ContractError` if the light (T, B), relative to each bin's median, changes by a tenth over a visit."""
-    white, count = np.nanmedian(relative, axis=1), max(4, int(END_SHARE * len(relative)))
+    white, count = np.nanmedian(relative, axis=1), max(4, int(VISIT_END * len(relative)))
     first, last = np.nanmedian(white[:count]), np.nanmedian(white[-count:])
-    if abs(last / first - 1) > MOST_CHANGE:
+    if abs(last / first - 1) > MOST_DRIFT:
         problem = f"{name} ends {last / first:.2f} times as bright as it began, as after a jump"
         raise ContractError(path, "flux", problem, "cut the visit there, or give its parts in one unit")
 

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FLUX_OF_MAGNITUDES', 'FIX_BINS', 'FileChannel', 'in_unit', 'is_flux_unit', 'unit_kind', 'check_flux_unit',
-           'checked_places', 'wavelength_columns', 'matrix', 'visit_numbers', 'table_channels', 'read_text_table',
-           'npz_channels', 'hdf5_words', 'hdf5_channels', 'hdf5_matrix', 'read_astropy_table', 'read_channels']
+           'checked_places', 'wavelength_columns', 'refuse_detector_columns', 'matrix', 'visit_numbers',
+           'table_channels', 'read_text_table', 'npz_channels', 'hdf5_words', 'hdf5_channels', 'hdf5_matrix',
+           'read_astropy_table', 'read_channels']
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #b4bfd705
 import contextlib
@@ -42,18 +43,21 @@ class FileChannel:
 _ODD_KINDS = {"b": "true and false", "c": "complex numbers", "M": "dates", "m": "time spans"}  # by numpy's letter
 
 
+def _real_numbers(path: Path, name: str, column: Any) -> np.ndarray:
+    if (kind := _ODD_KINDS.get(np.asarray(column).dtype.kind)) is not None:
+        raise ContractError(path, name, f"holds {kind}, not numbers", "give real numbers, times in hours")
+    try:
+        return np.asarray(np.ma.filled(np.ma.asarray(column, float), np.nan))
+    except (TypeError, ValueError) as error:
+        raise ContractError(path, name, "holds something that is no number", "give numbers, NaN for none") from error
+
+# %% ../../nbs/transits/light_curve_formats.ipynb #66dd50a5
 def in_unit(path: Path, name: str, column: Any, unit: units.UnitBase | None) -> np.ndarray:
     """Convert a table's column to `unit`, or check that it has none if None; masked values become NaN.
 
     Raises `ContractError`.
     """
-    values: np.ndarray
-    if (kind := _ODD_KINDS.get(np.asarray(column).dtype.kind)) is not None:
-        raise ContractError(path, name, f"holds {kind}, not numbers", "give real numbers, times in hours")
-    try:
-        values = np.ma.filled(np.ma.asarray(column, float), np.nan)
-    except (TypeError, ValueError) as error:
-        raise ContractError(path, name, "holds something that is no number", "give numbers, NaN for none") from error
+    values = _real_numbers(path, name, column)
     given = getattr(column, "unit", None)
     if (given is None) != (unit is None):
         problem, fix = ("has no unit", f"a unit such as {unit}") if given is None else (f"is in {given}", "no unit")
@@ -130,6 +134,13 @@ def wavelength_columns(name: str, names: Sequence[str]) -> list[str]:
     places = places_of_bins(np.array([*found.values()])) if found else None
     return [] if places is None else [[*found][place] for place in places]
 
+# %% ../../nbs/transits/light_curve_formats.ipynb #09b53a89
+def refuse_detector_columns(path: Path, name: str, names: Sequence[str]) -> None:
+    """Raise `ContractError` where numbered columns go on after that of the last bin, as the detector's do."""
+    if {f"{name}_0", f"{name}_{N_BINS}"} <= set(names):
+        count = sum(str(column).removeprefix(f"{name}_").isdigit() for column in names)
+        raise ContractError(path, f"{name}_{N_BINS}", f"is one of {count} columns, as of detector columns", FIX_BINS)
+
 # %% ../../nbs/transits/light_curve_formats.ipynb #f16a7a48
 def matrix(path: Path, table: Mapping[str, Any], name: str, names: Sequence[str], unit: Any) -> np.ndarray:
     """Read column `name`, or columns `name_0` to `name_282`, as a matrix (T, 283). Raises `ContractError`."""
@@ -140,9 +151,7 @@ def matrix(path: Path, table: Mapping[str, Any], name: str, names: Sequence[str]
             raise ContractError(path, name, problem, FIX_BINS)
         return values
     wanted = wavelength_columns(name, names) or [f"{name}_{k}" for k in range(N_BINS)]
-    if f"{name}_{N_BINS}" in names and wanted[-1] == f"{name}_{N_BINS - 1}" in names:
-        count = sum(str(column).removeprefix(f"{name}_").isdigit() for column in names)
-        raise ContractError(path, f"{name}_{N_BINS}", f"is one of {count} columns, as of detector columns", FIX_BINS)
+    refuse_detector_columns(path, name, names)
     if missing := [column for column in wanted if column not in names]:
         field_name = name if len(missing) == N_BINS else missing[0]
         fix = f"give {name} ({N_BINS} values a row), or {wanted[0]} to {wanted[-1]}, bin 0 for FGS1, then AIRS"
@@ -195,21 +204,19 @@ def read_text_table(path: Path) -> pd.DataFrame:
     if len(rows) < 2:
         raise ContractError(path, "file", "can't be read (it has no rows)", "give a header and a row for each step")
     separator = separator_of(rows[0])
-    names = [
-        name.strip().strip("\"'").lower() for name in pd.Series(rows[0].strip()).str.split(separator, regex=True)[0]
-    ]
+    given = pd.Series(rows[0].strip()).str.split(separator, regex=len(separator) > 1)[0]
+    names = [name.strip().strip("\"'").lower() for name in given]
     refuse_repeated(path, names)
     decimal = "," if separator != "," and "," in rows[1] and "." not in rows[1] else "."
     try:
         options: Any = {
             "sep": separator,
             "decimal": decimal,
-            "names": names,
             "index_col": False,
             "skipinitialspace": True,
             "na_values": ["--", "-", "masked", "missing"],
         }
-        return pd.read_csv(io.StringIO("\n".join(rows[1:])), comment="#", **options)
+        return pd.read_csv(io.StringIO("\n".join(rows[1:])), comment="#", names=names, **options)
     except (ValueError, OSError) as error:
         first = str(error).splitlines()[0]
         raise ContractError(path, "file", f"can't be read ({first})", "give as many values a row as columns") from error
