@@ -94,9 +94,8 @@ def comma_lines(path: str | Path, fix: str = "copy the file again from its sourc
     if not lines:
         raise ContractError(path, "file", "can't be read (it has comments alone)", fix)
     separators = {";": "semicolons", "\t": "tabs", "|": "vertical bars", r"\s+": "spaces"}
-    if (name := separators.get(separator_of(lines[0]))) and len(lines[0].split()) + lines[0].count(";") + lines[
-        0
-    ].count("|") > 1:
+    parts = len(lines[0].split()) + sum(lines[0].count(mark) for mark in ";|")
+    if (name := separators.get(separator_of(lines[0]))) and parts > 1:
         raise ContractError(path, "file", f"is separated by {name}, not by commas", "save it with commas and points")
     if not any(letter.isalpha() for letter in lines[0].lower().replace("e", "").replace("nan", "")):
         raise ContractError(path, "header", "is missing: the first line holds numbers", "give names of columns")
