@@ -44,7 +44,7 @@ def _bounds(mean: np.ndarray) -> tuple[float, float]:  # of the mean depth (P,) 
 
 def _jumping(planets: np.ndarray, mu: np.ndarray) -> str:
     jump = np.median(np.abs(np.diff(mu, axis=1)), axis=1) / np.abs(mu).mean(axis=1)
-    if np.median(jump) < MOST_STEP:
+    if not len(jump) or np.median(jump) < MOST_STEP:
         return ""
     row = int(np.argmax(jump))
     words = f"planet {planets[row]} has depths that jump by {jump[row]:.2g} times their mean from bin to bin"
