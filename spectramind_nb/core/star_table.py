@@ -180,7 +180,7 @@ def exchanges(star: Mapping[str, float]) -> Iterator[tuple[float, str, str]]:
             yield EXCHANGE_COST + abs(kepler_offset(trial) or 0.0) + 0.2 * sum(apart), one, other
 
 
-def _of(star: Mapping[str, float], fault: StarFault, name: str) -> str:  # the problem, if `name` is at fault
+def _problem_of(star: Mapping[str, float], fault: StarFault, name: str) -> str:  # the problem, if `name` is at fault
     return fault.problem if name == fault.name else f"is {star[name]:.6g}, and {fault.name} {fault.problem}"
 
 # %% ../../nbs/core/star_table.ipynb #a285fb40
@@ -196,18 +196,17 @@ def star_fault(star: Mapping[Any, float]) -> StarFault | None:
     if (fault := plain_fault(known)) is None:
         return None
     names = [fault.name] if "Kepler" not in fault.problem else [n for n in ("sma", "P", "Rs", "Ms") if n in known]
-    candidates = sorted(conversions(known, names))
-    if not candidates and fault.name == "i":
-        candidates = sorted(conversions(known, ["sma"]))
+    candidates = sorted(conversions(known, names)) or sorted(conversions(known, ["sma"] * (fault.name == "i")))
     others = sorted(exchanges(known))
     if others and others[0][0] < min([9.0, *(one[0] for one in candidates[:1])]):
-        return replace(fault, name=others[0][1], problem=_of(known, fault, others[0][1]), exchanged=others[0][2])
+        _, one, other = others[0]
+        return replace(fault, name=one, problem=_problem_of(known, fault, one), exchanged=other)
     if not candidates or (candidates[0][0] > 9 and fault.name == "sma" and "Kepler" in fault.problem):
         return fault
     _, name, unit, value = candidates[0]
     if name == "i":
         unit = " or ".join(one[2] for one in candidates if one[0] < candidates[0][0] + 1)
-    return replace(fault, name=name, problem=_of(known, fault, name), looks_like=unit, converted=value)
+    return replace(fault, name=name, problem=_problem_of(known, fault, name), looks_like=unit, converted=value)
 
 # %% ../../nbs/core/star_table.ipynb #72c1292c
 FEW_ROWS = 8
@@ -233,9 +232,12 @@ def _in_rows(name: str, rows: Sequence[Mapping[str, float]], faults: Sequence[St
     return f"is wrong in {len(faults)} of {len(rows)} rows{f': {first}' if first else ''}"
 
 
+def _rows_of(table: pd.DataFrame) -> list[dict[str, float]]:
+    return [{str(name): float(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def _share_of_faults(table: pd.DataFrame) -> float:
-    rows = table.to_dict("records")
-    return sum(plain_fault({str(k): float(v) for k, v in row.items()}) is not None for row in rows) / len(rows)
+    return sum(plain_fault(row) is not None for row in _rows_of(table)) / len(table)
 
 # %% ../../nbs/core/star_table.ipynb #9c82c111
 def _changed_tables(table: pd.DataFrame) -> Iterator[tuple[float, StarFault, pd.DataFrame]]:
@@ -270,7 +272,7 @@ def table_fault(table: pd.DataFrame) -> StarFault | None:
         return None
     table = table[[name for name in STAR_VALUES if name in table]]
     some = table.iloc[:SOME_ROWS]
-    rows = [{str(name): float(value) for name, value in row.items()} for row in table.to_dict("records")]
+    rows = _rows_of(table)
     most = MOST_OFFSET[max(count for count in MOST_OFFSET if count <= len(rows))]
     far = most < typical_offset(some) < float("inf")
     faults = [fault for row in rows if (fault := star_fault(row))]

@@ -54,9 +54,8 @@ def measure_background(summed: Summed, plan: Plan, near: np.ndarray) -> Backgrou
 
     count = total(np.ones(len(inside)))
     known, some = count > 0, np.maximum(count, 1)
-    apart = (summed.measured_background - summed.expected_background) / some[
-        :, None
-    ]  # of the mean background, lost values count as 0
+    excess = summed.measured_background - summed.expected_background  # lost values count as 0
+    apart = excess / some[:, None]
     variance = total(plan.profile.variance.ravel()) / some**2
     basis = slow_basis(len(near))
     dip = near - basis @ (basis.T @ near)
@@ -163,9 +162,8 @@ def background_light(
     """Compute the background that the sums of the star's light contain, for the star's relative light `near`."""
     steady = foreground.level[:, None] * (1 - near)
     basis = slow_basis(len(near))
-    rest = (summed.measured_background - summed.expected_background * near) @ basis - seen.count[:, None] * (
-        steady @ basis
-    )
+    excess = summed.measured_background - summed.expected_background * near
+    rest = excess @ basis - seen.count[:, None] * (steady @ basis)
     count = seen.count[:, None]
     if len(rest) > 1:
         rest, count = (uniform_filter1d(part, BACKGROUND_COLUMNS, axis=0, mode="nearest") for part in (rest, count))

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'FGS1_SPACING', 'FGS1_PLACES', 'STAR_UM', 'STAR_E_S',
-           'FGS1_STAR_E_S', 'REFERENCE_STAR_K', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'RAY_RATE',
+           'FGS1_STAR_E_S', 'REFERENCE_STAR_K', 'RAY_RATE', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY',
            'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image', 'image_modes', 'fgs1_modes', 'planck_ratio',
            'airs_star', 'fgs1_star', 'Exposure', 'draw_flux_jitter', 'draw_wander', 'draw_foreground', 'jitter_of',
            'prepare_exposure', 'poisson', 'measured_charge', 'expose']
 
 # %% ../../nbs/simulator/frames.ipynb #7558e82c
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -168,6 +168,9 @@ def fgs1_star(temperature_K: float, brightness: float) -> float:  # e-/s
     return FGS1_STAR_E_S * brightness * float(planck_ratio(FGS1_WAVELENGTH_UM, temperature_K))
 
 # %% ../../nbs/simulator/frames.ipynb #0bc2f60a
+RAY_RATE = 1e-6  # cosmic-ray hits a pixel and second
+
+
 @dataclass(frozen=True)
 class Exposure:
     """Quantities that a channel's frames of one visit depend on, except the noise."""
@@ -178,7 +181,7 @@ class Exposure:
     light: np.ndarray  # relative light of the star: transit x drift, (pairs, columns); one column for FGS1
     wander: np.ndarray  # slow shift of row and column (pixel) and of width (relative), (pairs, 3)
     jitter: np.ndarray  # rms in 0.1 s: row, column (pixel), width (relative), flux (relative), (4,)
-    ray_rate: float = 1e-6  # hits a pixel and second
+    ray_rate: float = RAY_RATE
     bad_last_pair: bool = False  # the shutter closes early
     bad_first_pair: bool = False
     persistence: float = 0.0  # share of an exposure's charge that comes out in the next one
@@ -187,7 +190,6 @@ class Exposure:
 JITTER_PX = {"FGS1": (0.121, 0.096), "AIRS-CH0": (0.087, 0.087)}  # row, column; rms in 0.1 s
 JITTER_WIDTH = 0.001  # relative, rms in 0.1 s
 JITTER_MEMORY = 0.65  # correlation between two successive exposures of 0.1 s
-RAY_RATE = 1e-6  # cosmic-ray hits a pixel and second
 
 
 def draw_flux_jitter(rng: np.random.Generator, channel: Channel) -> float:
@@ -249,10 +251,9 @@ def prepare_exposure(
     if (scale := world.excess.noise_scale) > 1:
         star = airs_star(temperature_K, brightness) if columns > 1 else fgs1_star(temperature_K, brightness)
         gain *= 1 + np.sqrt((scale**2 - 1) / (star * channel.exposure_s)) * rng.normal(size=transit.shape)
-    exposure = Exposure(detector, modes, background, transit * gain, wander, jitter, bad_last_pair=bad)
-    first = faults_of(events, channel.name)[2]
     rays, persistence = RAY_RATE * world.faults.rays, world.faults.persistence
-    return replace(exposure, ray_rate=rays, bad_first_pair=first, persistence=persistence)
+    first = faults_of(events, channel.name)[2]
+    return Exposure(detector, modes, background, transit * gain, wander, jitter, rays, bad, first, persistence)
 
 # %% ../../nbs/simulator/frames.ipynb #c1186995
 def _star_modes(

@@ -142,7 +142,7 @@ class Extraction:
     variance: np.ndarray  # (e-/pair)^2, (B,)
     response: np.ndarray  # relative change of the sum with `MODES`, (3, B)
     bent: np.ndarray  # relative change of contrasts when linear_corr bends by twice as much, (B,)
-    dark: np.ndarray  # the dark map's part in the sum, relative to the star, (B,)
+    dark: np.ndarray  # the dark map's part in the sum, relative to the star, (B,); both 0 where files are right
 
 # %% ../../nbs/simulator/light_curves.ipynb #1601ccab
 QUANTISATION_E2 = 2 / (12 * ADC_GAIN**2)  # of a pair's two readings
@@ -159,7 +159,7 @@ def pixel_variance(
 # %% ../../nbs/simulator/light_curves.ipynb #fa4cc9df
 def detector_parts(
     channel: Channel, weight: np.ndarray, light_e: np.ndarray, dark_e: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:  # (B,) each
+) -> np.ndarray:  # (2, B)
     """Compute how errors of linear_corr and of the dark map enter the sum of pixels with `weight` (rows, columns).
 
     `light_e` and `dark_e` are the electrons of a pair in each pixel. First comes the relative change of the contrast of
@@ -170,7 +170,7 @@ def detector_parts(
     slope, axes = curve.deriv()(measured), (0,) if channel == AIRS else (0, 1)
     bent = light_e * slope / (1 + slope) - curve(measured)  # slope less mean slope, times the light
     star, curved, dark = (np.atleast_1d((weight * part).sum(axis=axes)) for part in (light_e, bent, dark_e))
-    return curved / star, dark / star
+    return np.stack([curved, dark]) / star
 
 # %% ../../nbs/simulator/light_curves.ipynb #c2c09576
 def extraction(
@@ -190,13 +190,14 @@ def extraction(
     axes = "ij,ij->j" if channel == AIRS else "ij,ij->"
     information = np.atleast_1d(np.einsum(axes, weight, share))
     response = np.array([np.atleast_1d(np.einsum(axes, weight, mode)) for mode in modes]) / information
-    parts = 1 / information, response, *detector_parts(channel, weight, share * flux, pixels.dark * channel.exposure_s)
+    wrong, dark_e = world.faults.nonlinearity or world.faults.dark, pixels.dark * channel.exposure_s
+    errors = detector_parts(channel, weight, share * flux, dark_e) if wrong else np.zeros((2, len(information)))
+    parts = 1 / information, response, *errors
     if channel == FGS1:
         return Extraction(np.zeros(1), np.array([flux]), np.zeros(1), *parts)
     place, slope = np.linspace(-1, 1, channel.columns), -np.gradient(flux) / flux
     columns: list[np.ndarray] = [place, np.asarray(flux), slope, *parts]
-    ours = [a[..., AIRS_COLUMNS][..., ::-1] for a in columns]
-    return Extraction(*ours)
+    return Extraction(*(column[..., AIRS_COLUMNS][..., ::-1] for column in columns))
 
 # %% ../../nbs/simulator/light_curves.ipynb #0a0d3a29
 def systematics(

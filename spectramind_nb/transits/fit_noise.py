@@ -22,6 +22,7 @@ from spectramind_nb.transits.systematics import (
     Colour,
     common_directions,
     expected_jumps,
+    kept_power,
     noise_colour,
     own_drift_covariance,
 )
@@ -79,9 +80,10 @@ def colour_and_jumps(
     """
     cells, jump_share = noise_odds(options, block.is_airs)
     least, step_min = known if block.is_airs else None, 60 * float(np.median(np.diff(block.time_h)))
-    alone = noise_colour(series[used], least, step_min, cells, functions[used])
+    kept = kept_power(functions[used])
+    alone = noise_colour(series[used], least, step_min, cells, kept)
     mean, jumps, log_jump = expected_jumps(series, functions, alone, jump_share)
-    colour = noise_colour((series - mean)[used], least, step_min, cells, functions[used])
+    colour = noise_colour((series - mean)[used], least, step_min, cells, kept)
     return replace(colour, log_cells=alone.log_cells, log_jump=log_jump), jumps
 
 # %% ../../nbs/transits/fit_noise.ipynb #5e441d32

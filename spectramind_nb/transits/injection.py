@@ -38,7 +38,8 @@ def transit_curve(
     depths = np.maximum(depth[block.bins], 1e-9)
     u1, u2, u3 = limb_of(block, values)
     found, fourth = transit(hours.ravel(), orbit, depths, u1, u2), root_coefficients(u1, u2, u3)[0][:, 3]
-    root = np.stack([root_light(separation(hours.ravel(), orbit)[0], r) for r in np.sqrt(depths)], axis=1)
+    z, _ = separation(hours.ravel(), orbit)
+    root = np.stack([root_light(z, r) for r in np.sqrt(depths)], axis=1)
     rest = 1 - np.pi * root_disc(1.0) * fourth  # share of the star's light in the quadratic law
     both = found.flux * rest + fourth * root[..., 0], found.depth * rest + fourth * root[..., 2] / (2 * np.sqrt(depths))
     shape = (len(hours), len(STEP_POINTS), -1)

@@ -141,11 +141,14 @@ def span_of(functions: np.ndarray) -> np.ndarray:  # (T, R)
     return left[:, singular > 1e-5 * singular[0]]
 
 # %% ../../nbs/transits/systematics.ipynb #fe38723b
-def kept_power(steps: int, functions: np.ndarray | None) -> np.ndarray:  # (steps // 2 + 1,)
-    """Compute the share of each frequency's power that a fit along `functions` (steps, K) leaves of white noise."""
-    kept = np.ones(steps // 2 + 1)
-    if functions is not None:
-        kept -= (np.abs(np.fft.rfft(span_of(functions), axis=0)) ** 2).sum(axis=1) / steps
+def kept_power(functions: np.ndarray) -> np.ndarray:  # (T // 2 + 1,)
+    """Compute the share of each frequency's power that a fit along `functions` (T, K) leaves of white noise.
+
+    It is 0 for the `SLOWEST` frequencies, of which drift and transit take nearly all.
+    """
+    kept = np.ones(len(functions) // 2 + 1)
+    if functions.shape[1]:
+        kept -= (np.abs(np.fft.rfft(span_of(functions), axis=0)) ** 2).sum(axis=1) / len(functions)
     kept[: SLOWEST + 1] = 0.0
     return kept
 
@@ -169,17 +172,17 @@ def noise_colour(
     known: float | None,
     step_min: float = 1.2,
     cells: np.ndarray = CELLS,
-    functions: np.ndarray | None = None,
+    kept: np.ndarray | None = None,
 ) -> Colour:
     """Estimate the colour of a residual series (T,) whose white variance is at least `known`, or free where None.
 
     A step lasts `step_min` minutes. `cells` (45,) are the probabilities beforehand of no red noise and of each memory
-    and size of red noise. A fit along `functions` (T, K) has taken its share of each frequency's power out of the
-    residuals. The `SLOWEST` frequencies are left out, and those of which the fit has taken most.
+    and size of red noise. `kept` is the share of each frequency's power that a fit left in the residuals, by
+    `kept_power`; all where None. The `SLOWEST` frequencies are left out, and those of which the fit has taken most.
 
     Source: Whittle 1953, Ark. Mat. 2, 423.
     """
-    kept = kept_power(len(series), functions)
+    kept = kept_power(np.zeros((len(series), 0))) if kept is None else kept
     chosen = kept > LEAST_KEPT
     kept, turn = kept[chosen], 2 * np.pi * np.flatnonzero(chosen) / len(series)
     power = np.abs(np.fft.rfft(series - series.mean()))[chosen] ** 2 / len(series)
