@@ -51,12 +51,14 @@ def _spectrum_of_prior(run: Path, result: Any) -> Any:
     import numpy as np
     import pandas as pd
 
-    from spectramind_nb.pipeline.predict import predict_fits
+    from spectramind_nb.pipeline.predict import predict_fits, prediction_settings
     from spectramind_nb.pipeline.prediction import calibrated
     from spectramind_nb.uncertainty.sigma_factors import Fits
 
     star, quality = pd.DataFrame([result.star]), pd.DataFrame([result.quality])
     fits = Fits(np.zeros(1, int), result.depth[None], result.covariance[None], star, quality)
+    if learned := prediction_settings(run).fit.learned:
+        fits = replace(fits, line_shape=np.array([learned.line_shape]))
     submission = calibrated(predict_fits(fits, run), run).submission
     return replace(result, prior_depth=submission.mu[0], prior_depth_err=submission.sigma[0])
 

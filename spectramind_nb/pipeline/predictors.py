@@ -49,6 +49,7 @@ def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
         pd.DataFrame([record.get("star", {}) for record in records]),
         pd.DataFrame([record.get("quality", {}) for record in records]).dropna(axis="columns"),
         fgs1_inputs_of_planets(run_dir, planets, found),
+        np.array([record.get("line_shape", 0.0) for record in records]),
     )
 
 

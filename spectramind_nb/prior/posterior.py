@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEGLIGIBLE', 'Posterior', 'split_variance', 'Whitened', 'whiten', 'Members', 'members_of', 'all_members', 'Likely',
-           'likely_members', 'combine', 'Combined', 'combine_many']
+           'likely_members', 'combine', 'log_evidence_of', 'Combined', 'combine_many']
 
 # %% ../../nbs/prior/posterior.ipynb #a195dbd3
 from collections.abc import Mapping, Sequence
@@ -173,6 +173,15 @@ def combine(
     kinds, whole = found.kinds[:, 0], white.basis @ inner @ white.basis.T
     mean = depth - white.basis @ residual
     return Posterior(mean, whole, amplitude, float(found.log_evidence[0]), kinds, float(kinds @ prior.unknown))
+
+# %% ../../nbs/prior/posterior.ipynb #f87f8251
+def log_evidence_of(
+    prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None = None
+) -> float:
+    """Compute the log evidence that `combine` reports, for less."""
+    white, members = all_members(prior, covariance, float(log_scale({} if star is None else star, depth[1:].mean())))
+    offset = white.into(depth[None] - prior.mean_depth)
+    return float(logsumexp(np.concatenate([own.weigh(offset) for own in members])))
 
 # %% ../../nbs/prior/posterior.ipynb #9993b046
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..core.airs_image import nearest_bins
 from ..core.contracts import SIGMA_COLUMNS, WAVELENGTH_COLUMNS
 from ..core.errors import UserError
 from ..core.files import atomic_path
@@ -42,7 +43,7 @@ from .atmosphere import use_opacities
 from .detector import ground_calibration, wrong_calibration
 from .disturbances import QUIET, Disturbances, change_light, draw_disturbances, faults_of
 from .frames import Exposure, expose, prepare_exposure
-from .line_shape import nearest_bins, smoothing_of_columns
+from .line_shape import smoothing_of_columns
 from .population import SimulatedPlanet, draw_planet, physics, planet_stream, transit_flux
 from .worlds import DEFAULT_WORLD, World, world_of
 

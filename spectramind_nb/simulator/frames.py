@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FGS1_GAUSSIANS', 'FGS1_PEDESTAL', 'AIRS_CENTRE_ROW', 'FGS1_SPACING', 'FGS1_PLACES', 'STAR_UM', 'STAR_E_S',
-           'FGS1_STAR_E_S', 'REFERENCE_STAR_K', 'RAY_RATE', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY',
-           'pixel_gaussian', 'fgs1_image', 'airs_profile', 'airs_image', 'image_modes', 'fgs1_modes', 'planck_ratio',
-           'airs_star', 'fgs1_star', 'Exposure', 'draw_flux_jitter', 'draw_wander', 'draw_foreground', 'jitter_of',
-           'prepare_exposure', 'poisson', 'measured_charge', 'expose']
+           'FGS1_STAR_E_S', 'REFERENCE_STAR_K', 'RAY_RATE', 'JITTER_PX', 'JITTER_WIDTH', 'JITTER_MEMORY', 'fgs1_image',
+           'airs_profile', 'airs_image', 'image_modes', 'fgs1_modes', 'planck_ratio', 'airs_star', 'fgs1_star',
+           'Exposure', 'draw_flux_jitter', 'draw_wander', 'draw_foreground', 'jitter_of', 'prepare_exposure', 'poisson',
+           'measured_charge', 'expose']
 
 # %% ../../nbs/simulator/frames.ipynb #7558e82c
 from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.polynomial.polynomial import polygrid2d
 from scipy.interpolate import CubicSpline
-from scipy.special import erf
 
+from ..core.airs_image import column_profile, pixel_gaussian
 from ..core.compiled import compiled
 from spectramind_nb.core.instrument import (
     ADC_GAIN,
@@ -35,12 +35,6 @@ from .disturbances import QUIET, Disturbances, add_tilts, faults_of
 from .gain_drift import draw_gain_drift
 from .world_parts import Foregrounds, ImageMotion, Optics
 from .worlds import DEFAULT_WORLD
-
-# %% ../../nbs/simulator/frames.ipynb #7a492e80
-def pixel_gaussian(pixels: int, centre: float, sigma: float | np.ndarray) -> np.ndarray:  # (pixels, *sigma.shape)
-    """Integrate a normal density over each pixel; pixel k reaches from k - 1/2 to k + 1/2."""
-    edges = np.arange(pixels + 1).reshape(-1, *np.ones(np.ndim(sigma), int)) - 0.5 - centre
-    return np.diff(erf(edges / (np.sqrt(2) * sigma)), axis=0) / 2
 
 # %% ../../nbs/simulator/frames.ipynb #56dba398
 FGS1_GAUSSIANS = (  # share of the light, row, column, sigma in pixels; fitted to the encircled energy of the real image
@@ -72,14 +66,9 @@ def airs_profile(
     wavelength_um: np.ndarray, row: float = 0.0, stretch: float = 0.0, optics: Optics = DEFAULT_WORLD.optics
 ) -> np.ndarray:  # share of the light, (32, wavelengths)
     """Compute the cross-dispersion profile of the AIRS trace at each wavelength."""
-    red, centre = wavelength_um - 3, AIRS_CENTRE_ROW + row
-    wider, (blue_wing, red_wing) = (1 + stretch) * optics.image_width, optics.wings
+    blue_wing, red_wing = optics.wings
     stronger = np.maximum(blue_wing + (red_wing - blue_wing) * (wavelength_um - 2.0) / 1.8, 0)
-    wings, halo = 0.206 - 0.083 * red, (0.167 - 0.021 * red) * stronger
-    core = pixel_gaussian(32, centre, (0.98 + 0.345 * red) * wider)
-    wide = pixel_gaussian(32, centre, (2.50 + 0.85 * red) * wider)
-    far = 1 / ((np.arange(32)[:, None] - centre) ** 2 + ((3.44 + 1.41 * red) * wider) ** 2)
-    return (1 - wings - halo) * core + wings * wide + halo * far / far.sum(axis=0)
+    return column_profile(wavelength_um, AIRS_CENTRE_ROW + row, (1 + stretch) * optics.image_width, stronger)
 
 # %% ../../nbs/simulator/frames.ipynb #e3059d76
 def airs_image(

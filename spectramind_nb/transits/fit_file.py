@@ -38,9 +38,17 @@ def white_light(blocks: Sequence[Block], fit: Fit) -> dict[str, np.ndarray]:
     return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
 
 # %% ../../nbs/transits/fit_file.ipynb #157dbba5
-def write_fit(path: Path, blocks: Sequence[Block], fit: Fit, star: Mapping[str, float]) -> Path:
-    """Write a fit and the row of the star table that it used to an npz file of schema `transit`."""
-    record = {"shared": fit.shared, "shared_std": fit.shared_std, "quality": fit.quality, "star": dict(star)}
+def write_fit(
+    path: Path, blocks: Sequence[Block], fit: Fit, star: Mapping[str, float], line_shape: float = 0.0
+) -> Path:
+    """Write a fit to an npz file of schema `transit`, with the star table's row and the line shape's width."""
+    record: dict[str, Any] = {
+        "shared": fit.shared,
+        "shared_std": fit.shared_std,
+        "quality": fit.quality,
+        "star": dict(star),
+        "line_shape": line_shape,
+    }
     record |= {"evidence": fit.evidence.record()} if fit.evidence else {}
     return write_npz(
         path,
@@ -106,7 +114,8 @@ def fit_to_file(
             near = first.depth, first.shared
         fit = fit_planet(blocks, star, options, near)
     check_channels(fit, who[1])
-    write_fit(run_folder(run_dir, "outputs/fits") / f"transit_{who[1]}.npz", blocks, fit, star)
+    line_shape = options.learned.line_shape if options.learned else 0.0
+    write_fit(run_folder(run_dir, "outputs/fits") / f"transit_{who[1]}.npz", blocks, fit, star, line_shape)
     geometry = {name: fit.shared[name] for name in ("sma", "t0_h[0]")}
     dead = {"dead_bins": fit.dead_bins.tolist()} if len(fit.dead_bins) else {}
     return {"planet": who[1], **geometry, **fit.quality, **dead}

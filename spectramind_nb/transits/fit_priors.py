@@ -32,6 +32,7 @@ class LearnedPriors:
     fgs1_noise: tuple[float, ...]  # probability of no red noise, and of each of its memories and sizes
     airs_noise: tuple[float, ...]
     jump_share: tuple[float, float]  # probability of a jump in FGS1 and in AIRS
+    line_shape: float = 0.0  # its width over the image's; the fit doesn't use it, the spectral prior does
 
 
 def as_tuples(value: Any) -> Any:

@@ -13,19 +13,22 @@ import numpy as np
 
 from ..core.lifetime import usable_cores
 from ..prior.posterior import Combined, combine, split_variance
+from ..prior.sharpening import sharpen
 from ..prior.spectral_prior import SpectralPrior
 from .sigma_factors import Fits, Predicted
 
 # %% ../../nbs/uncertainty/gaussian.ipynb #cb8c473d
 def combine_fits(prior: SpectralPrior, fits: Fits) -> Combined:
-    """Combine fits with a spectral prior, several planets at once."""
+    """Combine fits with a spectral prior, several planets at once, without the smoothing of their line shape."""
 
-    def combine_one(planet: tuple[np.ndarray, np.ndarray, Any]) -> tuple[Any, ...]:
-        found = combine(prior, *planet)  # covariances of all planets would take gigabytes
+    def combine_one(planet: tuple[np.ndarray, np.ndarray, float, Any]) -> tuple[Any, ...]:
+        depth, covariance, width, star = planet
+        found = combine(prior, *sharpen(depth, covariance, width), star)  # all covariances would take gigabytes
         parts = (part[0] for part in split_variance(found.covariance[None]))
         return found.mean, *parts, found.log_evidence, found.kinds, found.unknown
 
-    planets = [*zip(fits.depth, fits.covariance, fits.stars.to_dict("records"), strict=True)]
+    widths = np.zeros(len(fits.depth)) if fits.line_shape is None else fits.line_shape
+    planets = [*zip(fits.depth, fits.covariance, widths.tolist(), fits.stars.to_dict("records"), strict=True)]
     with ThreadPoolExecutor(usable_cores()) as pool:  # NumPy and SciPy work without Python's lock
         found = pool.map(combine_one, planets)
         return Combined(*(np.array(column) for column in zip(*found, strict=True)))

@@ -33,6 +33,7 @@ class Fits:
     stars: pd.DataFrame  # rows of the star table, (P, any), NaN where one is not known
     quality: pd.DataFrame  # the fits' measures of their own quality that all of them have, (P, any)
     fgs1: np.ndarray | None = None  # light curve of the first visit, see `fgs1_inputs`, (P, T, 9); nan where not known
+    line_shape: np.ndarray | None = None  # its width in the light curves, over the image's, (P,); None: none
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #7fbae00a
 PARTS = ("fgs1", "airs_mean", "airs_shape")
