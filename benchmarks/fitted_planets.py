@@ -21,6 +21,8 @@ from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.core.versions import VERSIONS
 from spectramind_nb.pipeline.provenance import code_hash
 from spectramind_nb.prior.flat import flat_depth
+from spectramind_nb.prior.sharpening import MOST_PLANETS, learn_line_shape, width_evidence
+from spectramind_nb.prior.spectral_prior import SpectralPrior
 from spectramind_nb.simulator import light_curves
 from spectramind_nb.simulator.bank import Bank, make_bank, read_bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS
@@ -265,7 +267,9 @@ def unpacked(name: str, arrays: Mapping[str, np.ndarray]) -> Fits:
     covariance = nuisance @ nuisance.transpose(0, 2, 1)
     covariance[:, range(N_BINS), range(N_BINS)] += arrays[f"{name}_noise"]
     stars, quality = (pd.DataFrame(json.loads(str(arrays[key]))) for key in ("stars", f"{name}_quality"))
-    return Fits(arrays["number"], arrays[f"{name}_depth"], covariance, stars, quality)
+    width = float(arrays[key]) if (key := f"{name}_line_shape") in arrays else 0.0
+    widths = np.full(len(covariance), width)
+    return Fits(arrays["number"], arrays[f"{name}_depth"], covariance, stars, quality, line_shape=widths)
 
 
 def fit_part(
@@ -288,6 +292,7 @@ def fit_part(
         "number": np.array(list(drawn), np.int64),
         "stars": np.array(json.dumps([one.system.row() for one in drawn.values()])),
         "truth": np.array(truth),
+        "simulator_line_shape": np.array(world.optics.line_shape),
         "first": np.array(json.dumps([[fit.shared, fit.evidence and fit.evidence.record()] for fit in found["plain"]])),
     }
     for name in (name for name, fits in found.items() if fits):
@@ -304,14 +309,21 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 # Fits with priors that were learned without labels, as a run makes them.
 
 
-def learn_from(paths: Sequence[Path]) -> LearnedPriors | None:
+def learn_from(paths: Sequence[Path], prior: SpectralPrior) -> LearnedPriors | None:
     """The fit's priors, learned from the light curves of the planets of files that `fit_part` wrote."""
-    seen = []
+    seen, widths = [], []
     for path in paths:
         with np.load(path) as arrays:
             stars, first = (json.loads(str(arrays[name])) for name in ("stars", "first"))
+            fits = unpacked("plain", arrays)
         seen += [(Evidence.from_record(record), star) for (_, record), star in zip(first, stars, strict=True) if record]
-    return learn_fit_priors(*map(list, zip(*seen, strict=True)), FitOptions()) if seen else None
+        if len(widths) < MOST_PLANETS:
+            planets = zip(fits.depth, fits.covariance, stars, strict=True)
+            widths += [width_evidence(prior, *planet) for planet in planets]
+    if not seen:
+        return None
+    learned = learn_fit_priors(*map(list, zip(*seen, strict=True)), FitOptions())
+    return learned and replace(learned, line_shape=learn_line_shape(widths))
 
 
 def fit_part_again(
@@ -326,7 +338,7 @@ def fit_part_again(
         planet, features = simulated(seed, number, one, False, world)
         near = (depth, shared) if shared else None
         fits.append(fitted(features, planet.system.row(), FitOptions(learned=learned), near))
-    save(path, arrays | packed("plain", fits))
+    save(path, arrays | packed("plain", fits) | {"plain_line_shape": np.array(learned.line_shape)})
 
 
 def fit_again(

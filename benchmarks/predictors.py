@@ -61,6 +61,7 @@ from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.predictors import join, predict_neural
 from spectramind_nb.prior.flat import fixed_sigma
 from spectramind_nb.prior.learning import learn_prior
+from spectramind_nb.prior.sharpening import sharpen
 from spectramind_nb.prior.spectral_prior import SpectralPrior
 from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
@@ -116,8 +117,9 @@ def answer(name: str, fits: Fits, learned: Any) -> tuple[Predicted, np.ndarray]:
     if name in ("flat", "transit"):
         return parts_of(fits, fits.depth, fits.covariance), nothing
     stars: list[Any] = fits.stars.to_dict("records")
-    planets = zip(fits.depth, fits.covariance, stars, strict=True)
-    found = [infer(learned[0], *planet, learned[1]) for planet in planets]
+    widths = np.zeros(len(stars)) if fits.line_shape is None else fits.line_shape
+    planets = zip(fits.depth, fits.covariance, widths.tolist(), stars, strict=True)
+    found = [infer(learned[0], *sharpen(*planet[:3]), planet[3], learned[1]) for planet in planets]
     mean, covariance = (np.array([getattr(one, part) for one in found]) for part in ("mean", "covariance"))
     return parts_of(fits, mean, covariance), np.array([one.members for one in found])
 

@@ -14,10 +14,10 @@ of the same planets (-1: all; 0: planets are fitted once, with the guessed prior
 flat: one depth a planet, and one sigma, from the other half of the world's planets. transit: the fit alone.
 gaussian: with the spectral prior. guessed: the same from first fits. neural: the network, from there. oracle: knows the
 world. Its spectral prior is `--bank` spectra of the world's own chemistry; its fit knows the offsets and scatters of
-orbits, the offset, scatter and temperature dependence of limb darkening, form and range of the gain drift, and whether
-noise is red; its factors of sigma come from the other half of the world's planets. It does not know the law of limb
-darkening (its priors are wider where that is not quadratic), nor where jumps, spots and dilution act: with those it is
-no upper limit.
+orbits, the offset, scatter and temperature dependence of limb darkening, form and range of the gain drift, the line
+shape, and whether noise is red; its factors of sigma come from the other half of the world's planets. It does not know
+the law of limb darkening (its priors are wider where that is not quadratic), nor where jumps, spots and dilution act:
+with those it is no upper limit.
 
 z: standard deviation of error over stated error, of `gaussian`. bias: its mean error of the AIRS mean, in ppm.
 """
@@ -65,6 +65,7 @@ from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.prior.flat import fixed_sigma
 from spectramind_nb.prior.learning import learn_prior
+from spectramind_nb.prior.spectral_prior import prior_of_weights
 from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import draw_planets, simulate_dataset
 from spectramind_nb.simulator.population import SimulatedPlanet, changed_spectrum, planet_stream
@@ -100,8 +101,9 @@ def second_fits(
         return [*paths]
     counts = np.cumsum([len(np.load(path)["number"]) for path in paths])
     used = [p for p, before in zip(paths, [0, *counts], strict=False) if unlabelled < 0 or before < unlabelled]
-    bank = setting.bank(kind, int(counts[-1]), world.planets)
-    return fit_again(pool, setting, kind, bank, world, paths, learn_from(used))
+    bank, prior = setting.bank(kind, int(counts[-1]), world.planets), prior_of_weights(network_file("laptop"))
+    (learned,) = side_by_side(pool, f"priors, {world.name}", learn_from, [(used, prior)])
+    return fit_again(pool, setting, kind, bank, world, paths, learned)
 
 
 def learn_in_default(

@@ -52,7 +52,7 @@ def line_shape(width: float) -> np.ndarray:  # (356, 356)
         shares[source + offset, source] = row[source]
     return shares
 
-
+# %% ../../nbs/core/airs_image.ipynb #5564bcf6
 @lru_cache(maxsize=16)
 def bin_smoothing(width: float) -> np.ndarray:  # (283, 283)
     """Compute the weights with which the depths of all bins enter that of each bin, for a star with a flat spectrum.

@@ -60,7 +60,7 @@ def write_fit(
         **white_light(blocks, fit),
     )
 
-
+# %% ../../nbs/transits/fit_file.ipynb #27230ccd
 def read_fit(run_dir: str | Path, planet: int) -> dict[str, np.ndarray]:
     """Read a planet's fit from a run as the arrays of schema `transit`. Raises `ContractError`."""
     return read_npz(run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz", "transit")
