@@ -180,7 +180,7 @@ def test_what_another_run_left_goes_and_what_this_one_left_stays(copy: Path) -> 
         ([], "folds = '5'", "features.folds: 5 is int, but 01_features.ipynb declares folds = '5'"),
         ([], "seed = 'x'", "seed: 1337 is int"),
         ([], "folds = 2 + three", "parameters cell's line .* is no plain assignment"),
-        (["data.planets=[x]"], "", "data.planets: 'x' is no planet id"),
+        (["data.planets=[x]"], "", "data.planets: 'x' is no number"),
         (["data.planets=[9]"], "", "planet folder: 9 is in neither"),
         (["data.raw=nowhere"], "", "nowhere: folder: is missing"),
         (["data.weights=nowhere"], "", "holds no finished stage"),

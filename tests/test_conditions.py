@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from spectramind_nb.pipeline import network_training
 from spectramind_nb.pipeline.conditions import CONDITIONS, Condition, check_effect, condition_of, idle_setting
-from spectramind_nb.pipeline.config import CHOICES, RANGES, REPEATED, ConfigError, compose, flatten, in_range
+from spectramind_nb.pipeline.config import CHOICES, REPEATED, ConfigError, compose, flatten
 from spectramind_nb.pipeline.network_training import rules_of, training_plan
+from spectramind_nb.pipeline.ranges import RANGES, in_range
 from spectramind_nb.rules.losses import SPECIFICATION, WEIGHT_NAMES, RuleLoss
 from spectramind_nb.rules.planted import PLANTED, plant
 from spectramind_nb.rules.rule_table import read_rules

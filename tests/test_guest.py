@@ -30,8 +30,9 @@ from spectramind_nb.dashboard.run_reader import Run
 from spectramind_nb.dashboard.server import make_app
 from spectramind_nb.pipeline import provenance
 from spectramind_nb.pipeline.chain import run_chain, run_lock
-from spectramind_nb.pipeline.config import GROUPS, RANGES, REPEATED, ConfigError, cfg_hash, compose, flatten
+from spectramind_nb.pipeline.config import GROUPS, REPEATED, ConfigError, cfg_hash, compose, flatten
 from spectramind_nb.pipeline.provenance import append_line, commit, environment, git_sha, read_log
+from spectramind_nb.pipeline.ranges import RANGES
 from spectramind_nb.pipeline.stages import raw_of, rerun_settings
 
 ROOT = Path(__file__).parents[1]

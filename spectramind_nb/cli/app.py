@@ -383,6 +383,11 @@ def main() -> None:
         sys.exit(
             "error: spectramind does not run on native Windows. Fix: use WSL (https://learn.microsoft.com/windows/wsl)"
         )
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        print("error: the working directory has been removed. Fix: cd to one that exists", file=sys.stderr)
+        sys.exit(2)
     words = sys.argv[1:]
     if "--debug" in words:
         os.environ["SPECTRAMIND_DEBUG"] = "1"

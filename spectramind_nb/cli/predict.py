@@ -33,7 +33,7 @@ def parse_planet_ids(text: str) -> list[int]:
     from spectramind_nb.pipeline.config import ConfigError
 
     words = [word for word in text.replace(",", " ").split() if word]
-    if odd := [word for word in words if not word.isdigit()]:
+    if odd := [word for word in words if not word.isdecimal()] or ([] if words or not text else [text]):
         raise ConfigError("--planets", f"'{odd[0]}' is no planet id", "give whole numbers, such as 1,2,3")
     return [int(word) for word in words]
 
@@ -99,13 +99,13 @@ ForceOption = Annotated[
 
 def _frames_of(raw: Path | None, run: Path, out_csv: Path | None) -> Path:
     """Return the folder of the raw data; refuse one that a submission to be overwritten wasn't predicted from."""
-    from spectramind_nb.core.errors import ContractError
+    from spectramind_nb.core.errors import ContractError, absence
     from spectramind_nb.detector.raw import RawFolder
     from spectramind_nb.pipeline.prediction import refuse_other_raw
     from spectramind_nb.pipeline.stages import raw_of
 
     if raw and not raw.is_dir():
-        raise ContractError(raw, "folder", "is missing", "--raw names a folder that is there")
+        raise ContractError(raw, "folder", absence(raw), "--raw names a folder that is there")
     source = raw or raw_of(run)
     if out_csv:
         refuse_other_raw(out_csv, RawFolder(source))

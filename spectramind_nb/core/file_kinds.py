@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import ContractError
+from .errors import ContractError, absence
 
 # %% ../../nbs/core/file_kinds.ipynb #dfbb91b0
 SIGNATURES = {  # first bytes, name, how to make a table of it
@@ -55,7 +55,7 @@ def read_text(path: str | Path, fix: str = "copy the file again from its source"
     """Read text of UTF-8, UTF-16 or Latin-1, packed by gzip or not. Raises `ContractError` for anything else."""
     path = Path(path)
     if not path.is_file():
-        raise ContractError(path, "file", "is missing" if not path.exists() else "is a folder", fix)
+        raise ContractError(path, "file", absence(path, "file"), fix)
     kind, remedy = file_kind(path)
     if kind:
         raise ContractError(path, "file", f"is {kind}, not a table of text", remedy)

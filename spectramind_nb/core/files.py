@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from .errors import ContractError, os_fix
+from .errors import ContractError, WriteError, absence, os_fix
 
 # %% ../../nbs/core/files.ipynb #b96bf381
 RUN_FOLDERS = {
@@ -57,7 +57,8 @@ def network_file(name: str | Path) -> Path:
     """
     path = Path(str(files("spectramind_nb"))) / "data" / f"{name}.safetensors" if name in SHIPPED else Path(name)
     if not path.is_file():
-        raise ContractError(path, "file", "no such weights", f"give a file, or {' or '.join(SHIPPED)}")
+        problem = absence(path, "file") if path.exists() else "no such weights"
+        raise ContractError(path, "file", problem, f"give a file, or {' or '.join(SHIPPED)}")
     return path
 
 # %% ../../nbs/core/files.ipynb #267c9816
@@ -83,7 +84,7 @@ def resolved_path(stored: str, run_dir: Path) -> str:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; move it onto `path` if the block succeeds, else remove it.
 
-    Raises `ContractError` with the reason of the operating system, such as a full disk.
+    Raises `WriteError` with the reason of the operating system, such as a full disk.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -94,9 +95,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         elsewhere = error.filename and Path(str(error.filename)).parent != path.parent
         problem = f"can't be written ({error.strerror or error}{f': {error.filename}' if elsewhere else ''})"
-        raise ContractError(path, "file", problem, os_fix(error)) from error
+        raise WriteError(path, "file", problem, os_fix(error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # such as a folder that is a file: the error above says so
+            temporary.unlink(missing_ok=True)
 
 # %% ../../nbs/core/files.ipynb #df57a641
 def short(path: str | Path) -> str:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,9 +92,23 @@ def wait_for_writers(path: Path, seconds: float = 10.0) -> bool:
 
 # %% ../../nbs/core/lifetime.ipynb #bd601c10
 @contextmanager
+def _unused_removed(run_dir: Path) -> Iterator[None]:
+    """Remove a run folder in which nothing was done; a command that was refused leaves none."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if {path.name for path in run_dir.iterdir()} <= {".lock", WRITERS_FILE}:
+                for path in run_dir.iterdir():
+                    path.unlink()
+                run_dir.rmdir()
+        raise
+
+# %% ../../nbs/core/lifetime.ipynb #f9de9f86
+@contextmanager
 def run_lock(run_dir: Path, wait: bool = False) -> Iterator[None]:
     """Hold the run folder for this process; `wait` for another process instead of raising `UserError`."""
-    path = run_dir / ".lock"
+    path, new = run_dir / ".lock", not run_dir.exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+", encoding="utf-8")
@@ -112,7 +126,8 @@ def run_lock(run_dir: Path, wait: bool = False) -> Iterator[None]:
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
-        yield
+        with _unused_removed(run_dir) if new else nullcontext():
+            yield
 
 # %% ../../nbs/core/lifetime.ipynb #01488a00
 WORKER_DIED = "a worker process died, often for lack of memory. Fix: --workers 1, or fewer --planets"
@@ -130,7 +145,8 @@ def usable_cores() -> int:
     """Count the processor cores that this process may use, at least 1 and at most the run's `chain.workers`."""
     bound = hasattr(os, "sched_getaffinity")  # on Linux a container or a batch job may have fewer than the machine
     cores = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
-    return max(1, min(cores, int(os.environ.get(WORKERS, cores))))
+    workers = os.environ.get(WORKERS, "")
+    return max(1, min(cores, int(workers) if workers.isdecimal() else cores))
 
 # %% ../../nbs/core/lifetime.ipynb #9287bc65
 _SUPERVISOR = """import os, signal, subprocess, sys

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..core.errors import ContractError
+from ..core.errors import ContractError, absence
 from ..core.extras import needs_extra
 from ..core.files import atomic_path
 from ..core.instrument import N_AIRS_BINS, N_BINS
@@ -121,7 +121,8 @@ def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[
             about = dict(archive.metadata() or {})
             arrays = {_current_name(name): archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ContractError(path, "file", f"is not a readable network ({error})", fix) from error
+        problem = f"is not a readable network ({error})" if Path(path).is_file() else absence(path, "file")
+        raise ContractError(path, "file", problem, fix) from error
     if about.pop("guide", ""):  # what earlier versions called `fgs1`
         about["fgs1"] = "input"
     if "options" in about:

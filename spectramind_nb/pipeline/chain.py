@@ -284,8 +284,6 @@ def _common(cfg: DictConfig, run_dir: Path, raw: Path) -> dict[str, Any]:
     network = "" if cfg.data.network == "none" else str(cfg.data.network)
     if network and network not in SHIPPED:
         network = str(own_network(run_dir, network))
-    if odd := [planet for planet in cfg.data.planets if not isinstance(planet, int)]:
-        raise ConfigError("data.planets", f"{odd[0]!r} is no planet id", "give whole numbers, such as [1,2,3]")
     where = (int(cfg.chain.workers), str(cfg.chain.executor), str(cfg.chain.scheduler))
     values = (str(run_dir), str(raw), weights, network, *where, int(cfg.seed), list(cfg.data.planets))
     return dict(zip(COMMON, values, strict=True))

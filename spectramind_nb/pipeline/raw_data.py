@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ..core.errors import ContractError, UserError
+from ..core.errors import ContractError, UserError, absence
 from ..core.files import SHIPPED, network_file, short, write_json
 from ..core.progress import PROGRESS_FILE, OneLine, Show, progress, read_progress  # noqa: F401
 from ..detector.raw import RawFolder, choose_planets
@@ -60,7 +60,7 @@ def check_network(cfg: DictConfig, raw: Path, network: str) -> None:
 # %% ../../nbs/pipeline/raw_data.ipynb #deefa8dd
 def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
     if not any((raw / split).is_dir() for split in ("train", "test")):
-        problem = "has no train/ or test/ in it" if raw.is_dir() else "is missing"
+        problem = "has no train/ or test/ in it" if raw.is_dir() else absence(raw)
         raise ContractError(raw, "folder", problem, "--raw names a folder in the challenge's layout")
     for planet in planets:
         if not any((raw / split / str(planet)).is_dir() for split in ("train", "test")):

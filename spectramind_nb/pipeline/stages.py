@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
-from ..core.errors import ContractError, UserError
+from ..core.errors import ContractError, UserError, absence
 from ..core.extras import missing_packages
 from ..core.files import network_file, short
 from ..core.versions import VERSIONS, check_versions
@@ -233,7 +233,7 @@ def raw_of(run_dir: str | Path) -> Path:
     given = read_settings(saved).data.raw if saved.is_file() else ""
     folder = Path(given or Path(run_dir) / "raw").expanduser()
     if not folder.is_dir():
-        raise ContractError(folder, "folder", "is missing", "--raw names a folder that is there")
+        raise ContractError(folder, "folder", absence(folder), "--raw names a folder that is there")
     return folder
 
 

@@ -21,7 +21,7 @@ from astropy import units
 from astropy.table import Table
 
 from ..core.bin_order import bin_order_fault, point_scatter
-from ..core.errors import ContractError
+from ..core.errors import ContractError, absence
 from ..core.files import atomic_path
 from ..core.instrument import VISIT_HOURS, wavelengths
 from ..core.star_table import ERROR_COLUMNS, STAR_VALUES, error_fault, star_fault
@@ -281,7 +281,8 @@ def read_light_curves(path: str | Path, star: Mapping[str, float | None] | None 
     """
     path, given = Path(path), {name: value for name, value in (star or {}).items() if value is not None}
     if not path.is_file():
-        raise ContractError(path, "file", "is missing", "give the path of an ECSV, CSV, FITS, HDF5 or npz file")
+        fix = "give the path of an ECSV, CSV, FITS, HDF5 or npz file"
+        raise ContractError(path, "file", absence(path, "file"), fix)
     channels, known = read_channels(path)
     if not isinstance(known, Mapping):
         raise ContractError(path, "star", "is no mapping", "write star: {sma: ..., i: ..., P: ...} into the metadata")

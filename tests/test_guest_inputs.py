@@ -1,0 +1,270 @@
+"""Odd words, settings and variables: what can be read counts, the rest is refused in one line before anything runs."""
+
+import errno
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from fake_chain import enter_work_folder, spectramind
+from typer.testing import Result
+
+from spectramind_nb.cli import app as cli
+from spectramind_nb.cli.calls import PATH_OPTIONS, THREADS, failed_lines, prepare_process
+from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.files import write_json
+from spectramind_nb.core.lifetime import WORKERS, usable_cores
+from spectramind_nb.network.fine_tuning import PHASES
+from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.planets import Failure, Workers, map_planets
+from spectramind_nb.pipeline.ranges import ITEMS
+from spectramind_nb.prior.wavelength_graph import EDGE_FEATURES, spectral_edges
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with notebooks and a raw folder."""
+    return enter_work_folder(tmp_path, monkeypatch)
+
+
+def refused(result: Result) -> str:
+    """The one line on stderr of a call that was refused."""
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and "Fix: " in line
+    return line
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("features.annulus_px=[15,10]", "features.annulus_px: [15, 10] is no annulus"),
+        ("features.annulus_px=[5]", "features.annulus_px: [5] is no annulus"),
+        ("data.planets=[1,[2]]", "data.planets: [2] is no number"),
+        ("diag.fft.lines_mhz=[true]", "diag.fft.lines_mhz: True is no number"),
+        ("model.airs_gnn.heads=5", "model.airs_gnn.heads: 5 does not divide model.airs_gnn.d_model"),
+        ("model.airs_gnn.without=[H2]", "model.airs_gnn.without: 'H2' is unknown. Fix: known are lambda, seam,"),
+        ("train.phases=[]", "train.phases: [] holds no phase"),
+        ("train.phases=[mea]", "train.phases: 'mea' is unknown"),
+        ("data.raw='${nope}'", "Interpolation key 'nope' not found"),
+        ("features.photometry='a\nb'", "features.photometry: 'a b' is unknown"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line_before_anything_runs(home: Path, word: str, said: str) -> None:
+    assert said in refused(spectramind("run", "--raw", "mine", word))
+    assert not (home / "runs/mine").exists()
+
+
+def test_known_items_of_lists_are_those_of_the_network() -> None:
+    assert ITEMS["train.phases"] == PHASES and ITEMS["model.airs_gnn.edge_features"] == EDGE_FEATURES
+    assert {*ITEMS["model.airs_gnn.without"]} == {*spectral_edges(), "molecules"}
+
+
+def test_a_path_from_another_setting_is_text() -> None:
+    assert compose(["data.raw='${seed}'"]).data.raw == "1337"
+
+
+@pytest.mark.parametrize("text", [",", "²", "1,x"])
+def test_planet_ids_that_are_none_do_not_mean_all(text: str) -> None:
+    assert "is no planet id" in refused(spectramind("run", "--raw", "mine", "--planets", text))
+
+
+# Variables
+
+
+def test_numbers_of_threads_that_are_none_are_left_to_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dict(zip(THREADS, ("0", "many", "4,2", "3"), strict=True))
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    for name in ("MPLBACKEND", "MATPLOTLIBRC"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # is put back after the test
+    prepare_process()
+    assert {name: os.environ.get(name) for name in THREADS} == dict(zip(THREADS, (None, None, "4,2", "3"), strict=True))
+
+
+@pytest.mark.parametrize("odd", ["many", "", "-3", "1e3"])
+def test_a_number_of_workers_that_is_none_is_left_out(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(WORKERS, raising=False)
+    cores = usable_cores()
+    monkeypatch.setenv(WORKERS, odd)
+    assert usable_cores() == cores
+
+
+# Faults of the machine
+
+
+def test_a_full_disk_ends_the_stage_and_not_a_planet(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the run would end well without the planet, and the same command would not make it up."""
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+
+    def work(who: tuple[str, int]) -> int:
+        if who[1] == 2:
+            write_json(home / "2.json", 1)
+        return who[1]
+
+    with pytest.raises(UserError, match=r"2\.json: file: can't be written \(No space left\). Fix: free space"):
+        map_planets(work, [("test", 1), ("test", 2), ("test", 3)], Workers(1), "planets")
+
+
+def test_a_shortage_while_reading_is_the_machines_and_a_lost_file_the_planets(home: Path) -> None:
+    def work(who: tuple[str, int]) -> int:
+        cause = OSError(who[1], os.strerror(who[1]), "a.parquet")
+        if who[0] == "wrapped":
+            raise ContractError("a.parquet", "file", "can't be read", "copy it again") from cause
+        raise cause
+
+    for kind in ("plain", "wrapped"):
+        with pytest.raises(UserError, match=r"a\.parquet: file: can't be read|ulimit -n 4096"):
+            map_planets(work, [(kind, errno.EMFILE), (kind, errno.ENOENT)], Workers(1), "planets")
+    done = map_planets(lambda who: work(who) if who[1] else 0, [("test", 0), ("test", errno.EIO)], Workers(1), "")
+    assert done.results == [0] and [one.planet for one in done.failures] == [errno.EIO]
+
+
+def test_a_failed_planet_is_one_line() -> None:
+    assert Failure("test", 7, "a\nb").problem == "a\nb"
+    assert failed_lines({7: "two\nlines"}) == ["left out: planet 7: two lines"]
+
+
+# Folders, files and paths
+
+
+def path_options() -> set[str]:
+    """All options of all commands that take a path."""
+    found: set[str] = set()
+
+    def walk(app: typer.Typer) -> None:
+        for command in app.registered_commands:
+            for parameter in inspect.signature(command.callback, eval_str=True).parameters.values():  # type: ignore[arg-type]
+                if "Path" in str(parameter.annotation):
+                    for about in getattr(parameter.annotation, "__metadata__", ()):
+                        found.update(name for name in getattr(about, "param_decls", None) or () if "-" in name)
+        for group in app.registered_groups:
+            walk(group.typer_instance)  # type: ignore[arg-type]
+
+    walk(cli.app)
+    return found
+
+
+def test_an_empty_path_is_refused_and_not_this_folder(home: Path) -> None:
+    """So an unset variable of a script, `--run-dir "$RUN"`, does not put a run among the user's files."""
+    before = sorted(home.rglob("*"))
+    assert path_options() <= PATH_OPTIONS
+    for words in (["--run-dir", ""], ["--run-dir="], ["--raw", "mine", "--run-dir", ""], ["-c", ""]):
+        done = spectramind("run", *words)
+        assert done.exit_code == 2 and "the path is empty" in done.stderr
+    assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--raw", "nowhere"],
+        ["--raw", "mine", "--weights", "no"],
+        ["--raw", "mine", "--planets", "99"],
+        ["--raw", "mine", "--network", "n"],
+    ],
+)
+def test_a_refused_run_leaves_no_folder(home: Path, words: list[str]) -> None:
+    refused(spectramind("run", *words, "--run-dir", "runs/new"))
+    assert not (home / "runs/new").exists()
+    (home / "old").mkdir()
+    refused(spectramind("run", *words, "--run-dir", "old"))
+    assert (home / "old").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("validate", "d"), "d: file: is a folder, not a file"),
+        (("restamp", "d"), "d: file: is a folder, not a file"),
+        (("export", "--network", "d"), "d: file: is a folder, not a file"),
+        (("fit", "--light-curves", "d"), "d: file: is a folder, not a file"),
+        (("run", "--raw", "f"), "f: folder: is a file, not a folder"),
+        (("predict", "--run", "f"), "f: folder: is a file, not a folder"),
+        (("validate", "l"), "l: file: is a link to nothing"),
+        (("validate", "/dev/null"), "/dev/null: file: is no regular file"),
+        (("worlds", "draw", "--out", "f/w.yaml"), "f/w.yaml: file: can't be written"),
+    ],
+)
+def test_a_path_to_another_thing_is_named_as_what_it_is(home: Path, words: tuple[str, ...], said: str) -> None:
+    (home / "d").mkdir()
+    (home / "f").write_text("x")
+    (home / "l").symlink_to("nothing")
+    assert said in refused(spectramind(*words))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"features:\n\tfolds: 3\n", r"c.yaml: can't be read (line 2: found character '\t' that cannot start"),
+        (b"features: {folds: 3}\nfeatures: {folds: 4}\n", "c.yaml: can't be read (line 2: found duplicate key"),
+        ("features: {folds: 3}".encode("utf-16"), "c.yaml: can't be read ('utf-8' codec"),
+        (b"data: {raw: '${nope}'}\n", "c.yaml: Interpolation key 'nope' not found"),
+        (b"seed: 1\n---\nseed: 2\n", "c.yaml: can't be read (line 2: but found another document"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_read_says_where(home: Path, text: bytes, said: str) -> None:
+    (home / "c.yaml").write_bytes(text)
+    assert said in refused(spectramind("config", "show", "-c", "c.yaml"))
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbffeatures:\n  folds: 3\n", b"features:\r\n  folds: 3\r\n"])
+def test_settings_of_other_editors_are_read(home: Path, text: bytes) -> None:
+    (home / "c.yaml").write_bytes(text)
+    assert compose(files=["c.yaml"]).features.folds == 3
+    assert "no such file" in refused(spectramind("config", "show", "-c", "."))
+
+
+# Streams
+
+
+def test_a_reader_that_has_ended_ends_the_command_quietly(home: Path) -> None:
+    code = "import sys, time\nfrom spectramind_nb.cli import app\nsys.stdin.read()\napp.main()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, "worlds", "list"], **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == "" and process.wait(30) == 141
+
+
+def test_closed_streams_take_no_number_of_a_file(home: Path) -> None:
+    """Else a library that writes to number 1 or 2 writes into an artifact."""
+    code = """import os
+for number in range(3):
+    os.close(number)
+import sys
+sys.stdin = sys.stdout = sys.stderr = None
+from spectramind_nb.cli.calls import prepare_process
+prepare_process()
+with open("seen", "w") as file:
+    print("x", file=sys.stdout)
+    os.write(2, b"warning of a library")
+    file.write(f"{file.fileno() > 2} {sys.stdout.isatty()}")
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=home, check=True)
+    assert (home / "seen").read_text() == "True False"
+
+
+def test_a_folder_that_was_removed_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "gone").mkdir()
+    with monkeypatch.context() as moved:
+        moved.chdir(home / "gone")
+        (home / "gone").rmdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "spectramind_nb.cli.app", "run"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert done.returncode == 2 and done.stderr == (
+        "error: the working directory has been removed. Fix: cd to one that exists\n"
+    )
