@@ -2,7 +2,9 @@
 
 import errno
 import inspect
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +16,15 @@ from typer.testing import Result
 
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.calls import PATH_OPTIONS, THREADS, failed_lines, prepare_process
-from spectramind_nb.core.errors import ContractError, UserError
+from spectramind_nb.core.errors import ContractError, UserError, os_fix
 from spectramind_nb.core.files import write_json
 from spectramind_nb.core.lifetime import WORKERS, usable_cores
 from spectramind_nb.network.fine_tuning import PHASES
 from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.earlier_results import keep_settings
 from spectramind_nb.pipeline.planets import Failure, Workers, map_planets
 from spectramind_nb.pipeline.ranges import ITEMS
+from spectramind_nb.pipeline.stages import declared_parameters
 from spectramind_nb.prior.wavelength_graph import EDGE_FEATURES, spectral_edges
 
 ROOT = Path(__file__).parents[1]
@@ -268,3 +272,69 @@ def test_a_folder_that_was_removed_is_named(home: Path, monkeypatch: pytest.Monk
     assert done.returncode == 2 and done.stderr == (
         "error: the working directory has been removed. Fix: cd to one that exists\n"
     )
+
+
+def test_an_interrupt_while_modules_are_read_is_one_word() -> None:
+    code = """import sys
+class Interrupted:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from spectramind_nb.cli.start import main
+main()"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_the_installed_command_is_the_entry_point() -> None:
+    assert "console_scripts = spectramind=spectramind_nb.cli.start:main" in (ROOT / "settings.ini").read_text()
+
+
+# Chapters that papermill or Jupyter run directly
+
+CHAPTERS = [path for path in sorted((ROOT / "nbs").glob("0*.ipynb")) if "raw_dir" in declared_parameters(path)]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_reads_the_raw_data_of_the_run_that_it_is_given(
+    home: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `-p run_dir runs/mine` alone; before, it read those of another run, `../runs/example`."""
+    run = home / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(f"profile: demo\ndata: {{raw: {home / 'mine'}, network: none}}\n")
+    known = declared_parameters(path) | {"run_dir": str(run)}
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    (first,) = [text for text in cells if "ensure_upstream(" in text and "#| export" not in text]
+    monkeypatch.setattr("spectramind_nb.pipeline.chain.ensure_upstream", lambda stage, run_dir: run_dir)
+    exec(re.sub(r"^explore\(.*", "", first, flags=re.MULTILINE), known)
+    assert known["raw_dir"] == home / "mine"
+    exec(re.sub(r"^explore\(.*", "", first, flags=re.MULTILINE), known | {"raw_dir": "given"})
+
+
+# Settings of a run on a full disk
+
+
+def test_earlier_settings_come_back_on_a_full_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = home / "config.yaml"
+    path.write_text("before")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(KeyError), keep_settings(path, compose(), lambda: False):
+        assert "profile: demo" in path.read_text()
+        for name in ("write_bytes", "write_text"):
+            monkeypatch.setattr(Path, name, full)
+        raise KeyError
+    monkeypatch.undo()
+    assert path.read_text() == "before"
+    with keep_settings(path, compose(), lambda: False):
+        pass
+    assert "profile: demo" in path.read_text() and not (home / ".config.earlier.yaml").exists()
+
+
+@pytest.mark.parametrize(("number", "fix"), [(errno.EACCES, "permission"), (errno.EFBIG, "ulimit -f")])
+def test_permissions_and_limits_have_their_own_fix(number: int, fix: str) -> None:
+    assert fix in os_fix(OSError(number, os.strerror(number)))

@@ -28,7 +28,9 @@ class WriteError(ContractError):
 # %% ../../nbs/core/errors.ipynb #0e68e6df
 _FIXES = {
     (errno.ENOSPC, errno.EDQUOT): "free space, then run again",
-    (errno.EACCES, errno.EPERM, errno.EROFS): "choose a writable folder, then run again",
+    (errno.EACCES, errno.EPERM): "give yourself permission, or choose a writable folder, then run again",
+    (errno.EROFS,): "choose a writable folder, then run again",
+    (errno.EFBIG,): "allow larger files: ulimit -f unlimited",
     (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST): "check the path",
     (errno.ENAMETOOLONG,): "choose a shorter path",
     (errno.EMFILE, errno.ENFILE): "allow more open files: ulimit -n 4096",

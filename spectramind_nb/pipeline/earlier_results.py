@@ -74,13 +74,17 @@ def keep_settings(path: Path, cfg: DictConfig, changed: Callable[[], bool]) -> I
 
     After an error put the earlier settings back, unless a stage has `changed` the run.
     """
-    earlier = path.read_bytes() if path.is_file() else None
+    earlier = path.with_name(".config.earlier.yaml")  # a copy: to write the settings again may need space
+    if path.is_file():
+        with atomic_path(earlier) as temporary:
+            shutil.copyfile(path, temporary)
     with atomic_path(path) as temporary:
         temporary.write_text(OmegaConf.to_yaml(_with_stored_paths(cfg, path.parent)), encoding="utf-8")
     try:
         yield
     except BaseException:
-        if earlier is not None and not changed():
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(earlier)
+        if earlier.is_file() and not changed():
+            earlier.replace(path)
         raise
+    finally:
+        earlier.unlink(missing_ok=True)
