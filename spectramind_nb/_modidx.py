@@ -279,7 +279,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'spectramind_nb/cli/simulate.py'),
                                              'spectramind_nb.cli.simulate.simulate_spectra': ( 'cli/simulate.html#simulate_spectra',
                                                                                                'spectramind_nb/cli/simulate.py')},
-            'spectramind_nb.cli.start': {'spectramind_nb.cli.start.main': ('cli/start.html#main', 'spectramind_nb/cli/start.py')},
+            'spectramind_nb.cli.start': {'spectramind_nb.cli.start.start': ('cli/start.html#start', 'spectramind_nb/cli/start.py')},
             'spectramind_nb.cli.world_commands': { 'spectramind_nb.cli.world_commands.draw_world_file': ( 'cli/world_commands.html#draw_world_file',
                                                                                                           'spectramind_nb/cli/world_commands.py'),
                                                    'spectramind_nb.cli.world_commands.list_worlds': ( 'cli/world_commands.html#list_worlds',

@@ -281,14 +281,14 @@ class Interrupted:
         if name == "typer":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupted())
-from spectramind_nb.cli.start import main
-main()"""
+from spectramind_nb.cli.start import start
+start()"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 def test_the_installed_command_is_the_entry_point() -> None:
-    assert "console_scripts = spectramind=spectramind_nb.cli.start:main" in (ROOT / "settings.ini").read_text()
+    assert "console_scripts = spectramind=spectramind_nb.cli.start:start" in (ROOT / "settings.ini").read_text()
 
 
 # Chapters that papermill or Jupyter run directly
