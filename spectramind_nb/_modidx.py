@@ -2579,6 +2579,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                'spectramind_nb/pipeline/warm_kernels.py'),
                                                       'spectramind_nb.pipeline.warm_kernels._fork_kernel': ( 'pipeline/warm_kernels.html#_fork_kernel',
                                                                                                              'spectramind_nb/pipeline/warm_kernels.py'),
+                                                      'spectramind_nb.pipeline.warm_kernels.papermill_path': ( 'pipeline/warm_kernels.html#papermill_path',
+                                                                                                               'spectramind_nb/pipeline/warm_kernels.py'),
                                                       'spectramind_nb.pipeline.warm_kernels.skip_slow_imports': ( 'pipeline/warm_kernels.html#skip_slow_imports',
                                                                                                                   'spectramind_nb/pipeline/warm_kernels.py'),
                                                       'spectramind_nb.pipeline.warm_kernels.warm_kernels': ( 'pipeline/warm_kernels.html#warm_kernels',

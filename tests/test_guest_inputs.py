@@ -8,18 +8,24 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import typer
-from fake_chain import enter_work_folder, spectramind
+from fake_chain import enter_work_folder, spectramind, write_raw
+from matplotlib.figure import Figure
 from typer.testing import Result
 
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.calls import PATH_OPTIONS, THREADS, failed_lines, prepare_process
 from spectramind_nb.core.errors import ContractError, UserError, os_fix
-from spectramind_nb.core.files import write_json
+from spectramind_nb.core.files import run_folder, write_json
 from spectramind_nb.core.lifetime import WORKERS, usable_cores
+from spectramind_nb.figures.latents import plot_map
+from spectramind_nb.figures.picture import Picture
 from spectramind_nb.network.fine_tuning import PHASES
+from spectramind_nb.network.latents import Positions, write_latents
 from spectramind_nb.pipeline.config import compose
 from spectramind_nb.pipeline.earlier_results import keep_settings
 from spectramind_nb.pipeline.planets import Failure, Workers, map_planets
@@ -338,3 +344,42 @@ def test_earlier_settings_come_back_on_a_full_disk(home: Path, monkeypatch: pyte
 @pytest.mark.parametrize(("number", "fix"), [(errno.EACCES, "permission"), (errno.EFBIG, "ulimit -f")])
 def test_permissions_and_limits_have_their_own_fix(number: int, fix: str) -> None:
     assert fix in os_fix(OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize("name", ["größe a'b", "{x}", "{seed}", "-x"])
+def test_folders_may_have_any_name(home: Path, name: str) -> None:
+    """Papermill takes `{seed}` in a path for a parameter, and would write to another folder."""
+    write_raw(home / name)
+    done = spectramind("run", f"--raw=./{name}")
+    assert done.exit_code == 0, done.stderr
+    assert (home / "runs" / name / "01_features/artifacts/sum.txt").is_file()
+    assert "skip 01_features" in spectramind("run", f"--raw=./{name}").output
+
+
+# Few planets
+
+
+def test_a_map_of_no_points_is_an_empty_picture() -> None:
+    """Fewer than five planets have no map; the last cells of chapter 08 show what there is."""
+    none = np.empty((0, 2))
+    ax = plot_map(Figure().subplots(), none, np.zeros(3), "distance", ringed=np.ones(3, bool))
+    assert [text.get_text() for text in ax.texts] == ["no map was made"]
+
+
+@pytest.mark.parametrize("names", [(), ("latents.npz",)])
+def test_the_last_figure_of_chapter_08_shows_what_there_is(
+    home: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without maps and SHAP values (three planets, or no `explain` packages), the stage failed in this cell."""
+    cells = json.loads((ROOT / "nbs/08_diagnostics.ipynb").read_text(encoding="utf-8"))["cells"]
+    (last,) = [text for cell in cells if "import plot_map" in (text := "".join(cell["source"]))]
+    folder = run_folder(home, "outputs/diagnostics")
+    folder.mkdir(parents=True)
+    for name in names:
+        flags, empty, some = np.ones(3, bool), np.empty((0, 2), np.float32), np.zeros((3, 4), np.float32)
+        shown = Positions(np.arange(3), flags, some, some, empty, empty, some[:, 0], some[:, 1])
+        write_latents(folder, shown)
+        assert (folder / name).is_file()
+    known: dict[str, Any] = {"run_dir": home, "skip_heavy_diag": False, "run_folder": run_folder, "Picture": Picture}
+    exec(last, known)
+    assert ("no maps" in str(known["figure"])) is not bool(names)

@@ -19,12 +19,15 @@ from ..network.latents import Edges
 # %% ../../nbs/figures/latents.ipynb #f9a6911a
 def plot_map(ax: Axes, points: np.ndarray, colour: np.ndarray, label: str, ringed: np.ndarray | None = None) -> Axes:
     """Plot a map (P, 2), coloured by numbers (P,) that `label` names; planets of the mask `ringed` get a ring."""
+    ax.set(xticks=[], yticks=[])  # the axes have no meaning
+    if not len(points):
+        ax.text(0.5, 0.5, "no map was made", ha="center", transform=ax.transAxes)
+        return ax
     drawn = ax.scatter(points[:, 0], points[:, 1], c=colour, s=16, cmap="viridis", lw=0)
     if ringed is not None:
         ax.scatter(points[ringed, 0], points[ringed, 1], s=44, facecolors="none", edgecolors="C3", lw=1)
     if ax.figure is not None:
         ax.figure.colorbar(drawn, ax=ax, label=label)
-    ax.set(xticks=[], yticks=[])  # the axes have no meaning
     return ax
 
 # %% ../../nbs/figures/latents.ipynb #5581415d

@@ -136,7 +136,7 @@ def _kernel_variables(stage: Stage) -> dict[str, str]:
 
 # %% ../../nbs/pipeline/chain.ipynb #e15a24dd
 def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> None:
-    from spectramind_nb.pipeline.warm_kernels import INLINE, StageKernels, skip_slow_imports
+    from spectramind_nb.pipeline.warm_kernels import INLINE, StageKernels, papermill_path, skip_slow_imports
 
     skip_slow_imports()
     import papermill
@@ -145,8 +145,8 @@ def _papermill(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> Non
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _variables(**_kernel_variables(stage), MPLBACKEND=INLINE):
         papermill.execute_notebook(
-            stage.notebook,
-            stage.folder / "notebook.ipynb",
+            papermill_path(stage.notebook),
+            papermill_path(stage.folder / "notebook.ipynb"),
             dict(parameters),
             kernel_name="python3",
             kernel_manager_class=StageKernels,
