@@ -19,6 +19,7 @@ from spectramind_nb.core.files import atomic_path
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.core.versions import VERSIONS
+from spectramind_nb.network.fit_evidence import FIT_FIGURES, fit_figures
 from spectramind_nb.pipeline.provenance import code_hash
 from spectramind_nb.prior.flat import flat_depth
 from spectramind_nb.prior.sharpening import MOST_PLANETS, learn_line_shape, width_evidence
@@ -165,6 +166,7 @@ class Fitted:
     curves: Curves | None = None
     shared: dict[str, float] | None = None
     evidence: Evidence | None = None
+    figures: np.ndarray | None = None  # as a network takes them
 
 
 def baseline_of(bins: Mapping[str, np.ndarray]) -> np.ndarray:  # (283,)
@@ -198,7 +200,14 @@ def fitted(
         return Fitted(flat, 1e-4 * wide[:, 0] ** 2, wide, {}, time.perf_counter() - start)
     seconds = time.perf_counter() - start
     nuisance, curves = slim(fit.nuisance, fit.noise_variance), curves_of(features, blocks, fit)
-    return Fitted(fit.depth, fit.noise_variance, nuisance, fit.quality, seconds, curves, fit.shared, fit.evidence)
+    own = (fit.depth, fit.noise_variance, nuisance, fit.quality, seconds, curves, fit.shared, fit.evidence)
+    return Fitted(*own, fit_figures(record_of(fit)))
+
+
+def record_of(fit: Fit) -> dict[str, Any]:
+    """What a fit file says of a fit."""
+    record = {"quality": fit.quality, "shared": fit.shared, "shared_std": fit.shared_std}
+    return record | ({"evidence": fit.evidence.record()} if fit.evidence else {})
 
 
 def slim(nuisance: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
@@ -250,7 +259,7 @@ def packed_curves(fits: Sequence[Fitted]) -> dict[str, np.ndarray]:
 
 def packed(name: str, fits: Sequence[Fitted]) -> dict[str, np.ndarray]:
     """Fits as arrays of a file."""
-    most = max(fit.nuisance.shape[1] for fit in fits)
+    most, none = max(fit.nuisance.shape[1] for fit in fits), np.full(len(FIT_FIGURES), np.nan, np.float32)
     nuisance = [np.pad(fit.nuisance, ((0, 0), (0, most - fit.nuisance.shape[1]))) for fit in fits]
     return {
         f"{name}_depth": np.array([fit.depth for fit in fits]),
@@ -258,6 +267,7 @@ def packed(name: str, fits: Sequence[Fitted]) -> dict[str, np.ndarray]:
         f"{name}_nuisance": np.array(nuisance, np.float32),
         f"{name}_quality": np.array(json.dumps([fit.quality for fit in fits])),
         f"{name}_seconds": np.array([fit.seconds for fit in fits]),
+        f"{name}_figures": np.array([none if fit.figures is None else fit.figures for fit in fits]),
     }
 
 
@@ -268,8 +278,8 @@ def unpacked(name: str, arrays: Mapping[str, np.ndarray]) -> Fits:
     covariance[:, range(N_BINS), range(N_BINS)] += arrays[f"{name}_noise"]
     stars, quality = (pd.DataFrame(json.loads(str(arrays[key]))) for key in ("stars", f"{name}_quality"))
     width = float(arrays[key]) if (key := f"{name}_line_shape") in arrays else 0.0
-    widths = np.full(len(covariance), width)
-    return Fits(arrays["number"], arrays[f"{name}_depth"], covariance, stars, quality, line_shape=widths)
+    widths, depth, figures = np.full(len(covariance), width), arrays[f"{name}_depth"], arrays[f"{name}_figures"]
+    return Fits(arrays["number"], depth, covariance, stars, quality, line_shape=widths, figures=figures)
 
 
 def fit_part(

@@ -28,6 +28,7 @@ from ..core.extras import needs_extra
 from ..core.files import atomic_path
 from ..core.instrument import N_AIRS_BINS, N_BINS
 from ..core.versions import VERSIONS, check_versions, version_facts, versions_in
+from .fit_evidence import EvidenceNetwork
 from .mamba import FGS1_CHANNELS
 from spectramind_nb.network.model import (
     Inputs,
@@ -54,6 +55,7 @@ class Weights:
     scaling: Scaling
     prior: SpectralPrior  # of the Gaussian predictor that the network starts from
     about: Mapping[str, str] = field(default_factory=dict)
+    evidence: EvidenceNetwork | None = None  # corrects by figures of the fit; None for weights of earlier versions
 
     @property
     def uses_fgs1(self) -> bool:
@@ -91,6 +93,8 @@ def write_network(path: str | Path, weights: Weights) -> Path:
         "prior": {name: torch.from_numpy(value.copy()) for name, value in arrays_of(weights.prior).items()},
         "reference": {"output": torch.from_numpy(reference_output(weights))},
     }
+    if weights.evidence is not None:
+        parts["evidence"] = {name: value.contiguous() for name, value in weights.evidence.state_dict().items()}
     arrays = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     options = json.dumps(asdict(weights.network.options))
     facts = {**weights.about, "options": options, **version_facts(WEIGHTS_DEPEND_ON)}
@@ -143,10 +147,21 @@ def _weights_of(path: str | Path, about: dict[str, str], arrays: dict[str, Tenso
         network = network_of(NetworkOptions(**sizes), scaling)
         network.load_state_dict({n[8:]: value for n, value in arrays.items() if n.startswith("network.")})
         prior = prior_of_arrays(_part(arrays, "prior"), path, fix)
+        evidence = _evidence_of({n[9:]: value for n, value in arrays.items() if n.startswith("evidence.")})
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ContractError(path, "file", f"is not a readable network ({error})", fix) from error
     stamps = {"options", "schema", *version_facts(WEIGHTS_DEPEND_ON)}
-    return Weights(network.eval(), scaling, prior, {name: text for name, text in about.items() if name not in stamps})
+    own = {name: text for name, text in about.items() if name not in stamps}
+    return Weights(network.eval(), scaling, prior, own, evidence)
+
+
+def _evidence_of(state: Mapping[str, Tensor]) -> EvidenceNetwork | None:
+    if not state:
+        return None
+    members, figures, hidden = state["first"].shape
+    network = EvidenceNetwork(figures, members, hidden)
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def _part(arrays: Mapping[str, Tensor], part: str) -> dict[str, Any]:

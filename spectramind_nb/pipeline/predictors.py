@@ -26,6 +26,7 @@ from ..core.instrument import N_BINS
 from ..core.metric import Reference
 from ..detector.raw import RawFolder, choose_planets
 from ..network.fine_tuning import fgs1_inputs_of_planets
+from ..network.fit_evidence import apply_evidence, fit_figures
 from ..network.model import NetworkOutput, SpectralNetwork, apply_corrections, network_start, run_network
 from ..network.weights import Weights
 from .selection import read_plan
@@ -50,6 +51,7 @@ def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
         pd.DataFrame([record.get("quality", {}) for record in records]).dropna(axis="columns"),
         fgs1_inputs_of_planets(run_dir, planets, found),
         np.array([record.get("line_shape", 0.0) for record in records]),
+        np.array([fit_figures(record) for record in records]),
     )
 
 
@@ -138,7 +140,10 @@ def predict_both(weights: Weights, fits: Fits, batch: int = 64) -> dict[str, Pre
     """Predict by the prior of the weights (`gaussian`) and by their network too (`neural`), `batch` planets at once."""
     start = network_start(weights.prior, fits)
     outputs = run_network(weights.network, weights.inputs(start, fits.fgs1), batch)
-    neural = predicted_of(fits, apply_corrections(start.combined, outputs))
+    corrected = apply_corrections(start.combined, outputs)
+    if weights.evidence is not None:
+        corrected = apply_evidence(weights.evidence, start, fits.figures, corrected)
+    neural = predicted_of(fits, corrected)
     neural = replace(neural, percentiles=standardised_percentiles(weights.network, outputs))
     return {"gaussian": predicted_of(fits, start.combined), "neural": neural}
 
