@@ -46,7 +46,7 @@ from torch import Tensor
 from train_network import factors_of
 
 from spectramind_nb.core.files import network_file
-from spectramind_nb.network.fit_evidence import EvidenceNetwork, prediction_figures
+from spectramind_nb.network.fit_evidence import EvidenceNetwork, start_figures
 from spectramind_nb.network.model import network_start, stds_of
 from spectramind_nb.network.trainer import WEIGHT
 from spectramind_nb.network.weights import Weights, read_network, write_network
@@ -133,7 +133,7 @@ def examples_of(path: Path, prior: SpectralPrior) -> Examples:
     start = network_start(prior, fits)
     std, mean_std = stds_of(start.combined)
     error = (arrays["truth"] - start.combined.mean) / PPM
-    figures = np.concatenate([fits.figures, prediction_figures(start)], axis=1)
+    figures = np.concatenate([fits.figures, start_figures(start)], axis=1)
     parts = (figures, error, std / PPM, mean_std / PPM, start.combined.cross / PPM**2)
     return Examples(*(torch.from_numpy(np.asarray(part, np.float32)) for part in parts))
 

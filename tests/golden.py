@@ -183,7 +183,14 @@ def of_network() -> Arrays:
 
 
 def of_weights() -> Arrays:
-    return {"output": reference_output(read_network(network_file("laptop")))}
+    weights = read_network(network_file("laptop"))
+    assert weights.evidence is not None
+    figures = weights.evidence.mean + weights.evidence.std * torch.sin(
+        torch.arange(3.0)[:, None] + weights.evidence.mean
+    )
+    with torch.inference_mode():
+        shift, log = (part.numpy() for part in weights.evidence.eval()(figures))
+    return {"output": reference_output(weights), "evidence": np.concatenate([shift, log], axis=1)}
 
 
 def of_uncertainty() -> Arrays:

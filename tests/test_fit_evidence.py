@@ -18,7 +18,7 @@ from spectramind_nb.network.fit_evidence import (
     apply_evidence,
     channel_figures,
     fit_figures,
-    prediction_figures,
+    start_figures,
 )
 from spectramind_nb.network.model import network_start
 from spectramind_nb.network.weights import Weights, read_network, write_network
@@ -44,7 +44,7 @@ def figures_of(seed: int = 0) -> np.ndarray:
 def stirred(seed: int = 0) -> EvidenceNetwork:
     """A network that corrects by something."""
     torch.manual_seed(seed)
-    count = len(FIT_FIGURES) + prediction_figures(network_start(LAPTOP.prior, fits_with(None))).shape[1]
+    count = len(FIT_FIGURES) + start_figures(network_start(LAPTOP.prior, fits_with(None))).shape[1]
     network = EvidenceNetwork(count).eval()
     with torch.no_grad():
         network.last.normal_(0, 0.5)
@@ -145,5 +145,5 @@ def test_a_damaged_network_of_evidence_is_refused(tmp_path: Path) -> None:
 def test_the_packages_weights_read_evidence() -> None:
     assert LAPTOP.evidence is not None
     fits = fits_with(figures_of())
-    figures = prediction_figures(network_start(LAPTOP.prior, fits))
+    figures = start_figures(network_start(LAPTOP.prior, fits))
     assert LAPTOP.evidence.first.shape[1] == len(FIT_FIGURES) + figures.shape[1]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIT_FIGURES', 'MOST_FIT_NATS', 'MOST_FIGURE', 'MOST_SHIFT', 'MOST_LOG_FACTOR', 'channel_figures', 'fit_figures',
-           'prediction_figures', 'EvidenceNetwork', 'apply_evidence']
+           'start_figures', 'EvidenceLayers', 'EvidenceNetwork', 'apply_evidence']
 
 # %% ../../nbs/network/fit_evidence.ipynb #927bcfda
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ FIT_FIGURES = (
 )
 MOST_FIT_NATS = 30.0
 
-
+# %% ../../nbs/network/fit_evidence.ipynb #d954f0e6
 def channel_figures(evidence: Mapping[str, Any], channel: str) -> list[float]:
     """Summarise the log evidence of a channel's first visit: red noise, its memory and size, a jump, drifts."""
     noise, drift = (np.array(evidence[kind][channel][0]) for kind in ("noise", "drift"))
@@ -68,7 +68,7 @@ def fit_figures(record: Mapping[str, Any]) -> np.ndarray:  # float32, as `FIT_FI
     return np.array(figures, np.float32)
 
 # %% ../../nbs/network/fit_evidence.ipynb #d3178d62
-def prediction_figures(start: Start) -> np.ndarray:  # (P, 12 + K)
+def start_figures(start: Start) -> np.ndarray:  # (P, 12 + K)
     """List figures of P Gaussian predictions and of the fits that they come from; errors as logarithms."""
     own, mean = start.combined, start.combined.mean[:, 1:].mean(axis=1)
     std, mean_std = stds_of(own)
@@ -87,15 +87,8 @@ def prediction_figures(start: Start) -> np.ndarray:  # (P, 12 + K)
     return np.column_stack(columns)
 
 # %% ../../nbs/network/fit_evidence.ipynb #0b38bfaa
-MOST_FIGURE, MOST_SHIFT, MOST_LOG_FACTOR = 4.0, 2.0, 1.0
-
-
-class EvidenceNetwork(nn.Module):
-    """Correct predictions by figures of the fit: figures (B, F) to shifts (B, 2) and logarithms of factors (B, 3).
-
-    Shifts are of FGS1 and of the AIRS mean, in their standard deviations, at most 2; factors are on the standard
-    deviations of FGS1, AIRS mean and AIRS shape, from 1/e to e. A planet with an unknown figure is not corrected.
-    """
+class EvidenceLayers(nn.Module):
+    """Hold the parameters of some perceptrons with one hidden layer, and the scale of the figures."""
 
     def __init__(self, figures: int, members: int = 4, hidden: int = 16, dropout: float = 0.2) -> None:
         super().__init__()
@@ -107,6 +100,17 @@ class EvidenceNetwork(nn.Module):
         self.bias, self.dropout = nn.Parameter(torch.zeros(members, 1, hidden)), nn.Dropout(dropout)
         self.last = nn.Parameter(torch.zeros(members, hidden, 5))
         self.level = nn.Parameter(torch.zeros(members, 1, 5))
+
+# %% ../../nbs/network/fit_evidence.ipynb #bf965d69
+MOST_FIGURE, MOST_SHIFT, MOST_LOG_FACTOR = 4.0, 2.0, 1.0
+
+
+class EvidenceNetwork(EvidenceLayers):
+    """Correct predictions by figures of the fit: figures (B, F) to shifts (B, 2) and logarithms of factors (B, 3).
+
+    Shifts are of FGS1 and of the AIRS mean, in their standard deviations, at most 2; factors are on the standard
+    deviations of FGS1, AIRS mean and AIRS shape, from 1/e to e. A planet with an unknown figure is not corrected.
+    """
 
     def forward(self, figures: Tensor) -> tuple[Tensor, Tensor]:
         """Average the corrections of all members."""
@@ -131,7 +135,7 @@ def apply_evidence(network: EvidenceNetwork, start: Start, figures: np.ndarray |
     if figures is None:
         return found
     with torch.inference_mode():
-        both = np.concatenate([figures, prediction_figures(start)], axis=1)
+        both = np.concatenate([figures, start_figures(start)], axis=1)
         shift, log = (part.double().numpy() for part in network.eval()(torch.from_numpy(both).float()))
     (fgs1, mean, shape), std, mean_std = np.exp(log.T), *stds_of(start.combined)
     spectrum = found.mean.copy()

@@ -138,7 +138,7 @@ def _current_name(name: str) -> str:
     """Translate the name of a tensor: older files call the FGS1 encoder `guide`."""
     return re.sub(r"(^|[._])guide(?=[._]|$)", r"\1fgs1", name)
 
-
+# %% ../../nbs/network/weights.ipynb #61d86ffc
 def _weights_of(path: str | Path, about: dict[str, str], arrays: dict[str, Tensor], fix: str) -> Weights:
     try:
         sizes: dict[str, Any] = json.loads(about["options"])
@@ -154,7 +154,7 @@ def _weights_of(path: str | Path, about: dict[str, str], arrays: dict[str, Tenso
     own = {name: text for name, text in about.items() if name not in stamps}
     return Weights(network.eval(), scaling, prior, own, evidence)
 
-
+# %% ../../nbs/network/weights.ipynb #79536d3b
 def _evidence_of(state: Mapping[str, Tensor]) -> EvidenceNetwork | None:
     if not state:
         return None
