@@ -34,9 +34,10 @@ def visit_log(planet: int, channel: str, visit: int = 0, **figures: float) -> di
     return {"planet": planet, "split": "train", "visit": visit, "channel": channel, **sound, **figures}
 
 
-def write_fit_of(run: Path, planet: int, **quality: float) -> None:
+def write_fit_of(run: Path, planet: int, more: dict[str, Any] | None = None, **quality: float) -> None:
     shared = {"sma": 12.3, "b2": 0.06}
     record = {"shared": shared, "shared_std": {"sma": 0.2, "b2": 0.01}, "quality": quality, "star": STAR}
+    record |= more or {}
     series, whole = np.zeros(4), np.zeros(4, np.int8)
     write_npz(
         run_folder(run, "outputs/fits") / f"transit_{planet}.npz",
@@ -134,9 +135,35 @@ def test_the_table_stands_beside_the_fit(run: Path) -> None:
     assert (
         one["b2"]["table"] == pytest.approx((12 * np.cos(np.radians(89))) ** 2, abs=0.02) and one["b2"]["fit"] == 0.06
     )
-    assert one["orbit_tension"] is one["sma_prior_widening"] is None
+    assert one["orbit_tension"] is one["sma_prior_widening"] is one["table_sigma"] is None
     assert (two["orbit_tension"], two["sma_prior_widening"], two["i_prior_widening"]) == (6.2, 3.0, 2.0)
     assert two["sma"] == one["sma"], "the table's error is that before the widening"
+
+
+def measured_orbit(sma: float, b2: float) -> dict[str, Any]:
+    """Evidence of light curves that show a/Rs within .2 and b2 within .02."""
+    known = np.zeros((10, 10))
+    known[0, 0], known[1, 1] = 1 / 0.2**2, 1 / 0.02**2
+    information = known @ np.array([sma, b2, *np.zeros(8)])
+    return {"precision": known.tolist(), "information": information.tolist(), "drift": {}, "noise": {}, "jump": {}}
+
+
+def test_rows_of_other_planets_are_told_by_many_fits(run: Path, tmp_path: Path) -> None:
+    """One planet off its row is a planet's matter; a third of them is the table's."""
+    stars = [{**STAR, "sma": sma, "i": i} for sma, i in ((9.0, 88.0), (14.0, 89.5), (11.0, 86.5), (16.0, 89.0))] * 3
+    orbits = [measured_orbit(star["sma"], (star["sma"] * np.cos(np.radians(star["i"]))) ** 2) for star in stars]
+
+    def lines(rows: list[dict[str, float]]) -> list[str]:
+        for planet, (star, orbit) in enumerate(zip(rows, orbits, strict=True), start=100):
+            write_fit_of(run, planet, {"star": star, "evidence": orbit})
+        planets = [*range(100, 100 + len(rows))]
+        return integrity_lines(write_predicted_integrity(tmp_path / "out.csv", run, planets, {}, FitOptions()))[1:]
+
+    assert not lines(stars)
+    assert not lines([stars[1], *stars[1:]])
+    (line,) = lines(stars[1:] + stars[:1])
+    assert "star table: 12 of 12 planets contradict sma and i of their rows by more than 4 standard deviations" in line
+    assert line.endswith("check that each row stands beside its own planet_id")
 
 
 def test_a_damaged_fit_is_named(run: Path) -> None:

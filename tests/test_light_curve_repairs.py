@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import uniform_filter1d
 from test_your_light_curves import DEPTH, SIGMA, STAR, fitted, observed
 
 from spectramind_nb.core.errors import ContractError
@@ -181,6 +182,39 @@ def test_smoothing_is_told_and_white_noise_is_not() -> None:
     assert growth == pytest.approx(np.sqrt(5), rel=0.1)
     told = results.misfit_warnings({"clipped_fraction": 0.0, "noise_growth": growth})
     assert len(told) == 1 and "as after smoothing" in told[0]
+
+
+def without_trend(flux: np.ndarray, order: int) -> np.ndarray:
+    steps = np.arange(len(flux))
+    return flux - np.polynomial.polynomial.polyval(steps, np.polynomial.polynomial.polyfit(steps, flux, order)).T
+
+
+FILTERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "running mean of 1.1 hours": lambda flux: flux - uniform_filter1d(flux, 15, axis=0),
+    "running mean of 3 hours": lambda flux: flux - uniform_filter1d(flux, 41, axis=0),
+    "polynomial of order 5": lambda flux: without_trend(flux, 5),
+    "differences": lambda flux: np.diff(flux, axis=0, prepend=flux[:1]),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_that_distorts_transits_is_told(name: str) -> None:
+    """The light that the filter takes away is given back as a constant, so that nothing else is odd."""
+    table = arrays()
+    assert 0.9 < results.slow_noise(read(table).blocks) < 1.2
+    table["flux"] = FILTERS[name](table["flux"]) + np.median(table["flux"], axis=0)
+    slow = results.slow_noise(read(table).blocks)
+    (told,) = results.misfit_warnings({"slow_noise": slow})
+    assert "as after a high-pass filter, which distorts a transit too: give light curves without filter" in told
+
+
+def test_a_line_fitted_outside_transit_is_no_such_filter() -> None:
+    table = arrays()
+    hours, flux = table["time"], table["flux"]
+    line = np.polynomial.polynomial.polyfit(hours[outside := np.abs(hours - 3.9) > 1.5], flux[outside], 1)
+    table["flux"] = flux / np.polynomial.polynomial.polyval(hours, line).T
+    table["flux_err"] = table["flux_err"] / np.median(flux, axis=0)
+    assert not results.misfit_warnings({"slow_noise": results.slow_noise(read(table).blocks)})
 
 
 def test_smoothed_light_curves_get_wider_errors(tmp_path: Path) -> None:

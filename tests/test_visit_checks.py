@@ -87,13 +87,31 @@ def test_calibration_files_that_no_detector_has_are_refused(case: str, copy: Raw
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "value"), [("flat", 1e6), ("read", -3.0), ("linear_corr", 1e5)])
+IMPOSSIBLE = [("flat", 1e6), ("read", -3.0), ("read", 1e30), ("dark", 1e30), ("dark", -1e30), ("linear_corr", 1e5)]
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
 def test_single_impossible_pixels_are_left_out_as_dead(name: str, value: float, copy: RawFolder) -> None:
     folder = copy.planet_folder("train", planet_of(copy)) / FGS1_SET
     before = read_calibration(folder, FGS1).dead
     rewrite(folder / f"{name}.parquet", one_pixel(value))
     after = read_calibration(folder, FGS1).dead
     assert not before[15, 20] and np.argwhere(after != before).tolist() == [[15, 20]]
+
+
+@pytest.mark.parametrize("name", ["flat", "dark", "linear_corr", "dead"])
+def test_columns_and_rows_of_calibration_files_are_ordered_by_number(name: str, copy: RawFolder) -> None:
+    folder = copy.planet_folder("train", planet_of(copy)) / FGS1_SET
+    before = vars(read_calibration(folder, FGS1))
+    as_text = pd.read_parquet(folder / f"{name}.parquet").sort_index(axis=1)
+    assert as_text.columns[2] == "column_10"
+    order = np.random.default_rng(0).permutation(len(as_text))
+    rewrite(folder / f"{name}.parquet", lambda _: as_text.assign(__index_level_0__=as_text.index).iloc[order])
+    after = vars(read_calibration(folder, FGS1))
+    assert all(np.array_equal(after[part], before[part]) for part in before)
+    rewrite(folder / f"{name}.parquet", lambda table: table.rename(columns={"column_10": "column_40"}))
+    with pytest.raises(ContractError, match=rf"{name}\.parquet: column_10: column is missing. Fix: "):
+        read_calibration(folder, FGS1)
 
 
 def column(name: str, change: Callable[[pd.Series], pd.Series]) -> Callable[[pd.DataFrame], pd.DataFrame]:

@@ -329,22 +329,25 @@ def validate(
     raw: Annotated[
         Path | None, typer.Option("--raw", help="Raw data whose test planets the submission must contain.")
     ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Finished run; compares with its own submission.")] = None,
 ) -> None:
     """Check columns, numbers, positive error bars and planets of a submission; prints a line, and warnings."""
-    with recorded("validate", file=file, raw=raw):
+    with recorded("validate", file=file, raw=raw, run=run):
         from spectramind_nb.core.contracts import check_planets, read_submission
         from spectramind_nb.core.depth_checks import sigma_warning
         from spectramind_nb.detector.raw import RawFolder, choose_planets
+        from spectramind_nb.pipeline.prediction import compare_with_run
 
         submission = read_submission(file)
         if raw:
             check_planets(file, submission, choose_planets(RawFolder(raw), "test"))
+        compared = compare_with_run(file, submission, run) if run else ""
+        warnings = sigma_warning(submission.mu, submission.sigma), compared
         ppm = 1e6 * float(sorted(submission.sigma.ravel())[submission.sigma.size // 2])
         print(
             f"OK {short(file)}: {len(submission.mu)} planets, {submission.mu.shape[1]} bins, median sigma {ppm:.0f} ppm"
         )
-        if warning := sigma_warning(submission.mu, submission.sigma):
-            print(f"warning: sigma: {warning}")
+        print(*(f"warning: sigma: {warning}\n" for warning in warnings if warning), sep="", end="")
 
 # %% ../../nbs/cli/app.ipynb #fc0c74ab
 @app.command(

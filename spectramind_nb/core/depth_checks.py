@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DEEPEST', 'DEEPEST_MEDIAN', 'LOWEST', 'LEAST_DEPTH', 'LEAST_MEDIAN', 'MOST_STEP', 'MOST_TIMES', 'MOST_ABOVE',
            'LEAST_SIGMA', 'MOST_SIGMA', 'MOST_MEDIAN_SIGMA', 'FEW_PLANETS', 'DEPTH_UNITS', 'MOST_RELATIVE_SIGMA',
-           'LEAST_SHAPE_POWER', 'depth_unit', 'depth_fault', 'sigma_fault', 'sigma_warning', 'check_spectra',
-           'label_fault']
+           'LEAST_SHAPE_POWER', 'MOST_SIGMA_RATIO', 'depth_unit', 'depth_fault', 'sigma_fault', 'sigma_warning',
+           'check_spectra', 'label_fault', 'order_fault', 'sigma_ratio_warning']
 
 # %% ../../nbs/core/depth_checks.ipynb #bbaf4366
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import ContractError
+from .instrument import N_BINS
 
 # %% ../../nbs/core/depth_checks.ipynb #fac6c6a5
 DEEPEST, DEEPEST_MEDIAN = 0.1, 0.06  # (Rp/Rs)^2: mean of a planet, and of the median planet
@@ -136,3 +137,37 @@ def label_fault(truth: np.ndarray, depth: np.ndarray, variance: np.ndarray) -> s
     if power > LEAST_SHAPE_POWER and gain > 0.5 * power:
         return "the features of the fits are where the labels have them in reverse order: wl_2 to wl_283 run backwards"
     return ""
+
+# %% ../../nbs/core/depth_checks.ipynb #ae6857eb
+MOST_SIGMA_RATIO = 3.0  # of the typical error bar to that of another submission
+_BINS = np.arange(N_BINS)
+_WRONG_ORDERS = {
+    "FGS1 is the last bin": np.roll(_BINS, 1),
+    "wl_1 to wl_283 run backwards": _BINS[::-1],
+    "wl_2 to wl_283 run backwards": np.append(0, _BINS[:0:-1]),
+}
+
+
+def order_fault(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
+    """Describe how depths (P, 283) differ from `known` ones of the same planets, with `sigma`; "" if they agree.
+
+    Planets are judged from `FEW_PLANETS` on, the order of bins for any number.
+    """
+    means, usual = mu.mean(axis=1), known.mean(axis=1)
+    apart = float(np.median(np.abs(means - usual)))
+    if len(mu) >= FEW_PLANETS and apart > 0.5 * np.median(np.abs(usual - np.median(usual))):
+        return f"depths differ by {1e6 * apart:.0f} ppm (median), as if planet_id were shuffled"
+    given = float((((mu - known) / sigma) ** 2).sum())
+    for words, order in _WRONG_ORDERS.items():
+        put_back = float((((mu[:, order] - known) / sigma) ** 2).sum())
+        if given - put_back > LEAST_SHAPE_POWER and put_back < 0.5 * given:
+            return f"the spectra agree much better if {words}"
+    return ""
+
+
+def sigma_ratio_warning(sigma: np.ndarray, known: np.ndarray) -> str:
+    """Describe error bars (P, 283) that are far from `known` ones of the same planets; "" if they aren't."""
+    ratio = float(np.median(sigma / known))
+    if 1 / MOST_SIGMA_RATIO < ratio < MOST_SIGMA_RATIO:
+        return ""
+    return f"the typical error bar is {ratio:.3g} times that of the run's own submission"

@@ -42,7 +42,7 @@ def cross_hatch(flat: np.ndarray, live: np.ndarray) -> float:
     relative = np.where(live, flat / np.median(flat[live]) - 1, 0)
     power = np.abs(np.fft.rfft2(relative - relative.mean())) ** 2
     power[[0, 1, 2, -1, -2], :3] = 0
-    return float(power.max() / power.mean())
+    return float(power.max() / mean) if (mean := power.mean()) > 0 else 1.0  # a flat of ones has no waves
 
 # %% ../../nbs/detector/calibration_log.ipynb #1e74428d
 def correction_log(visit: Visit, options: Options) -> dict[str, float | bool]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Prediction', 'join_predictions', 'fill_failed', 'calibrated', 'read_truth', 'prediction_path', 'calibration_digest',
            'write_prediction', 'read_prediction', 'recalibrate', 'quantiles_of_submission', 'run_of_submission',
-           'why_stale', 'refuse_other_raw']
+           'why_stale', 'compare_with_run', 'refuse_other_raw']
 
 # %% ../../nbs/pipeline/prediction.ipynb #653bfdd7
 import hashlib
@@ -26,6 +26,7 @@ from spectramind_nb.core.contracts import (
     write_npz,
     write_submission,
 )
+from ..core.depth_checks import order_fault, sigma_ratio_warning
 from ..core.errors import ContractError
 from ..core.files import run_folder, short
 from ..core.instrument import N_BINS
@@ -212,6 +213,26 @@ def why_stale(path: str | Path) -> str:
     if Path(made["run"]).is_dir() and made["calibration"] != calibration_digest(made["run"]):
         return "is older than its run's calibration"
     return ""
+
+# %% ../../nbs/pipeline/prediction.ipynb #e03ae7d3
+def compare_with_run(path: str | Path, submission: Submission, run_dir: str | Path) -> str:
+    """Compare a submission with the one that a run wrote; return a warning about error bars, or "".
+
+    Raises `ContractError` where the two have no planet in common, or bins or planets are in another order.
+    """
+    own = run_folder(run_dir, "outputs") / "submission.csv"
+    prediction, known = read_prediction(own)[0], read_submission(own)
+    failed = {int(planet) for planet in prediction.planet[prediction.failed]}
+    row_of = {int(planet): row for row, planet in enumerate(known.planet_id) if int(planet) not in failed}
+    rows = [(row, row_of[int(planet)]) for row, planet in enumerate(submission.planet_id) if int(planet) in row_of]
+    if not rows:
+        fix = "name the run that predicted these planets"
+        raise ContractError(path, "planet_id", f"has no planet of the submission of {short(Path(run_dir))}", fix)
+    new, old = map(list, zip(*rows, strict=True))
+    if fault := order_fault(submission.mu[new], known.mu[old], known.sigma[old]):
+        problem = f"beside the submission of {short(Path(run_dir))}, {fault}"
+        raise ContractError(path, "mu", problem, "put bins and planets in the order of the run's submission")
+    return sigma_ratio_warning(submission.sigma[new], known.sigma[old])
 
 # %% ../../nbs/pipeline/prediction.ipynb #55b9135e
 def refuse_other_raw(path: str | Path, raw: RawFolder) -> None:

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEAST_SEEN', 'USUAL_ERRORS', 'MOST_CLIPPED', 'MOST_OWN_DRIFT_PPM', 'MOST_APART', 'MOST_ECCENTRIC', 'MOST_GROWTH',
-           'Result', 'unit_of', 'errors_over_scatter', 'noise_growth', 'warnings_of', 'misfit_warnings',
-           'noise_warnings', 'dead_warnings', 'result_of', 'read_result', 'spectrum_table', 'posterior_arrays',
-           'write_posterior', 'read_posterior', 'write_result', 'export_fit']
+           'LEAST_SLOW_NOISE', 'MEDIAN_OF_3', 'Result', 'unit_of', 'errors_over_scatter', 'noise_growth', 'slow_noise',
+           'warnings_of', 'filter_warnings', 'misfit_warnings', 'noise_warnings', 'dead_warnings', 'result_of',
+           'read_result', 'spectrum_table', 'posterior_arrays', 'write_posterior', 'read_posterior', 'write_result',
+           'export_fit']
 
 # %% ../../nbs/transits/fit_results.ipynb #72f2319d
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
+from scipy.fft import dct
 from scipy.io import netcdf_file
 
 from .. import __version__
@@ -37,6 +39,8 @@ MOST_OWN_DRIFT_PPM = 2000.0  # of single bins, beside the drift that they share
 MOST_APART = 0.25  # of the depth: FGS1 from AIRS
 MOST_ECCENTRIC = 0.1
 MOST_GROWTH = 1.5  # of the noise, from neighbouring to distant steps
+LEAST_SLOW_NOISE = 0.5  # of the power of fast noise
+MEDIAN_OF_3 = 0.789  # median of the mean of three squared normal numbers
 
 # %% ../../nbs/transits/fit_results.ipynb #5cd68d2e
 @dataclass(frozen=True)
@@ -96,6 +100,21 @@ def noise_growth(blocks: Sequence[Block], lag: int = 8) -> float:
         growth.append(float(np.median(far / np.maximum(near, 1e-30))))
     return float(np.mean(growth))
 
+# %% ../../nbs/transits/fit_results.ipynb #a74cbaa6
+def slow_noise(blocks: Sequence[Block]) -> float:
+    """Compute the power of slow changes of the typical AIRS bin, over that of fast ones.
+
+    Slow are cosines with 1 to 2 periods in a visit. The ratio is 1 for white noise, larger with drift, and near 0 for
+    light curves from which a running mean or a polynomial was removed.
+    """
+    ratios = []
+    for block in (block for block in blocks if block.is_airs):
+        change = block.flux - np.median(block.flux, axis=1, keepdims=True)  # without transit and drift
+        power = dct(change, axis=0, norm="ortho") ** 2
+        slow, fast = power[2:5].mean(axis=0), power[len(power) // 2 :].mean(axis=0)
+        ratios.append(float(np.median(slow / np.maximum(fast, 1e-30))) / MEDIAN_OF_3)
+    return float(np.mean(ratios)) if ratios else 1.0
+
 # %% ../../nbs/transits/fit_results.ipynb #16f61f36
 def warnings_of(result: Result) -> list[str]:
     """List what a user must know before using a result: a sentence each, none for a good one."""
@@ -119,6 +138,18 @@ def warnings_of(result: Result) -> list[str]:
         lines.append(f"{e}: a/Rs and the impact parameter take up the difference")
     return lines + misfit_warnings(quality) + noise_warnings(quality) + dead_warnings(result)
 
+# %% ../../nbs/transits/fit_results.ipynb #996d862e
+def filter_warnings(quality: Mapping[str, float]) -> list[str]:
+    """Say whether light curves were smoothed, or freed from slow changes, by what remains of their noise."""
+    lines = []
+    if (factor := quality.get("noise_growth", 1.0)) > MOST_GROWTH:
+        words = f"the noise of distant steps is {factor:.2g} times that of neighbouring ones, as after smoothing"
+        lines.append(f"{words}: error bars were enlarged by that factor")
+    if (power := quality.get("slow_noise", 1.0)) < LEAST_SLOW_NOISE:
+        words = f"slow changes have {power:.2g} times the power of fast ones, as after a high-pass filter"
+        lines.append(f"{words}, which distorts a transit too: give light curves without filter and trend removal")
+    return lines
+
 # %% ../../nbs/transits/fit_results.ipynb #b0a808ba
 def misfit_warnings(quality: Mapping[str, float]) -> list[str]:
     """Say what was left out or replaced before and during the fit."""
@@ -130,10 +161,7 @@ def misfit_warnings(quality: Mapping[str, float]) -> list[str]:
     if quality.get("clipped_fraction", 0.0) > MOST_CLIPPED:
         share = 100 * quality["clipped_fraction"]
         lines.append(f"{share:.1f}% of the points don't follow a transit: look at the light curves before using depths")
-    if quality.get("noise_growth", 1.0) > MOST_GROWTH:
-        factor = quality["noise_growth"]
-        words = f"the noise of distant steps is {factor:.2g} times that of neighbouring ones, as after smoothing"
-        lines.append(f"{words}: error bars were enlarged by that factor")
+    lines += filter_warnings(quality)
     for name, words in (
         ("points_impossible", "points left out, far from their bin's median or from the other bins, or repeated"),
         ("errors_replaced", "error bars below a third of their bin's median, which took their place"),
@@ -171,7 +199,8 @@ def result_of(fit: Fit, curves: ObservedLightCurves) -> Result:
     quality |= {f"{name}_errors_over_scatter": ratio for name, ratio in errors_over_scatter(curves.blocks).items()}
     points = sum(float(block.missing.sum()) for block in curves.blocks if block.missing is not None)
     quality |= {"points_missing": points} if points else {}
-    quality |= {"noise_growth": noise_growth(curves.blocks)} if curves.blocks else {}
+    blocks = curves.blocks
+    quality |= {"noise_growth": noise_growth(blocks), "slow_noise": slow_noise(blocks)} if blocks else {}
     repairs = curves.repairs
     quality |= {"points_impossible": float(repairs.points)} if repairs.points else {}
     quality |= {"errors_replaced": float(repairs.errors)} if repairs.errors else {}
