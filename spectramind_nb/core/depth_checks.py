@@ -141,10 +141,10 @@ def label_fault(truth: np.ndarray, depth: np.ndarray, variance: np.ndarray) -> s
 # %% ../../nbs/core/depth_checks.ipynb #ae6857eb
 MOST_SIGMA_RATIO = 3.0  # of the typical error bar to that of another submission
 _BINS = np.arange(N_BINS)
-_WRONG_ORDERS = {
-    "FGS1 is the last bin": np.roll(_BINS, 1),
-    "wl_1 to wl_283 run backwards": _BINS[::-1],
-    "wl_2 to wl_283 run backwards": np.append(0, _BINS[:0:-1]),
+_WRONG_ORDERS = {  # how the bins are put back, and the bins that show it
+    "FGS1 is the last bin": (np.roll(_BINS, 1), _BINS[[0, -1]]),
+    "wl_1 to wl_283 run backwards": (_BINS[::-1], _BINS),
+    "wl_2 to wl_283 run backwards": (np.append(0, _BINS[:0:-1]), _BINS),
 }
 
 
@@ -157,12 +157,14 @@ def order_fault(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
     apart = float(np.median(np.abs(means - usual)))
     if len(mu) >= FEW_PLANETS and apart > 0.5 * np.median(np.abs(usual - np.median(usual))):
         return f"depths differ by {1e6 * apart:.0f} ppm (median), as if planet_id were shuffled"
-    given = float((((mu - known) / sigma) ** 2).sum())
-    for words, order in _WRONG_ORDERS.items():
-        put_back = float((((mu[:, order] - known) / sigma) ** 2).sum())
-        if given - put_back > LEAST_SHAPE_POWER and put_back < 0.5 * given:
-            return f"the spectra agree much better if {words}"
-    return ""
+    remaining = {}  # of chi squared, once the bins are put back
+    for words, (order, shown) in _WRONG_ORDERS.items():
+        both = (((values - known) / sigma)[:, shown] for values in (mu, mu[:, order]))
+        given, put_back = (float((distance**2).sum()) for distance in both)
+        if given - put_back > LEAST_SHAPE_POWER:
+            remaining[words] = put_back / given
+    words = min(remaining, key=remaining.__getitem__, default="")
+    return f"the spectra agree much better if {words}" if words and remaining[words] < 0.5 else ""
 
 
 def sigma_ratio_warning(sigma: np.ndarray, known: np.ndarray) -> str:
