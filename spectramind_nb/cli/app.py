@@ -334,20 +334,18 @@ def validate(
     """Check columns, numbers, positive error bars and planets of a submission; prints a line, and warnings."""
     with recorded("validate", file=file, raw=raw, run=run):
         from spectramind_nb.core.contracts import check_planets, read_submission
-        from spectramind_nb.core.depth_checks import sigma_warning
         from spectramind_nb.detector.raw import RawFolder, choose_planets
-        from spectramind_nb.pipeline.prediction import compare_with_run
+        from spectramind_nb.pipeline.prediction import submission_warnings
 
         submission = read_submission(file)
         if raw:
             check_planets(file, submission, choose_planets(RawFolder(raw), "test"))
-        compared = compare_with_run(file, submission, run) if run else ""
-        warnings = sigma_warning(submission.mu, submission.sigma), compared
+        warnings = submission_warnings(file, submission, run)
         ppm = 1e6 * float(sorted(submission.sigma.ravel())[submission.sigma.size // 2])
         print(
             f"OK {short(file)}: {len(submission.mu)} planets, {submission.mu.shape[1]} bins, median sigma {ppm:.0f} ppm"
         )
-        print(*(f"warning: sigma: {warning}\n" for warning in warnings if warning), sep="", end="")
+        print(*(f"warning: sigma: {warning}\n" for warning in warnings), sep="", end="")
 
 # %% ../../nbs/cli/app.ipynb #fc0c74ab
 @app.command(

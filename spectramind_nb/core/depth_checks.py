@@ -138,7 +138,7 @@ def label_fault(truth: np.ndarray, depth: np.ndarray, variance: np.ndarray) -> s
         return "the features of the fits are where the labels have them in reverse order: wl_2 to wl_283 run backwards"
     return ""
 
-# %% ../../nbs/core/depth_checks.ipynb #ae6857eb
+# %% ../../nbs/core/depth_checks.ipynb #eb81fbf8
 MOST_SIGMA_RATIO = 3.0  # of the typical error bar to that of another submission
 _BINS = np.arange(N_BINS)
 _WRONG_ORDERS = {  # how the bins are put back, and the bins that show it
@@ -147,7 +147,7 @@ _WRONG_ORDERS = {  # how the bins are put back, and the bins that show it
     "wl_2 to wl_283 run backwards": (np.append(0, _BINS[:0:-1]), _BINS),
 }
 
-
+# %% ../../nbs/core/depth_checks.ipynb #c3e67977
 def order_fault(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
     """Describe how depths (P, 283) differ from `known` ones of the same planets, with `sigma`; "" if they agree.
 
@@ -166,7 +166,7 @@ def order_fault(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
     words = min(remaining, key=remaining.__getitem__, default="")
     return f"the spectra agree much better if {words}" if words and remaining[words] < 0.5 else ""
 
-
+# %% ../../nbs/core/depth_checks.ipynb #72e4ef5d
 def sigma_ratio_warning(sigma: np.ndarray, known: np.ndarray) -> str:
     """Describe error bars (P, 283) that are far from `known` ones of the same planets; "" if they aren't."""
     ratio = float(np.median(sigma / known))

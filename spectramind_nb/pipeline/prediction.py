@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Prediction', 'join_predictions', 'fill_failed', 'calibrated', 'read_truth', 'prediction_path', 'calibration_digest',
            'write_prediction', 'read_prediction', 'recalibrate', 'quantiles_of_submission', 'run_of_submission',
-           'why_stale', 'compare_with_run', 'refuse_other_raw']
+           'why_stale', 'compare_with_run', 'submission_warnings', 'refuse_other_raw']
 
 # %% ../../nbs/pipeline/prediction.ipynb #653bfdd7
 import hashlib
@@ -26,7 +26,7 @@ from spectramind_nb.core.contracts import (
     write_npz,
     write_submission,
 )
-from ..core.depth_checks import order_fault, sigma_ratio_warning
+from ..core.depth_checks import order_fault, sigma_ratio_warning, sigma_warning
 from ..core.errors import ContractError
 from ..core.files import run_folder, short
 from ..core.instrument import N_BINS
@@ -233,6 +233,12 @@ def compare_with_run(path: str | Path, submission: Submission, run_dir: str | Pa
         problem = f"beside the submission of {short(Path(run_dir))}, {fault}"
         raise ContractError(path, "mu", problem, "put bins and planets in the order of the run's submission")
     return sigma_ratio_warning(submission.sigma[new], known.sigma[old])
+
+# %% ../../nbs/pipeline/prediction.ipynb #caea4f59
+def submission_warnings(path: str | Path, submission: Submission, run_dir: str | Path | None = None) -> list[str]:
+    """List what is odd about the error bars of a submission, also beside that of a run. Raises `ContractError`."""
+    compared = compare_with_run(path, submission, run_dir) if run_dir else ""
+    return [warning for warning in (compared, sigma_warning(submission.mu, submission.sigma)) if warning]
 
 # %% ../../nbs/pipeline/prediction.ipynb #55b9135e
 def refuse_other_raw(path: str | Path, raw: RawFolder) -> None:
