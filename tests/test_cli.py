@@ -10,6 +10,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ import spectramind_nb
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.calls import Call, recorded
 from spectramind_nb.core.contracts import Submission, write_submission
+from spectramind_nb.pipeline import prediction
 from spectramind_nb.pipeline.config import compose
+from spectramind_nb.pipeline.prediction import Prediction
 from spectramind_nb.pipeline.provenance import event_faults, read_events, write_summary
 from spectramind_nb.simulator.worlds import DEFAULT_WORLD, NAMED_WORLDS
 
@@ -319,6 +322,28 @@ def test_validate_says_ok_or_which_planet(home: Path) -> None:
     (home / "mine/test_star_info.csv").write_text(stars)
     write_submission(home / "s.csv", Submission(np.array([7, 9]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))
     assert "planet 8 is missing or unknown" in one_line(spectramind("validate", "s.csv", "--raw", "mine"))
+
+
+def test_validate_compares_a_submission_with_a_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FGS1 put last is refused, error bars ten times too wide are a warning, the run's own submission passes."""
+    rng = np.random.default_rng(3)
+    mu = (
+        0.01 + 1e-3 * rng.normal(size=(6, 1)) + 4e-4 * np.sin(np.linspace(0, 9, 283)) + 1e-4 * rng.normal(size=(6, 283))
+    )
+    known = Submission(np.arange(7, 13), mu, np.full(mu.shape, 3e-5))
+    (home / "runs/mine/09_submission/artifacts").mkdir(parents=True)
+    write_submission(home / "runs/mine/09_submission/artifacts/submission.csv", known)
+    parts = ({"neural": known.mu}, {"neural": known.sigma}, {"neural": np.zeros(6)}, np.zeros(6, bool))
+    record = Prediction(known.planet_id, "neural", *parts), dict[str, str]()
+    monkeypatch.setattr(prediction, "read_prediction", lambda path: record)
+    write_submission(home / "s.csv", known)
+    same = spectramind("validate", "s.csv", "--run", "runs/mine")
+    assert same.exit_code == 0 and "warning" not in same.stdout, same.output
+    write_submission(home / "s.csv", replace(known, sigma=10 * known.sigma))
+    assert "warning: sigma" in spectramind("validate", "s.csv", "--run", "runs/mine").stdout
+    write_submission(home / "s.csv", replace(known, mu=np.roll(mu, -1, axis=1)))
+    last = spectramind("validate", "s.csv", "--run", "runs/mine")
+    assert last.exit_code == 2 and "FGS1" in one_line(last)
 
 
 def test_audit_says_which_planet_and_names_its_files(home: Path) -> None:
