@@ -1,12 +1,15 @@
 """What the physics rules are worth in training: the same training with other weights of the rules; last line JSON.
 
-    python benchmarks/ablate_rules.py [--network laptop] [--epochs 2] [--pairs 6000] [--planets 400] [--only NAME,NAME]
+    python benchmarks/ablate_rules.py [--network laptop] [--seeds 1] [--epochs 2] [--pairs 6000] [--planets 400]
+                                      [--only NAME,NAME]
 
 Every variant goes on from the same weights, by the same pairs in the same order, with the same random numbers; `another
-order` has no rules either, and shows how much of a difference is chance. `specification`: all rules at the
-specification's weights; a rule's name: that one alone, at that weight; `tenth` and `equal`: each rule weighed so that
-its gradient in a batch has a tenth of the likelihood's norm, or as much, on the average over batches; with a rule's
-name (`tenth seam`) that one alone. A rule that no batch breaks has no gradient; its line says so.
+order` has no rules either, and shows how much of a difference is chance. With `--seeds N` all of them are trained N
+times, each time by other pairs; gains are means over these trainings, and the error of a mean is that over pairs.
+`specification`: all rules at the specification's weights; a rule's name: that one alone, at that weight; `tenth` and
+`equal`: each rule weighed so that its gradient in a batch has a tenth of the likelihood's norm, or as much, on the
+average over batches; with a rule's name (`tenth seam`) that one alone. A rule that no batch breaks has no gradient;
+its line says so.
 
 Judged on pairs of spectra and noise that train_network.py holds out, and on fitted planets out of distribution
 (`--planets`, those of kind ood_bank). Loss: nats a bin over the Gaussian predictor on pairs, and what a variant gains
@@ -18,7 +21,7 @@ import argparse
 import copy
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +158,16 @@ def variants_of(equal: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return out
 
 
+def mean_of(judged: Sequence[Judged]) -> Judged:
+    """The mean of several trainings."""
+    broken = {
+        name: {rule: float(np.mean([one.broken[name][rule] for one in judged])) for rule in rules}
+        for name, rules in judged[0].broken.items()
+    }
+    pairs, planets = (np.mean([getattr(one, part) for one in judged], axis=0) for part in ("pairs", "planets"))
+    return Judged(pairs, planets, broken)
+
+
 def told(name: str, found: Judged, plain: Judged) -> dict[str, Any]:
     """Print a variant's line; its record."""
     line, record = f"{name:28} {found.pairs.mean():+.4f}", {"loss": round(float(found.pairs.mean()), 4)}
@@ -171,7 +184,8 @@ def told(name: str, found: Judged, plain: Judged) -> dict[str, Any]:
 def main() -> None:
     """Print a line for each variant, and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option, default in {"epochs": 2, "pairs": 6000, "held-out": 4000, "planets": 400, "workers": 1}.items():
+    sizes = {"seeds": 1, "epochs": 2, "pairs": 6000, "held-out": 4000, "planets": 400, "workers": 1}
+    for option, default in sizes.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--network", default="laptop")
     parser.add_argument("--only", default="")
@@ -186,8 +200,11 @@ def main() -> None:
     drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), weights.prior, 1)
     unseen = Drawing(some(spectra, slice(half, None)), some(noise, tenth), weights.prior, 1001)
     held_out = learning(unseen, weights.scaling, 0, a.held_out, 0.0)
-    draws = [learning(drawing, weights.scaling, 710_000 + epoch, a.pairs, 0.4) for epoch in range(a.epochs)]
-    variants = variants_of(balance(weights.network, draws[0]))
+    draws = [
+        [learning(drawing, weights.scaling, 710_000 + 1000 * seed + epoch, a.pairs, 0.4) for epoch in range(a.epochs)]
+        for seed in range(a.seeds)
+    ]
+    variants = variants_of(balance(weights.network, draws[0][0]))
     chosen = [name for name in variants if not a.only or name in (NONE, *a.only.split(","))]
     if unknown := {*filter(None, a.only.split(","))} - {*variants, *RULES}:
         parser.error(f"--only {min(unknown)}: no such variant; there are {', '.join(variants)}")
@@ -197,15 +214,22 @@ def main() -> None:
     for rule in (rule for rule in RULES if rule not in variants):
         print(f"{rule:28} no gradient in {BATCHES} batches: as {NONE}")
     truth = {"planets": shares(planets.truth, None, np.full(len(planets.truth), np.nan))}
+    every: dict[str, list[Judged]] = {}
     for name in chosen:
-        network, rules = copy.deepcopy(weights.network), RuleLoss(variants[name])
-        options = TrainOptions(epochs=a.epochs, lr=2e-4, seed=2 if name == AGAIN else 1)
-        objective = Supervised(network, options.aux_weight, options.worst, rules)
-        train(network, lambda epoch: draws[epoch], a.pairs, held_out, options, objective=objective)
-        judged = judge(weights, network, held_out, planets)
-        plain = judged if name == NONE else plain
-        found[name] = {"weights": variants[name], **told(name, judged, plain)}
-        print(f"{name} done", file=sys.stderr)
+        every[name] = []
+        for seed, pairs in enumerate(draws):
+            network, rules = copy.deepcopy(weights.network), RuleLoss(variants[name])
+            options = TrainOptions(epochs=a.epochs, lr=2e-4, seed=2 * seed + (2 if name == AGAIN else 1))
+            objective = Supervised(network, options.aux_weight, options.worst, rules)
+            train(network, pairs.__getitem__, a.pairs, held_out, options, objective=objective)
+            every[name].append(judge(weights, network, held_out, planets))
+            print(f"{name}, training {seed + 1} of {a.seeds} done", file=sys.stderr)
+        found[name] = {"weights": variants[name], **told(name, mean_of(every[name]), mean_of(every[NONE]))}
+        pairs_of_seeds = zip(every[name], every[NONE], strict=True)
+        found[name]["gains"] = [
+            [round(float(x.mean()), 5) for x in (none.pairs - one.pairs, one.planets - none.planets)]
+            for one, none in pairs_of_seeds
+        ]
     print(json.dumps({"truth": truth, **found}, ensure_ascii=False))
 
 

@@ -1,11 +1,13 @@
 """Does the transit fit find what was put in, and is it as sure as it may be? Simulated planets; last line JSON.
 
-    python benchmarks/recovery.py [--planets 1000] [--mcmc 5] [--seed 1] [--workers 2] [--exact 0]
+    python benchmarks/recovery.py [--planets 1000] [--mcmc 5] [--seed 1] [--workers 2] [--exact 0] [--world default]
 
 First pulls, (estimate - truth) / standard deviation, of depths, times and limb darkening of planets of the light-curve
-path, about half a second each: wanted are means of 0 +- .1 and standard deviations of 1 +- .1. a/Rs, the squared
-impact parameter and the inclination are bounded: there the rank of the truth among draws is to be uniform. The fit's
-priors are a little wider than the simulator's scatters; with `--exact 1` those of orbits and drifts are the same.
+path, about half a second each: wanted are means of 0 +- .1 and standard deviations of 1 +- .1. The rank of the truth in
+the posterior is to be uniform (simulation-based calibration), of all of these and of a/Rs, the squared impact parameter
+and the inclination, which are bounded. The fit's priors are a little wider than the simulator's scatters; with
+`--exact 1` those of orbits and drifts are the same. In another `--world` the fit is given that world's offsets and
+scatters, as the oracle of benchmarks/worlds.py is.
 
 Then the posterior of a few planets by Markov chains, some minutes each, against the fit's Gaussian. Noise and priors
 are held as the fit ended with; ten parameters of transit and limb are sampled, and at each place all others (depths,
@@ -29,12 +31,14 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import emcee
 import numpy as np
-from fitted_planets import Setting, open_pool, side_by_side, simulated
+from fitted_planets import Setting, known_options, known_star, open_pool, side_by_side, simulated
 from numpy.polynomial import legendre
-from scipy.stats import chisquare, truncnorm
+from scipy.stats import chisquare, norm, truncnorm
 
 from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.simulator.line_shape import smoothing_of_bins
 from spectramind_nb.simulator.population import PlanetSpectrum, SimulatedPlanet, planet_stream
+from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World, find_world
 from spectramind_nb.transits.fit import averaged, converge, weigh_drifts
 from spectramind_nb.transits.fit_priors import SOLAR_K, FitOptions, limb_priors
 from spectramind_nb.transits.fit_problem import Equations, FitProblem, State, equations, local_prior
@@ -44,14 +48,15 @@ from spectramind_nb.transits.normal_equations import posterior
 from spectramind_nb.transits.systematics import airs_coordinate, not_negative
 
 LIMB = tuple(limb_priors(SOLAR_K))
+RANKED = ("fgs1_depth", "airs_depth_mean", "t0_h", "fgs1_u1", "airs_u1")  # of the first visit
 
 
 def true_values(planet: SimulatedPlanet) -> dict[str, float]:
-    """Shared parameters that the simulator drew, as the fit has them; limb darkening as a line over wavelength."""
+    """Shared parameters that the simulator drew, as the fit has them: a quadratic law, linear over wavelength."""
     orbit, line = planet.orbits[0], np.column_stack([np.ones(N_BINS - 1), airs_coordinate()])
     airs, *_ = np.linalg.lstsq(line, planet.limb[1:], rcond=None)
     value = {"sma": orbit.sma, "b2": orbit.impact**2}
-    value |= dict(zip(LIMB, (*planet.limb[0], *airs.T.ravel()), strict=True))
+    value |= dict(zip(LIMB, (*planet.limb[0], *airs.T.ravel(), 0.0, 0.0), strict=True))
     for visit, (orbit, delay_h) in enumerate(zip(planet.orbits, planet.fgs1_delay_h, strict=True)):
         value |= {f"t0_h[{visit}]": orbit.t0_h, f"fgs1_delay_h[{visit}]": delay_h}
     return value
@@ -85,16 +90,25 @@ def draw_ranks(
     return {name: float(np.mean(values)) for name, values in below.items()}
 
 
-def recover(seed: int, number: int, drawn: PlanetSpectrum, exact: int) -> Recovered:
-    """Fit a planet and compare."""
-    planet, features = simulated(seed, number, drawn, False)
-    star, truth, visits = planet.system.row(), true_values(planet), len(planet.orbits)
-    options = FitOptions.of_simulator() if exact else FitOptions()
+def given(planet: SimulatedPlanet, exact: int, world: World) -> tuple[dict[str, float], FitOptions]:
+    """The star table's row and the options with which a planet is fitted."""
+    if world == DEFAULT_WORLD:
+        return planet.system.row(), FitOptions.of_simulator() if exact else FitOptions()
+    return known_star(planet.system.row(), world), known_options(world)
+
+
+def recover(seed: int, number: int, drawn: PlanetSpectrum, exact: int, world: World) -> Recovered:
+    """Fit a planet and compare; depths with those that the line shape leaves in the light curves."""
+    planet, features = simulated(seed, number, drawn, False, world)
+    truth, visits, depths = true_values(planet), len(planet.orbits), planet.spectrum.copy()
+    if width := world.optics.line_shape:
+        depths[1:] = smoothing_of_bins(planet, width) @ depths[1:]
+    star, options = given(planet, exact, world)
     problem, state, now, *_ = converge(blocks_of(features), star, options)
     mean, wide = averaged(problem, now.reduced, *weigh_drifts(problem, now.reduced, state.std))
     place = problem.layout.place
     fit, two = report(problem, state, now, *not_negative(mean, wide, place["b2"]), {}), [place["sma"], place["b2"]]
-    error, covariance = fit.depth - planet.spectrum, fit.covariance
+    error, covariance = fit.depth - depths, fit.covariance
     pull = {name: (fit.shared[name] - value) / fit.shared_std[name] for name, value in truth.items()}
     pulls = {name: np.array([pull[f"{name}[{v}]"] for v in range(visits)]) for name in ("t0_h", "fgs1_delay_h")}
     pulls["fgs1_depth"] = error[:1] / np.sqrt(covariance[0, 0])
@@ -102,6 +116,7 @@ def recover(seed: int, number: int, drawn: PlanetSpectrum, exact: int) -> Recove
     pulls["airs_depth_bins"] = error[1:] / np.sqrt(np.diag(covariance)[1:])
     pulls |= {name: np.array([pull[name]]) for name in (*LIMB, "sma", "b2")}
     ranks = draw_ranks(mean[two], wide[np.ix_(two, two)], truth, planet_stream(seed, "bank", number, 9))
+    ranks |= {name: float(norm.cdf(-pulls[name][0])) for name in RANKED}
     impact = fit.quality["impact"]
     hard = bool(fit.quality["baseline_h"] < 1 or impact > 1 - np.sqrt(fit.depth[1:].mean().clip(0)))
     return Recovered(pulls, ranks, hard, star["i"] > 89.75, visits, impact, truth)
@@ -124,7 +139,7 @@ def print_pulls(title: str, rows: Sequence[Recovered], rng: np.random.Generator)
     for name in rows[0].pulls if rows else ():
         found = pull_figures([row.pulls[name] for row in rows], rng)
         fine = "yes" if abs(found["mean"]) <= 0.1 and abs(found["sd"] - 1) <= 0.1 else "NO"
-        fine = "-" if name in ("sma", "b2") or "slope" in name else fine
+        fine = "-" if name in ("sma", "b2") or "slope" in name or "u3" in name else fine
         middle, spread = (f"{found[key]:6.3f} +- {found[f'{key}_se']:.3f}" for key in ("mean", "sd"))
         print(f"{name:16} {middle}  {spread}  {found['robust_sd']:.3f}      {fine}")
         figures |= {f"{name}_{key}": float(value) for key, value in found.items()}
@@ -138,7 +153,7 @@ def print_ranks(title: str, rows: Sequence[Recovered]) -> dict[str, float]:
     for name in rows[0].ranks if rows else ():
         counts, _ = np.histogram([row.ranks[name] for row in rows], 10, (0, 1))
         chi2, p = chisquare(counts)
-        print(f"{name:4} {' '.join(f'{count:4}' for count in counts)}   chi^2 {chi2:.1f} of 9, p {p:.4f}")
+        print(f"{name:16} {' '.join(f'{count:4}' for count in counts)}   chi^2 {chi2:.1f} of 9, p {p:.4f}")
         figures[f"{name}_rank_p"] = float(p)
     return figures
 
@@ -267,10 +282,10 @@ def moments(samples: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.
     return mean, np.sqrt(squares - mean**2 + np.append(inner, np.zeros(len(SAMPLED))))
 
 
-def compare(seed: int, number: int, drawn: PlanetSpectrum, wanted: int) -> tuple[np.ndarray, float]:
+def compare(seed: int, number: int, drawn: PlanetSpectrum, wanted: int, world: World) -> tuple[np.ndarray, float]:
     """Columns of `chains`, (15, 5), for the fit under its likeliest prior of the drift; effective samples."""
-    planet, features = simulated(seed, number, drawn, False)
-    problem, state, now, *_ = converge(blocks_of(features), planet.system.row(), FitOptions())
+    planet, features = simulated(seed, number, drawn, False, world)
+    problem, state, now, *_ = converge(blocks_of(features), *given(planet, 0, world))
     exact = Exact(problem, state, now)
     mean, covariance = not_negative(exact.centre, exact.covariance, problem.layout.place["b2"])
     centre, within = mean[exact.places], covariance[np.ix_(exact.places, exact.places)]
@@ -315,17 +330,18 @@ def main() -> None:
     options = (("planets", 1000), ("mcmc", 5), ("seed", 1), ("workers", 2), ("effective", 5000), ("exact", 0))
     for option, default in options:
         parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--world", type=find_world, default=DEFAULT_WORLD)
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"), help="where spectra are kept")
     args = parser.parse_args()
     setting = Setting(args.folder, args.seed, args.workers)
-    bank, seed = setting.bank("test", args.planets), setting.seed_of("test")
+    bank, seed = setting.bank("test", args.planets, args.world.planets), setting.seed_of("test")
     with open_pool(args.workers) as pool:
-        jobs = [(seed, number, bank.planet(number), args.exact) for number in range(args.planets)]
+        jobs = [(seed, number, bank.planet(number), args.exact, args.world) for number in range(args.planets)]
         rows = side_by_side(pool, "planets", recover, jobs)
         figures = recovery(rows, seed)
         if args.mcmc:
             numbers = chosen(rows, args.mcmc)
-            jobs = [(seed, number, bank.planet(number), args.effective) for number in numbers]
+            jobs = [(seed, number, bank.planet(number), args.effective, args.world) for number in numbers]
             figures |= chains(side_by_side(pool, "chains", compare, jobs), numbers, rows)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
