@@ -15,7 +15,7 @@ z: standard deviation of error over stated error. bias: mean error of the AIRS m
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from spectramind_nb.core.files import network_file
 from spectramind_nb.core.metric import summary
 from spectramind_nb.detector.extraction import extract_planet
 from spectramind_nb.detector.raw import RawFolder
+from spectramind_nb.prior.sharpening import learn_line_shape, width_evidence
+from spectramind_nb.prior.spectral_prior import prior_of_weights
 from spectramind_nb.transits.fit_priors import FitOptions, LearnedPriors
 from spectramind_nb.transits.learned_priors import learn_fit_priors
 from spectramind_nb.uncertainty.sigma_factors import PARTS
@@ -62,8 +64,11 @@ def second_fit(folder: Path, label: int, star: Star, before: Fitted, learned: Le
 
 def fits_of(
     pool: ProcessPoolExecutor, root: Path, stars: Mapping[int, Star], unlabelled: int
-) -> dict[str, list[Fitted]]:
-    """Flat, first and second fits of all planets; the second are the first where nothing was learned."""
+) -> tuple[dict[str, list[Fitted]], float]:
+    """Flat, first and second fits of all planets, and the width of the line shape, 0 where nothing was learned.
+
+    The second fits are the first where nothing was learned.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         side_by_side(pool, "planets calibrated", light_curves, [(root, folder, label) for label in stars])
@@ -71,19 +76,30 @@ def fits_of(
         fits = {kind: [fit[kind] for fit in both] for kind in ("flat", "plain")}
         used = list(zip(fits["plain"], stars.values(), strict=True))[: None if unlabelled < 0 else unlabelled]
         evidence = [(fit.evidence, star) for fit, star in used if fit.evidence]
-        fits["again"] = fits["plain"]
+        fits["again"], width = fits["plain"], 0.0
         if evidence:
+            width = line_shape_of(fits["plain"], [*stars.values()])
             learned = learn_fit_priors(*map(list, zip(*evidence, strict=True)), FitOptions())
             jobs = [(folder, *item, fit, learned) for item, fit in zip(stars.items(), fits["plain"], strict=True)]
             fits["again"] = side_by_side(pool, "second fits", second_fit, jobs)
-    return fits
+    return fits, width
+
+
+def line_shape_of(fits: Sequence[Fitted], stars: Sequence[Star]) -> float:
+    """The width of the line shape, from first fits."""
+    prior, evidence = prior_of_weights(network_file("laptop")), []
+    for fit, star in zip(fits, stars, strict=True):
+        covariance = np.diag(fit.noise_variance) + fit.nuisance @ fit.nuisance.T
+        evidence.append(width_evidence(prior, fit.depth, covariance, star))
+    return learn_line_shape(evidence)
 
 
 def judge(
-    known: Known, stars: Mapping[int, Star], truth: np.ndarray, fits: dict[str, list[Fitted]]
+    known: Known, stars: Mapping[int, Star], truth: np.ndarray, fits: dict[str, list[Fitted]], width: float
 ) -> dict[str, Judged]:
     """Predictions of all predictors beside the truth."""
     about = {"number": np.array([*stars]), "stars": json.dumps([dict(star) for star in stars.values()])}
+    about["again_line_shape"] = np.array(width)
     seen = {}
     for name, learned in known.by_name.items():
         kind = name if name == "flat" else "plain" if name in FIRST else "again"
@@ -134,15 +150,16 @@ def main() -> None:
     setting = Setting(args.folder, args.seed, args.workers)
     network = None if args.network == "none" else network_file(args.network)
     with open_pool(args.workers) as pool:
-        fits = fits_of(pool, args.raw, stars, args.unlabelled)
-        seen = judge(learn_in_default(pool, setting, args.calib, network, args.unlabelled), stars, truth, fits)
+        fits, width = fits_of(pool, args.raw, stars, args.unlabelled)
+        known = learn_in_default(pool, setting, args.calib, network, args.unlabelled)
+    seen = judge(known, stars, truth, fits, width)
     tell("predictors", len(seen), len(seen))
     names = "".join(f"{name:>9}" for name in ("z FGS1", "z mean", "z shape", "bias", "FGS1", "mean", "shape"))
-    print(f"{len(labels)} planets{'':>15}{names}")
+    print(f"width of the line shape: {width:g}\n{len(labels)} planets{'':>15}{names}")
     figures = {name: figures_of(one, args.seed) for name, one in seen.items()}
     for name, one in figures.items():
         row(name, one)
-    print(json.dumps({"planets": len(labels), **rounded(figures)}))
+    print(json.dumps({"planets": len(labels), "line_shape": width, **rounded(figures)}))
 
 
 if __name__ == "__main__":

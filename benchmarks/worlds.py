@@ -3,7 +3,8 @@
     python benchmarks/worlds.py [--planets 100] [--only NAME,NAME] [--raw 0] [--unlabelled -1] [--bank 2000]
                                 [--calib 100] [--network laptop] [--seed 1] [--workers 2]
 
-Prior, network and factors of sigma come from the world `default`: `--calib` planets there choose the factors. Then
+Prior, network and factors of sigma come from the world `default`: `--calib` planets there choose the factors; the
+network's second part has also learned in other worlds (benchmarks/train_evidence.py), but in none for judgement. Then
 `--planets` test planets are observed in each world, the same ones as far as the world's chemistry allows, by the
 light-curve path. `--raw N`: also N full-size planets of each world as raw frames through 00 and 01. `--only`: some
 worlds. Spectra and fits are kept in `--folder`, and a run that was cut goes on from there.
