@@ -285,7 +285,7 @@ class Commands(typer.core.TyperGroup):
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
         """Expand `~` and variables in all words, then parse them; an empty path is refused."""
-        for word, value in zip(args, [*args[1:], "-"], strict=True):
+        for word, value in zip(args, [*args[1:], "-"], strict=False):
             option = word if not value else word.removesuffix("=")
             if option in PATH_OPTIONS and (not value or word.endswith("=")):
                 raise typer.BadParameter("the path is empty", param_hint=option)  # else it means this folder
