@@ -34,6 +34,7 @@ from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.prior.sharpening import learn_line_shape, width_evidence
 from spectramind_nb.prior.spectral_prior import prior_of_weights
 from spectramind_nb.transits.fit_priors import FitOptions, LearnedPriors
+from spectramind_nb.transits.fit_report import Depths
 from spectramind_nb.transits.learned_priors import learn_fit_priors
 from spectramind_nb.uncertainty.sigma_factors import PARTS
 
@@ -89,8 +90,8 @@ def line_shape_of(fits: Sequence[Fitted], stars: Sequence[Star]) -> float:
     """The width of the line shape, from first fits."""
     prior, evidence = prior_of_weights(network_file("laptop")), []
     for fit, star in zip(fits, stars, strict=True):
-        covariance = np.diag(fit.noise_variance) + fit.nuisance @ fit.nuisance.T
-        evidence.append(width_evidence(prior, fit.depth, covariance, star))
+        depths = Depths(fit.depth, fit.noise_variance, fit.nuisance)
+        evidence.append(width_evidence(prior, depths.depth, depths.covariance, star))
     return learn_line_shape(evidence)
 
 

@@ -205,7 +205,7 @@ def fitted(
 
 
 def record_of(fit: Fit) -> dict[str, Any]:
-    """What a fit file says of a fit."""
+    """The record of a fit, as the fit file holds it."""
     record = {"quality": fit.quality, "shared": fit.shared, "shared_std": fit.shared_std}
     return record | ({"evidence": fit.evidence.record()} if fit.evidence else {})
 

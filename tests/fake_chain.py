@@ -88,3 +88,11 @@ def start(notebooks: Path, *words: str, before: str = "", **options: Any) -> Ite
             yield process
         finally:
             process.kill()
+
+
+def refused(result: Result) -> str:
+    """The one line on stderr of a call that was refused."""
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and "Fix: " in line
+    return line

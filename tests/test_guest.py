@@ -16,9 +16,8 @@ from typing import Any
 
 import nbformat
 import pytest
-from fake_chain import enter_work_folder, spectramind, start, write_raw, write_stage
+from fake_chain import enter_work_folder, refused, spectramind, start, write_raw, write_stage
 from omegaconf import OmegaConf
-from typer.testing import Result
 
 from spectramind_nb.cli.diagnose import allowed_names
 from spectramind_nb.core import lifetime
@@ -43,14 +42,6 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with notebooks and a raw folder."""
     return enter_work_folder(tmp_path, monkeypatch)
-
-
-def refused(result: Result) -> str:
-    """The one line on stderr of a call that was refused."""
-    assert result.exit_code == 2, result.output
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ") and "Fix: " in line
-    return line
 
 
 # Lifetime of processes

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from fake_chain import enter_work_folder, spectramind, write_raw
+from fake_chain import enter_work_folder, refused, spectramind, write_raw
 from matplotlib.figure import Figure
-from typer.testing import Result
 
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.calls import PATH_OPTIONS, THREADS, failed_lines, prepare_process
@@ -40,14 +39,6 @@ ROOT = Path(__file__).parents[1]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with notebooks and a raw folder."""
     return enter_work_folder(tmp_path, monkeypatch)
-
-
-def refused(result: Result) -> str:
-    """The one line on stderr of a call that was refused."""
-    assert result.exit_code == 2, result.output
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ") and "Fix: " in line
-    return line
 
 
 # Settings

@@ -46,7 +46,6 @@ ScaleErrorsOption = Annotated[bool, typer.Option("--scale-errors", help="Scale t
 # %% ../../nbs/cli/fit.ipynb #948165ea
 def _spectrum_of_prior(run: Path, result: Any) -> Any:
     """Add the spectrum that combines a fit with the prior and the error-bar factors of a finished run."""
-    import json
     from dataclasses import replace
 
     import numpy as np
@@ -54,13 +53,12 @@ def _spectrum_of_prior(run: Path, result: Any) -> Any:
 
     from spectramind_nb.pipeline.predict import predict_fits
     from spectramind_nb.pipeline.prediction import calibrated
-    from spectramind_nb.transits.fit_priors import FitOptions
+    from spectramind_nb.transits.fit_file import read_fit_options
     from spectramind_nb.uncertainty.sigma_factors import Fits
 
     star, quality = pd.DataFrame([result.star]), pd.DataFrame([result.quality])
     fits = Fits(np.zeros(1, int), result.depth[None], result.covariance[None], star, quality)
-    options = run / "02_transit/artifacts/options.json"
-    if options.is_file() and (learned := FitOptions.from_record(json.loads(options.read_text("utf-8"))).learned):
+    if learned := read_fit_options(run).learned:
         fits = replace(fits, line_shape=np.array([learned.line_shape]))
     submission = calibrated(predict_fits(fits, run), run).submission
     return replace(result, prior_depth=submission.mu[0], prior_depth_err=submission.sigma[0])

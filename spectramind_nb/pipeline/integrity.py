@@ -21,7 +21,7 @@ from ..core.files import run_folder, write_json
 from ..core.instrument import CHANNELS
 from .planets import read_failures
 from .selection import read_plan
-from ..transits.fit_file import read_fit
+from ..transits.fit_file import read_fit, read_fit_options
 from ..transits.fit_priors import SOLAR_K, FitOptions, limb_priors, orbit_priors
 from ..transits.fit_report import Depths
 from ..transits.learned_priors import Evidence
@@ -148,7 +148,7 @@ def integrity_report(run_dir: str | Path) -> list[dict[str, Any]]:
     rows: dict[int, list[dict[str, Any]]] = {}
     for row in _read(run_dir, "01_features/artifacts/calibration_log.json", []):
         rows.setdefault(row["planet"], []).append(row)
-    options = FitOptions.from_record(_read(run_dir, "02_transit/artifacts/options.json", {}))
+    options = read_fit_options(run_dir)
     return [
         planet_record(run_dir, (split, planet), rows.get(planet, []), failed.get(planet), options)
         for split, planets in read_plan(run_dir)[0].items()

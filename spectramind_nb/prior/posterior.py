@@ -149,6 +149,14 @@ def likely_members(members: Sequence[Members], offset: np.ndarray) -> Likely:
     likely = [own.take(mask) for own, mask in zip(members, kept, strict=True) if mask.any()]
     return Likely(log_evidence, np.array([own.sum(axis=0) for own in weights]), weight, likely)
 
+# %% ../../nbs/prior/posterior.ipynb #1ff2bec5
+def _members_at(
+    prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None
+) -> tuple[Whitened, list[Members], np.ndarray]:  # and the depths in that basis, (1, 283)
+    scale = float(log_scale({} if star is None else star, depth[1:].mean()))
+    white, members = all_members(prior, covariance, scale)
+    return white, members, white.into(depth[None] - prior.mean_depth)
+
 # %% ../../nbs/prior/posterior.ipynb #ba630cb6
 def combine(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None = None
@@ -157,9 +165,7 @@ def combine(
 
     `star` is the planet's row of the star table (see `log_scale`). Without it the amplitude is that of any planet.
     """
-    scale = float(log_scale({} if star is None else star, depth[1:].mean()))
-    white, members = all_members(prior, covariance, scale)
-    offset = white.into(depth[None] - prior.mean_depth)
+    white, members, offset = _members_at(prior, depth, covariance, star)
     found = likely_members(members, offset)
     weight = found.weight[:, 0] / found.weight.sum()
     lows, apart = zip(*(own.invert(offset) for own in found.members), strict=True)
@@ -178,9 +184,8 @@ def combine(
 def log_evidence_of(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None = None
 ) -> float:
-    """Compute the log evidence that `combine` reports, for less."""
-    white, members = all_members(prior, covariance, float(log_scale({} if star is None else star, depth[1:].mean())))
-    offset = white.into(depth[None] - prior.mean_depth)
+    """Compute the log evidence that `combine` reports, without the posterior."""
+    _, members, offset = _members_at(prior, depth, covariance, star)
     return float(logsumexp(np.concatenate([own.weigh(offset) for own in members])))
 
 # %% ../../nbs/prior/posterior.ipynb #9993b046

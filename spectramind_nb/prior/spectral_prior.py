@@ -17,7 +17,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from ..core.contracts import load_arrays
-from ..core.errors import ContractError
+from ..core.errors import ContractError, absence
 from ..core.files import atomic_path
 from ..core.instrument import N_BINS
 
@@ -143,5 +143,6 @@ def prior_of_weights(path: str | Path) -> SpectralPrior:
             names = [name for name in archive.keys() if name.startswith("prior.")]  # noqa: SIM118
             arrays = {name.removeprefix("prior."): archive.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise ContractError(path, "file", f"is not a readable network ({error})", fix) from error
+        problem = f"is not a readable network ({error})" if Path(path).is_file() else absence(path, "file")
+        raise ContractError(path, "file", problem, fix) from error
     return prior_of_arrays(arrays, path, fix)
