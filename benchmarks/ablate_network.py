@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fitted_planets import Setting, fit_kind, open_pool, unpacked
+from fitted_planets import Setting, fit_twice, open_pool, unpacked
 from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 
 from spectramind_nb.core.files import network_file
@@ -153,7 +153,7 @@ def main() -> None:
     a = parser.parse_args()
     weights, setting = read_network(network_file(a.network)), Setting(a.folder, 1, 2)
     with open_pool(2) as pool:
-        paths = fit_kind(pool, setting, "train", setting.bank("train", TRAIN), TRAIN)
+        _, paths = fit_twice(pool, setting, "train", TRAIN, weights.prior)
     noise, spectra = noise_of(paths), spectra_of(setting.bank("bank", SPECTRA))
     tenth, half = np.arange(len(noise.level)) % 10 == 0, SPECTRA // 2
     drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), weights.prior, 1)

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from ablate_network import losses_of
-from fitted_planets import Setting, fit_kind, open_pool, unpacked
+from fitted_planets import Setting, fit_twice, open_pool, unpacked
 from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 
 from spectramind_nb.core.files import network_file
@@ -193,8 +193,8 @@ def main() -> None:
     a = parser.parse_args()
     weights, setting = read_network(network_file(a.network)), Setting(a.folder, 1, a.workers)
     with open_pool(a.workers) as pool:
-        noise = noise_of(fit_kind(pool, setting, "train", setting.bank("train", TRAIN), TRAIN))
-        paths = fit_kind(pool, setting, "ood_bank", setting.bank("ood_bank", a.planets), a.planets)
+        noise = noise_of(fit_twice(pool, setting, "train", TRAIN, weights.prior)[1])
+        _, paths = fit_twice(pool, setting, "ood_bank", a.planets, weights.prior)
     planets, spectra = planets_of(weights, paths), spectra_of(setting.bank("bank", SPECTRA))
     tenth, half = np.arange(len(noise.level)) % 10 == 0, SPECTRA // 2
     drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), weights.prior, 1)

@@ -114,7 +114,7 @@ STRESSES: dict[str, World] = {
     "": DEFAULT_WORLD,
     "drift one order higher": World(drift=GainDrifts(order=6)),
     "drift two orders higher": World(drift=GainDrifts(order=7)),
-    "drift of ExoSim 2's form": World(drift=GainDrifts(form="rank one")),
+    "drift of full rank": World(drift=GainDrifts(form="full rank")),
     "correlated noise": World(red_noise=RedNoise(rms=4e-5)),
     "baseline step": World(jumps=Jumps(number=1)),
     "jitter and width": World(pointing=ImageMotion(jitter=2)),
@@ -337,7 +337,13 @@ def learn_from(paths: Sequence[Path], prior: SpectralPrior) -> LearnedPriors | N
 
 
 def fit_part_again(
-    before: Path, path: Path, seed: int, drawn: Mapping[int, PlanetSpectrum], world: World, learned: LearnedPriors
+    before: Path,
+    path: Path,
+    seed: int,
+    drawn: Mapping[int, PlanetSpectrum],
+    kind: str,
+    world: World,
+    learned: LearnedPriors,
 ) -> None:
     """Fit the planets of a file again, with learned priors; write the file `path`."""
     with np.load(before) as kept:
@@ -345,10 +351,11 @@ def fit_part_again(
         starts = list(zip(kept["plain_depth"], json.loads(str(kept["first"])), strict=True))
     fits = []
     for (number, one), (depth, (shared, _)) in zip(drawn.items(), starts, strict=True):
-        planet, features = simulated(seed, number, one, False, world)
+        planet, features = simulated(seed, number, one, kind.startswith("ood"), world)
         near = (depth, shared) if shared else None
         fits.append(fitted(features, planet.system.row(), FitOptions(learned=learned), near))
-    save(path, arrays | packed("plain", fits) | {"plain_line_shape": np.array(learned.line_shape)})
+    arrays |= packed("plain", fits) | packed_curves(fits)
+    save(path, arrays | {"plain_line_shape": np.array(learned.line_shape)})
 
 
 def fit_again(
@@ -368,10 +375,47 @@ def fit_again(
         with np.load(before) as arrays:
             drawn = {int(number): bank.planet(int(number)) for number in arrays["number"]}
         path = before.with_name(f"{before.stem}_learned-{mark}.npz")
-        jobs.append((before, path, setting.seed_of(kind), drawn, world, learned))
+        jobs.append((before, path, setting.seed_of(kind), drawn, kind, world, learned))
     missing = [job for job in jobs if not job[1].exists()]
     side_by_side(pool, f"parts of {PART} second fits, {kind}, {world.name}", fit_part_again, missing)
     return [job[1] for job in jobs]
+
+
+def second_fits(
+    pool: ProcessPoolExecutor,
+    setting: Setting,
+    kind: str,
+    world: World,
+    paths: Sequence[Path],
+    prior: SpectralPrior,
+    unlabelled: int = -1,
+) -> list[Path]:
+    """Files with fits whose priors were learned from the first `unlabelled` planets of `paths`; -1: from all."""
+    if not unlabelled:
+        return [*paths]
+    counts = np.cumsum([len(np.load(path)["number"]) for path in paths])
+    used = [p for p, before in zip(paths, [0, *counts], strict=False) if unlabelled < 0 or before < unlabelled]
+    bank = setting.bank(kind, int(counts[-1]), world.planets)
+    (learned,) = side_by_side(pool, f"priors, {world.name}", learn_from, [(used, prior)])
+    return fit_again(pool, setting, kind, bank, world, paths, learned)
+
+
+def fit_twice(
+    pool: ProcessPoolExecutor,
+    setting: Setting,
+    kind: str,
+    planets: int,
+    prior: SpectralPrior,
+    world: World = DEFAULT_WORLD,
+    yardsticks: bool = False,
+    unlabelled: int = -1,
+) -> tuple[list[Path], list[Path]]:
+    """Files with first fits of planets, and with second ones, as a run makes them.
+
+    The priors of the second are learned from the first `unlabelled` planets; -1: from all.
+    """
+    paths = fit_kind(pool, setting, kind, setting.bank(kind, planets, world.planets), planets, world, yardsticks)
+    return paths, second_fits(pool, setting, kind, world, paths, prior, unlabelled)
 
 
 # What an oracle is given of a world.
@@ -387,15 +431,18 @@ def known_options(world: World) -> FitOptions:
     """The fit's options with the world's scatters of orbits, limb darkening, drift, and whether noise is red."""
     orbit, (least, most) = world.orbit, world.drift.rms
     sizes = tuple(np.geomspace(least, most, 3))
-    known = replace(
-        FitOptions.of_simulator(),
+    known = FitOptions(
         sma_scatter=max(orbit.speed_scatter, 1e-3),
         inclination_scatter_deg=max(orbit.inclination_scatter_deg, 0.02),
+        drift_sizes=sizes,
+        time_decays=(0.5,),
+        wavelength_decays=(0.5,),
+        polynomial_sizes=(),
     )
     if world.drift.form == "rank one":
-        known = replace(known, drift_sizes=sizes, polynomial_sizes=sizes, polynomial_odds=0.9)
-    elif world.drift != DEFAULT_WORLD.drift:
-        known = replace(known, drift_sizes=sizes)
+        known = replace(known, polynomial_sizes=sizes, polynomial_odds=0.9)
+    elif world.drift.rms == DEFAULT_WORLD.drift.rms:
+        known = replace(known, drift_sizes=(2e-4, 4e-4, 8e-4))
     noise = tuple(known_noise(world.red_noise).tolist())
     jumps = float(1 - np.exp(-world.jumps.number - world.jumps.tilts))
     return replace(

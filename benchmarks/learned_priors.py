@@ -1,6 +1,6 @@
 """Compare fits with guessed priors and with priors that the fit learns from the same planets, in named worlds.
 
-    python benchmarks/learned_priors.py [--planets 40] [--seed 21] [--workers 2] [--worlds default,measured]
+    python benchmarks/learned_priors.py [--planets 40] [--seed 21] [--workers 2] [--worlds default,full-rank]
 
 No label is used. For FGS1 and the AIRS mean it prints the medians of absolute and of stated error (ppm), and z, the
 root mean square of error over stated error; then the processor seconds of a fit. The row `smooth` has guessed
@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("planets", 40), ("seed", 21), ("workers", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--worlds", default="default,measured")
+    parser.add_argument("--worlds", default="default,full-rank")
     args = parser.parse_args()
     figures: dict[str, Any] = {}
     print(f"{'world':12}{'priors':12}" + "".join(f"{head:>15}" for head in HEADS))

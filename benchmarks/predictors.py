@@ -12,6 +12,8 @@ that differ from the default in one kind of noise or drift. `--raw N`: N full-si
 oracle and floor fits take a third of the time. Spectra and fits are kept in `--folder`, and a run that was cut goes on
 from there.
 
+Planets are fitted twice, as in a run: the fit's priors are learned, without labels, from the first fits.
+
 flat: one depth a planet. transit: the fit alone. gaussian: with the spectral prior. bank: the same, its prior learned
 from the spectra that the network knows too. neural: the network, from there. oracle: the simulator's own priors. floor:
 the oracle, had it known orbit, limb and drift, so that white noise is all there is.
@@ -39,7 +41,7 @@ from fitted_planets import (
     STRESSES,
     Fitted,
     Setting,
-    fit_kind,
+    fit_twice,
     fitted,
     flat_fit,
     open_pool,
@@ -63,7 +65,6 @@ from spectramind_nb.prior.flat import fixed_sigma
 from spectramind_nb.prior.learning import learn_prior
 from spectramind_nb.prior.sharpening import sharpen
 from spectramind_nb.prior.spectral_prior import SpectralPrior
-from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets, simulate_dataset
 from spectramind_nb.simulator.light_curves import simulate_features
 from spectramind_nb.simulator.population import SimulatedPlanet, physics, planet_stream
@@ -96,6 +97,18 @@ WITHOUT = ("no learned factors", "one kind", "no low rank", "no other chemistry"
 FITS |= dict.fromkeys(WITHOUT, "plain")
 WIDTHS = (Widths(1.0, 1.0), Widths(0.5, 0.7), Widths(0.3, 1.0), Widths(0.3, 0.7))
 Z_NAMES = {"fgs1": "z_fgs", "airs_mean": "z_mean", "airs_shape": "z_shape"}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of the same planets: with first fits and the yardsticks', and with second fits."""
+
+    first: Sequence[Path]
+    second: Sequence[Path]
+
+    def of(self, name: str) -> Sequence[Path]:
+        """Files with the fits that a predictor takes."""
+        return self.second if FITS[name] == "plain" and name != "guessed" else self.first
 
 
 @dataclass(frozen=True)
@@ -281,12 +294,13 @@ def learn(
 ) -> Learned:
     """Learn from training spectra and banks, then choose widths and factors on calibration planets."""
     train, yardsticks = setting.bank("train", TRAIN), bool(YARDSTICKS & {*names})
-    paths = fit_kind(pool, setting, "calib", setting.bank("calib", planets), planets, yardsticks=yardsticks)
     stars = pd.DataFrame([train.planet(number).system.row() for number in range(TRAIN)])
-    prior, truth, ood = learn_prior(train.spectrum, stars), truth_of(paths), None
+    prior, ood = learn_prior(train.spectrum, stars), None
+    files = Files(*fit_twice(pool, setting, "calib", planets, prior, yardsticks=yardsticks))
+    truth = truth_of(files.first)
     by_name: dict[str, Any] = {"flat": None, "transit": None, "gaussian": prior}
     if {"oracle", "floor"} & {*names}:
-        known, ood = learn_oracle(pool, setting, spectra, paths[:25])
+        known, ood = learn_oracle(pool, setting, spectra, files.first[:25])
         by_name |= {"oracle": known, "floor": known}
     if network:
         by_name["neural"] = read_network(network)
@@ -296,17 +310,17 @@ def learn(
         by_name |= poorer_priors(train.spectrum, stars, prior)
     factors: dict[str, SigmaFactors | float] = dict.fromkeys(("transit", WITHOUT[0]), SigmaFactors())
     for name in (name for name in FITS if name in by_name and name not in factors):
-        found = answer_all(pool, paths, name, by_name[name], "calib").predicted
+        found = answer_all(pool, files.of(name), name, by_name[name], "calib").predicted
         sigma = partial(learn_factors, truth, found, DEFAULT_REFERENCE, λ_FACTORS)
         factors[name] = fixed_sigma(truth, found.mu) if name == "flat" else sigma()
     return Learned(by_name, ood, factors)
 
 
-def compare(pool: ProcessPoolExecutor, paths: Sequence[Path], learned: Learned, ood: bool, seed: int) -> dict[str, Any]:
+def compare(pool: ProcessPoolExecutor, files: Files, learned: Learned, ood: bool, seed: int) -> dict[str, Any]:
     """The table of one split; its part of the JSON."""
-    truth, split = truth_of(paths), "ood" if ood else "test"
+    truth, split = truth_of(files.first), "ood" if ood else "test"
     names = [name for name in FITS if name in learned.by_name]
-    found = {name: answer_all(pool, paths, name, learned.of(name, ood), split) for name in names}
+    found = {name: answer_all(pool, files.of(name), name, learned.of(name, ood), split) for name in names}
     seen = {name: judged(truth, answers, learned.factors[name]) for name, answers in found.items()}
     scores = {name: one.figures["score"] for name, one in seen.items()}
     print(f"\n{'out of' if ood else 'in'} distribution\n{HEAD}")
@@ -330,15 +344,15 @@ def _spread(seen: Judged) -> dict[str, float]:
 
 
 def stress_table(
-    pool: ProcessPoolExecutor, setting: Setting, test: Bank, planets: int, learned: Learned
+    pool: ProcessPoolExecutor, setting: Setting, planets: int, learned: Learned
 ) -> dict[str, dict[str, Any]]:
     """Predictors under what the fit was not made for, on the same planets; their figures, gaussian's first."""
     seen: dict[str, dict[str, Judged]] = {}
     names = [name for name in ("gaussian", "bank", "neural") if name in learned.by_name]
     for stress in STRESSES:
-        paths = fit_kind(pool, setting, "test", test, planets, STRESSES[stress])
-        truth, under = truth_of(paths)[:planets], stress or "as simulated"
-        found = {name: answer_all(pool, paths, name, learned.by_name[name], under) for name in names}
+        files = Files(*fit_twice(pool, setting, "test", planets, learned.by_name["gaussian"], STRESSES[stress]))
+        truth, under = truth_of(files.first)[:planets], stress or "as simulated"
+        found = {name: answer_all(pool, files.of(name), name, learned.by_name[name], under) for name in names}
         seen[under] = {name: judged(truth, answers, learned.factors[name]) for name, answers in found.items()}
     for name in names:
         print(f"\n{name} under what the fit was not made for\n{HEAD}")
@@ -418,13 +432,13 @@ def main() -> None:
     with open_pool(args.workers) as pool:
         learned = learn(pool, setting, args.planets, args.bank, network, args.without, names)
         print(physics(), *(f"factors of {name}: {learned.factors[name]}" for name in learned.factors), sep="\n")
-        test, ood = (setting.bank(kind, args.planets) for kind in ("test", "ood"))
-        fits = partial(fit_kind, pool, setting, planets=args.planets, yardsticks=bool(YARDSTICKS & {*names}))
-        figures = compare(pool, fits("test", test), learned, False, args.seed)
-        figures["ood"] = compare(pool, fits("ood", ood), learned, True, args.seed)
+        known, yardsticks = learned.by_name["gaussian"], bool(YARDSTICKS & {*names})
+        fits = partial(fit_twice, pool, setting, planets=args.planets, prior=known, yardsticks=yardsticks)
+        figures = compare(pool, Files(*fits("test")), learned, False, args.seed)
+        figures["ood"] = compare(pool, Files(*fits("ood")), learned, True, args.seed)
         if args.stress:
             stressed = min(args.stress, args.planets)
-            figures["stress"] = stress_table(pool, setting, test, stressed, learned)
+            figures["stress"] = stress_table(pool, setting, stressed, learned)
         if args.raw:
             figures["raw"] = raw_table(pool, setting, args.raw, learned)
     print(json.dumps(rounded(figures)))

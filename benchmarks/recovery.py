@@ -92,8 +92,8 @@ def draw_ranks(
 
 def given(planet: SimulatedPlanet, exact: int, world: World) -> tuple[dict[str, float], FitOptions]:
     """The star table's row and the options with which a planet is fitted."""
-    if world == DEFAULT_WORLD:
-        return planet.system.row(), FitOptions.of_simulator() if exact else FitOptions()
+    if world == DEFAULT_WORLD and not exact:
+        return planet.system.row(), FitOptions()
     return known_star(planet.system.row(), world), known_options(world)
 
 

@@ -43,7 +43,7 @@ from spectramind_nb.simulator.gain_drift import draw_gain_drift
 from spectramind_nb.simulator.light_curves import extraction, simulate_features, step_times
 from spectramind_nb.simulator.line_shape import smoothing_of_bins
 from spectramind_nb.simulator.population import SimulatedOrbit, draw_limb_darkening, draw_system, observe, planet_stream
-from spectramind_nb.simulator.worlds import MEASURED, World
+from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World
 
 
 @dataclass(frozen=True)
@@ -359,14 +359,14 @@ NOISE_SINGULAR = (18.3, 17.4, 16.7, 16.1)  # of noise alone
 
 
 def measured_rows(bank: Bank, seed: int) -> Iterator[Row]:
-    """The world `measured`: orbits, drift, edge rows, movement along the spectrum, line shape.
+    """The default world: orbits, drift, edge rows, movement along the spectrum, line shape.
 
     Sources: orbits of four planets in the test files of jcottaar/ariel2 (CC BY 4.0), and light curves and frames of
     planets 244787369 and 342072318, Ariel Data Challenge 2025 public data; the line shape's loss in true spectra is of
     ExoSim 2's kernel. Four planets give ranges, not distributions: the rows ask that the simulator covers them.
     """
-    rng, name = np.random.default_rng(seed), "world measured"
-    planets = [observe(rng, bank.planet(number), MEASURED) for number in range(len(bank.spectrum))]
+    rng, name = np.random.default_rng(seed), "default world"
+    planets = [observe(rng, bank.planet(number), DEFAULT_WORLD) for number in range(len(bank.spectrum))]
     speed = np.array([p.orbits[0].sma / p.system.sma for p in planets])
     yield between(f"{name}: transit speed over the table's, median of planets", 1.010, 1.016, np.median(speed))
     yield between(f"{name}: the same, scatter (%)", 0.2, 0.4, 100 * speed.std())
@@ -374,19 +374,21 @@ def measured_rows(bank: Bank, seed: int) -> Iterator[Row]:
     real = np.array([-0.002, 0.03, -0.094, 0.155])
     rms = float(np.sqrt(np.mean(real**2)))
     yield between(f"{name}: impact parameter less the table's, rms", 0.5 * rms, 1.6 * rms, np.std(impact))
-    values = np.median([drift_values(rng, MEASURED) for _ in range(150)], axis=0)
+    values = np.median([drift_values(rng, DEFAULT_WORLD) for _ in range(150)], axis=0)
     yield near(f"{name}: drift's second singular value over that of noise", 17.5 / 17.4, values[1] / NOISE_SINGULAR[1])
-    quotient = [drift_values(rng, MEASURED)[0] / NOISE_SINGULAR[0] for _ in range(150)]
+    quotient = [drift_values(rng, DEFAULT_WORLD)[0] / NOISE_SINGULAR[0] for _ in range(150)]
     reached = np.mean(np.array(quotient) > MEASURED_SINGULAR[0] / NOISE_SINGULAR[0])
     yield between(f"{name}: share of visits whose first value exceeds the real one", 0.05, 0.95, reached)
-    profile = airs_profile(np.array([2.1, 3.8]), optics=MEASURED.optics)
+    profile = airs_profile(np.array([2.1, 3.8]), optics=DEFAULT_WORLD.optics)
     edges = profile[[0, 1, 2, -3, -2, -1]].mean(axis=0)
     for um, real_share, share in zip((2.1, 3.8), (6.3e-4, 1.2e-3), edges, strict=True):
         yield near(f"{name}: light of a column in a pixel of the edge rows, {um} um", real_share, share)
-    drawn = [draw_wander(rng, 101, AIRS, MEASURED.pointing)[:, 1] for _ in range(300)]
+    drawn = [draw_wander(rng, 101, AIRS, DEFAULT_WORLD.pointing)[:, 1] for _ in range(300)]
     slopes = [2 * np.polyfit(np.linspace(-1, 1, 101), one, 1)[0] for one in drawn]
     yield between(f"{name}: linear movement along the spectrum in a visit (pixel), rms", 0.0005, 0.002, np.std(slopes))
-    loss = [smoothing_of_bins(p, MEASURED.optics.line_shape) @ p.spectrum[1:] - p.spectrum[1:] for p in planets[:300]]
+    loss = [
+        smoothing_of_bins(p, DEFAULT_WORLD.optics.line_shape) @ p.spectrum[1:] - p.spectrum[1:] for p in planets[:300]
+    ]
     low, high = np.percentile(1e6 * np.std(loss, axis=1), [5, 95])
     yield at_most(f"{name}: loss by the line shape (ppm), 5% of planets; true spectra lose 5 to 9", 5, low)
     yield at_least(f"{name}: loss by the line shape (ppm), 95% of planets", 9, high)

@@ -31,7 +31,7 @@ import torch
 from fitted_planets import (
     Fitted,
     Setting,
-    fit_kind,
+    fit_twice,
     fitted,
     made_by,
     mark_of,
@@ -214,7 +214,7 @@ def joined(parts: Sequence[Examples]) -> Examples:
 def calibrated(weights: Weights, setting: Setting, count: int) -> str:
     """JSON of the factors of sigma for runs without labels."""
     with open_pool(setting.workers) as pool:
-        paths = fit_kind(pool, replace(setting, seed=1), "calib", replace(setting, seed=1).bank("calib", count), count)
+        _, paths = fit_twice(pool, replace(setting, seed=1), "calib", count, weights.prior)
     return factors_of(weights, paths)
 
 

@@ -32,7 +32,7 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 import numpy as np
 import pandas as pd
 import torch
-from fitted_planets import Setting, fit_kind, open_pool, unpacked
+from fitted_planets import Setting, fit_twice, open_pool, unpacked
 
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.network.examples import Noise, Spectra, TrainingExamples, draw_examples, spectra_of
@@ -199,10 +199,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
     a = parser.parse_args()
     setting = Setting(a.folder, a.seed, 2)
-    with open_pool(2) as pool:
-        noise = noise_of(fit_kind(pool, setting, "train", setting.bank("train", TRAIN), TRAIN))
     bank, half = setting.bank("bank", a.spectra), a.spectra // 2
     spectra, prior = spectra_of(bank), half_prior(bank, half)
+    with open_pool(2) as pool:
+        noise = noise_of(fit_twice(pool, setting, "train", TRAIN, prior)[1])
     tenth = np.arange(len(noise.level)) % 10 == 0
     drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), prior, a.seed)
     unseen = Drawing(some(spectra, slice(half, None)), some(noise, tenth), prior, a.seed + 1000)
@@ -215,7 +215,7 @@ def main() -> None:
     gained = mean_loss(Supervised(made, 0.0, np.inf), data.held_out, torch.device("cpu"))
     weights = Weights(made, scaling, prior)
     with open_pool(2) as pool:
-        calib = fit_kind(pool, setting, "calib", setting.bank("calib", a.calib), a.calib)
+        _, calib = fit_twice(pool, setting, "calib", a.calib, prior)
     about = {
         "seed": a.seed,
         "factors": factors_of(weights, calib),

@@ -26,7 +26,7 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np
 import torch
-from fitted_planets import Setting, fit_kind, open_pool, side_by_side, unpacked
+from fitted_planets import Setting, fit_twice, open_pool, side_by_side, unpacked
 from predictors import planet_score, truth_of
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.covariance import LedoitWolf
@@ -51,7 +51,6 @@ from spectramind_nb.uncertainty.sigma_factors import Fits, Predicted, sigma_of
 WIDENINGS = (0.0, 0.1, 0.15, 0.2, 0.3)
 OTHERS = 400  # planets out of distribution, of another bank
 SEEN = 1000  # planets out of distribution that had a say in the widening
-BANKS = {"ood_bank": 5000}  # spectra, where not as many as planets
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,10 @@ def predict_part(path: Path, network: Path) -> tuple[list[Predicted], list[np.nd
 
 def see(pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, network: Path) -> dict[str, Seen]:
     """Predictions of so many planets of a bank, by predictor."""
-    paths = fit_kind(pool, setting, kind, setting.bank(kind, BANKS.get(kind, planets)), planets)
+    weights = read_network(network)
+    _, paths = fit_twice(pool, setting, kind, planets, weights.prior)
     parts = side_by_side(pool, f"predictions, {kind}", predict_part, [(path, network) for path in paths])
-    truth, factors = truth_of(paths), json.loads(read_network(network).about["factors"])
+    truth, factors = truth_of(paths), json.loads(weights.about["factors"])
     seen = {}
     both, others = zip(*parts, strict=True)
     others = [np.concatenate(part) for part in zip(*others, strict=True)]

@@ -39,22 +39,9 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 
 import numpy as np
 import pandas as pd
-from fitted_planets import (
-    Fitted,
-    Setting,
-    fit_again,
-    fit_kind,
-    fitted,
-    flat_fit,
-    learn_from,
-    open_pool,
-    packed,
-    side_by_side,
-    tell,
-    unpacked,
-)
+from fitted_planets import Fitted, Setting, fit_twice, fitted, flat_fit, open_pool, packed, side_by_side, tell, unpacked
 from oracle import Widths, learn_shapes
-from predictors import Answers, Judged, answer, answer_all, judged, rounded, truth_of, λ_FACTORS
+from predictors import Answers, Files, Judged, answer, answer_all, judged, rounded, truth_of, λ_FACTORS
 from train_network import TRAIN
 
 from spectramind_nb.core.contracts import read_npz
@@ -66,7 +53,7 @@ from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.prior.flat import fixed_sigma
 from spectramind_nb.prior.learning import learn_prior
-from spectramind_nb.prior.spectral_prior import prior_of_weights
+from spectramind_nb.prior.spectral_prior import SpectralPrior, prior_of_weights
 from spectramind_nb.simulator.bank import Bank
 from spectramind_nb.simulator.data_sets import draw_planets, simulate_dataset
 from spectramind_nb.simulator.population import SimulatedPlanet, changed_spectrum, planet_stream
@@ -76,13 +63,17 @@ from spectramind_nb.uncertainty.sigma_factors import SigmaFactors, learn_factors
 
 JUDGEMENT = Path(__file__).parent / "judgement_worlds"
 NAMES = ("flat", "transit", "guessed", "gaussian", "neural")
-FIRST = ("flat", "guessed")  # predictors that take first fits
 WIDTHS = Widths(0.5, 0.7)  # of the oracle's prior, chosen by benchmarks/predictors.py
 
 
 def judgement_worlds() -> dict[str, World]:
     """Worlds that only this benchmark may use, by name."""
     return {path.stem: read_world(path) for path in sorted(JUDGEMENT.glob("*.yaml"))}
+
+
+def package_prior() -> SpectralPrior:
+    """The spectral prior of the package's weights, by which a line shape is learned."""
+    return prior_of_weights(network_file("laptop"))
 
 
 @dataclass(frozen=True)
@@ -94,36 +85,21 @@ class Known:
     unlabelled: int  # planets from which the priors of a world's fits are learned; -1 for all
 
 
-def second_fits(
-    pool: ProcessPoolExecutor, setting: Setting, kind: str, world: World, paths: Sequence[Path], unlabelled: int
-) -> list[Path]:
-    """Files with fits whose priors were learned from the first `unlabelled` planets of `paths`."""
-    if not unlabelled:
-        return [*paths]
-    counts = np.cumsum([len(np.load(path)["number"]) for path in paths])
-    used = [p for p, before in zip(paths, [0, *counts], strict=False) if unlabelled < 0 or before < unlabelled]
-    bank, prior = setting.bank(kind, int(counts[-1]), world.planets), prior_of_weights(network_file("laptop"))
-    (learned,) = side_by_side(pool, f"priors, {world.name}", learn_from, [(used, prior)])
-    return fit_again(pool, setting, kind, bank, world, paths, learned)
-
-
 def learn_in_default(
     pool: ProcessPoolExecutor, setting: Setting, calib: int, network: Path | None, unlabelled: int
 ) -> Known:
     """Prior, network and factors of sigma."""
     train = setting.bank("train", TRAIN)
-    paths = fit_kind(pool, setting, "calib", setting.bank("calib", calib), calib, yardsticks=True)
-    again = second_fits(pool, setting, "calib", DEFAULT_WORLD, paths, unlabelled)
+    files = Files(*fit_twice(pool, setting, "calib", calib, package_prior(), DEFAULT_WORLD, True, unlabelled))
     stars = pd.DataFrame([train.planet(number).system.row() for number in range(TRAIN)])
     prior = learn_prior(train.spectrum, stars)
     by_name: dict[str, Any] = {"flat": None, "transit": None, "guessed": prior, "gaussian": prior}
     if network:
         by_name["neural"] = read_network(network)
     factors: dict[str, SigmaFactors | float] = {"transit": SigmaFactors()}
-    truth = truth_of(paths)
+    truth = truth_of(files.first)
     for name in (name for name in by_name if name not in factors):
-        those = paths if name in FIRST else again
-        found = answer_all(pool, those, name, by_name[name], "calib").predicted
+        found = answer_all(pool, files.of(name), name, by_name[name], "calib").predicted
         sigma = partial(learn_factors, truth, found, DEFAULT_REFERENCE, λ_FACTORS)
         factors[name] = fixed_sigma(truth, found.mu) if name == "flat" else sigma()
     return Known(by_name, factors, unlabelled)
@@ -184,15 +160,13 @@ def in_world(
     pool: ProcessPoolExecutor, setting: Setting, world: World, known: Known, planets: int, spectra: int
 ) -> dict[str, float]:
     """Figures of all predictors in a world, by light curves."""
-    bank = setting.bank("test", planets, world.planets)
-    paths = fit_kind(pool, setting, "test", bank, planets, world, yardsticks=True)
-    again = second_fits(pool, setting, "test", world, paths, known.unlabelled)
-    truth, seen = truth_of(paths), {"flat": judge_flat(pool, paths, world.name)}
+    files = Files(*fit_twice(pool, setting, "test", planets, package_prior(), world, True, known.unlabelled))
+    truth, seen = truth_of(files.first), {"flat": judge_flat(pool, files.first, world.name)}
     for name, learned in ((name, learned) for name, learned in known.by_name.items() if name != "flat"):
-        those = paths if name in FIRST else again
-        seen[name] = judged(truth, answer_all(pool, those, name, learned, world.name), known.factors[name])
+        found = answer_all(pool, files.of(name), name, learned, world.name)
+        seen[name] = judged(truth, found, known.factors[name])
     if spectra:
-        seen["oracle"] = judge_oracle(pool, setting, world, paths, spectra)
+        seen["oracle"] = judge_oracle(pool, setting, world, files.first, spectra)
     return figures_of(seen)
 
 

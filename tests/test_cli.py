@@ -68,7 +68,19 @@ def test_the_version_comes_at_once_and_loads_nothing() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("run", "extract", "simulate", "simulate spectra", "predict", "fit", "inject", "score", "validate", "audit"),
+        *(
+            "run",
+            "extract",
+            "simulate",
+            "simulate spectra",
+            "predict",
+            "fit",
+            "retrieve",
+            "inject",
+            "score",
+            "validate",
+            "audit",
+        ),
         *("selftest", "bench", "reproduce", "check-artifacts", "estimate-score", "ablate", "restamp", "export"),
         *("worlds list", "worlds show", "worlds draw"),
     ],
@@ -120,7 +132,7 @@ def test_simulate_hands_over_what_it_was_given(home: Path, monkeypatch: pytest.M
     seen: list[Any] = []
     fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=lambda *words, world: seen.append((*words, world)))
     fake_module(monkeypatch, "simulator.bank", make_bank=lambda *words, world: seen.append((*words, world)))
-    for words, world in (((), DEFAULT_WORLD), (("--world", "measured"), NAMED_WORLDS["measured"])):
+    for words, world in (((), DEFAULT_WORLD), (("--world", "full-rank"), NAMED_WORLDS["full-rank"])):
         assert spectramind("simulate", "--out", "o", "--planets", "3", "--seed", "5", *words).exit_code == 0
         given = seen.pop()
         assert given[:6] == (Path("o"), 3, 16, 5, "demo", False) and given[-1] == world
@@ -193,9 +205,9 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("predict", "--raw", "nowhere", "--run", "mine", "--out-csv", "a.csv"), "nowhere: folder: is missing"),
         (("predict", "--run", "mine"), "mine/raw: folder: is missing. Fix: --raw"),
         (("simulate", "--out", "out", "--frames", "huge"), "'huge' is unknown"),
-        (("simulate", "--out", "out", "--world", "mesured"), "did you mean measured?"),
+        (("simulate", "--out", "out", "--world", "noizy"), "did you mean noisy?"),
         (("simulate", "spectra", "--out", "out.npz", "--world", "none.yaml"), "none.yaml: file: is missing"),
-        (("worlds", "show", "mesured"), "did you mean measured?"),
+        (("worlds", "show", "noizy"), "did you mean noisy?"),
         (("worlds", "draw", "--out", "mine.json"), "name it mine.yaml"),
         (("simulate", "spectra", "--out", "."), "exists. Fix: choose another file"),
         (("simulate", "spectra", "--out", "bank.npz", "--opacities", "."), "has no k-table of CH4, CO, CO2, H2O"),
@@ -206,6 +218,10 @@ def test_a_run_ends_with_table_and_paths_and_leaves_an_event(home: Path) -> None
         (("fit", "--run", "mine", "--planet", "7"), "planet 7: has no fit there. Fix: run the chain up to"),
         (("estimate-score", "runs/none"), "runs/none: folder: is missing. Fix: spectramind run makes one"),
         (("fit", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
+        (
+            ("retrieve", "--run", "mine", "--planet", "7", "--weights", "no.safetensors"),
+            "no.safetensors: file: is missing",
+        ),
         (("inject", "--light-curves", "nowhere.ecsv"), "nowhere.ecsv: file: is missing"),
         (("inject", "--light-curves", "a.ecsv", "--depth-ppm", "0.01"), "0.01 is no depth to inject"),
         (("validate", "nowhere.csv"), "nowhere.csv: file: is missing"),

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from spectramind_nb.core.contracts import (
     SUBMISSION_COLUMNS,
     Submission,
     check_planets,
+    load_arrays,
     read_npz,
     read_submission,
     write_npz,
@@ -444,6 +445,11 @@ def swap_one(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def squared_errors(planets: Sequence[int]) -> Spoil:
+    """Write variances of some planets in the place of standard deviations."""
+    return lambda t: t.assign(**{n: t[n].where(~t["planet_id"].isin(planets), t[n] ** 2) for n in SIGMA})
+
+
 def alternate(table: pd.DataFrame) -> pd.DataFrame:
     """Write each error bar behind its depth, under the names of a right table."""
     pairs = [name for both in zip(MU, SIGMA, strict=True) for name in both]
@@ -461,6 +467,9 @@ def alternate(table: pd.DataFrame) -> pd.DataFrame:
         (times(MU, -1), "mu: planet 0 has a depth of -"),
         (times(SIGMA, 1e6), "sigma: planet 0 has 200 in bin 0, larger than any error bar; it looks like ppm"),
         (times(SIGMA, 1e-16), "sigma: planet 0 has 2e-20 in bin 0, smaller than any error bar"),
+        (squared_errors(range(12)), "sigma: planet 0 has a typical error bar of 4e-08; it looks like a variance"),
+        (squared_errors([4]), "sigma: planet 4 has a typical error bar of 4e-08; it looks like a variance"),
+        (times(MU[200:], 0), "mu: planet 0 has a depth of 0 in bin 200 and 0.02.* in most bins"),
         (put_sigma(0.0), "sigma_5: planet 0 has 0.0"),
         (put_sigma(np.inf), "sigma_5: planet 0 has inf"),
         (put_sigma(np.nan), "sigma_5: planet 0 has nan"),
@@ -579,3 +588,17 @@ def test_no_spectra_have_no_faults() -> None:
     from spectramind_nb.core.depth_checks import depth_fault
 
     assert depth_fault(np.zeros(0, int), np.zeros((0, 283))) == ""
+
+
+def test_no_damaged_byte_of_an_npz_file_is_a_traceback(tmp_path: Path) -> None:
+    """Such as a method of compression or a password that a zip file does not have."""
+    path, named = tmp_path / "a.npz", 0
+    np.savez(path, planet=np.arange(3))
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + b"\x63" + content[place + 1 :])
+        try:
+            load_arrays(path, "run the stage again")
+        except ContractError as error:
+            named += "Fix: run the stage again" in str(error)
+    assert named > 100

@@ -15,6 +15,7 @@ from spectramind_nb.detector.extraction import extract_visit
 from spectramind_nb.detector.foreground import BackgroundLight, Foreground, background_light, separate_foreground
 from spectramind_nb.detector.photometry import LightProfile, Summed, background_sums
 from spectramind_nb.simulator.frames import airs_profile, airs_star, fgs1_image
+from spectramind_nb.simulator.world_parts import Optics
 
 LIGHT = 4.5 * airs_star(5900.0, 1.0)
 WINGS = airs_profile(airs_column_wavelengths())[[0, 1, 2, 3, 28, 29, 30, 31]].mean(axis=0) * LIGHT
@@ -150,7 +151,8 @@ def test_a_transit_feigns_no_motion(rate: float, monkeypatch: pytest.MonkeyPatch
     """The wings dim with the star, which must not be taken for a narrower image: the depth would change."""
     pairs, depth = 600, 0.03
     inside = np.abs(np.linspace(-1, 1, pairs)) < 0.5
-    star = airs_profile(airs_column_wavelengths()) * LIGHT / 4.5
+    wings = Optics(wings=(1.0, 1.0))
+    star = airs_profile(airs_column_wavelengths(), optics=wings) * LIGHT / 4.5
     visit = expose(generator(6), AIRS, star * (1 - depth * inside)[:, None, None] + rate, pairs)
 
     def width_and_depth() -> tuple[float, float]:

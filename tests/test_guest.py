@@ -234,6 +234,14 @@ def test_a_run_that_lost_planets_is_kept(home: Path) -> None:
     assert "planet 8 of this run is not in exp1/raw" in refused(spectramind("run", "--raw", "exp1/raw"))
 
 
+def test_a_run_is_not_written_among_its_raw_data(home: Path) -> None:
+    (home / "link").symlink_to("mine")
+    before = sorted((home / "mine").iterdir())
+    for words in (["--raw", "mine", "--run-dir", "mine"], ["--raw", "link", "--run-dir", "mine/"]):
+        assert "mine: folder: holds the raw data. Fix: choose another --run-dir" in refused(spectramind("run", *words))
+    assert sorted((home / "mine").iterdir()) == before
+
+
 def test_a_moved_raw_folder_is_known_by_its_files(home: Path) -> None:
     write_stage(home / "nbs", "00_calibration", common=("run_dir", "raw_dir"))
     finished_run(home)
@@ -516,6 +524,30 @@ def test_a_stage_does_not_depend_on_settings_of_the_user(home: Path, count: int)
     assert not list((home / "runs/mine").rglob("*.kernel*"))
 
 
+OWN_MODULES = ("signal", "threading", "subprocess", "queue", "random", "socket", "pickle", "struct")
+CHILDREN = """import subprocess
+from spectramind_nb.cli.calls import prepare_process
+from spectramind_nb.core.lifetime import process_pool, run_bound
+if __name__ == "__main__":
+    print(run_bound(["echo", "bound"], stdout=subprocess.PIPE).stdout.strip())
+    prepare_process()
+    with process_pool(1) as pool:
+        print(*pool.map(abs, [-3]))"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no PYTHONSAFEPATH")
+def test_modules_of_the_working_folder_are_not_read(home: Path) -> None:
+    """A user's own `signal.py` or `queue.py` stopped workers, kernels and bound programs."""
+    for name in OWN_MODULES:
+        (home / f"{name}.py").write_text("raise SystemExit(3)")
+    (home / "bin").mkdir()
+    (home / "bin/code.py").write_text(CHILDREN)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "bin/code.py"]
+    done = subprocess.run(words, cwd=home, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["bound", "3"], done.stderr
+
+
 # Ranges
 
 
@@ -601,6 +633,29 @@ def test_a_damaged_text_file_of_a_run_is_named_or_made_again(home: Path, name: s
     (home / "runs/mine" / name).write_bytes(damage)
     done = spectramind("run", "--raw", "mine")
     assert done.exit_code == 0 or Path(name).name in refused(done), done.output
+
+
+DAMAGES = (b"\xff\xfe", b"\x00" * 40, b"", b"[1]", b"null")
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=repr)
+def test_a_damaged_note_on_simulated_data_says_how_to_go_on(home: Path, simulator: None, damage: bytes) -> None:
+    assert spectramind("run").exit_code == 0
+    (home / "runs/demo/simulation.json").write_bytes(damage)
+    line = refused(spectramind("run"))
+    assert "runs/demo/simulation.json: file: can't be read (" in line
+    words = line.partition("Fix: spectramind ")[2].partition(" goes on")[0].split()
+    assert spectramind(*words).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "begun.json"])
+@pytest.mark.parametrize("damage", [*DAMAGES, b"{}"], ids=repr)
+def test_what_a_crash_left_of_a_stage_is_made_again(home: Path, name: str, damage: bytes) -> None:
+    assert spectramind("run", "--raw", "mine").exit_code == 0
+    (home / "runs/mine/01_features/manifest.json").unlink()
+    (home / "runs/mine/01_features" / name).write_bytes(damage)
+    done = spectramind("run", "--raw", "mine")
+    assert done.exit_code == 0 and "run  01_features: not finished yet" in done.output, done.output
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict"])

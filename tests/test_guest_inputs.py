@@ -16,11 +16,14 @@ import typer
 from fake_chain import enter_work_folder, refused, spectramind, write_raw
 from matplotlib.figure import Figure
 
+from spectramind_nb.chapters import features
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.calls import PATH_OPTIONS, THREADS, failed_lines, prepare_process
 from spectramind_nb.core.errors import ContractError, UserError, os_fix
 from spectramind_nb.core.files import run_folder, write_json
 from spectramind_nb.core.lifetime import WORKERS, usable_cores
+from spectramind_nb.detector.extraction import Recipe
+from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.figures.latents import plot_map
 from spectramind_nb.figures.picture import Picture
 from spectramind_nb.network.fine_tuning import PHASES
@@ -132,6 +135,26 @@ def test_a_shortage_while_reading_is_the_machines_and_a_lost_file_the_planets(ho
 def test_a_failed_planet_is_one_line() -> None:
     assert Failure("test", 7, "a\nb").problem == "a\nb"
     assert failed_lines({7: "two\nlines"}) == ["left out: planet 7: two lines"]
+
+
+def test_a_planet_whose_files_a_crash_emptied_is_extracted_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its note, which can't be read, makes it fail in every later run."""
+    for name, value in (("extract_planet", ["again"]), ("read_ahead", None), ("signal_paths", [])):
+        monkeypatch.setattr(features, name, lambda *_, value=value: value)
+    note, files = home / "log_7.json", [home / f"{kind}_7.npz" for kind in ("fgs1_white", "airs_bins")]
+
+    def extracted() -> list[Any]:
+        return features.extract_once(("test", 7), RawFolder(home), home, Recipe(), "work", {})
+
+    for path in files:
+        path.write_bytes(b"arrays")
+    note.write_text(json.dumps({"work": "work", "log": ["before"]}))
+    assert extracted() == ["before"]
+    for path, content in ((note, b"\0" * 9), (note, b""), (note, b"[]"), (files[0], b"")):
+        note.write_text(json.dumps({"work": "work", "log": ["before"]}))
+        path.write_bytes(content)
+        assert extracted() == ["again"]
+        files[0].write_bytes(b"arrays")
 
 
 # Folders, files and paths

@@ -32,8 +32,8 @@ def learned(**changes: object) -> LearnedPriors:
     guess = LearnedPriors(
         planets=9,
         sma_offset=0.0,
-        sma_scatter=0.012,
-        inclination_scatter_deg=0.12,
+        sma_scatter=0.015,
+        inclination_scatter_deg=0.35,
         limb=tuple(LIMB_PRIORS.values()),
         fgs1_drift=odds["fgs1"],
         airs_drift=odds["airs"],
@@ -55,7 +55,7 @@ def test_learned_priors_that_equal_the_guesses_change_nothing() -> None:
 
 
 def test_learned_offsets_and_widths_reach_the_priors() -> None:
-    options = FitOptions(learned=learned(sma_offset=0.013, sma_scatter=0.003, inclination_scatter_deg=0.35))
+    options = FitOptions(learned=learned(sma_offset=0.013, sma_scatter=0.003, inclination_scatter_deg=0.8))
     assert orbit_priors(STAR, options)["sma"] == pytest.approx((10.13, 0.03))
     assert orbit_priors(STAR, options)["b2"][1] > 2 * orbit_priors(STAR, FitOptions())["b2"][1]
     stated = orbit_priors({**STAR, "sma_err": 0.5}, options)["sma"]
@@ -77,7 +77,7 @@ def test_a_light_curves_evidence_does_not_depend_on_the_priors() -> None:
     star = planet.system.row()
     blocks = blocks_of(simulate_features(rng, planet, FRAME_COUNTS["demo"]))
     first = fit_planet(blocks, star, FitOptions())
-    wide = FitOptions(learned=learned(sma_scatter=0.024, inclination_scatter_deg=0.24))
+    wide = FitOptions(learned=learned(sma_scatter=0.03, inclination_scatter_deg=0.6))
     second = fit_planet(blocks, star, wide, near=(first.depth, first.shared))
     assert first.evidence and second.evidence
     peaks = [

@@ -61,6 +61,18 @@ REPAIRED: dict[str, tuple[Spoil, int, int, list[int]]] = {
     "rows of zeros": (put("flux", slice(50, 55), 0), 5 * N_BINS, 0, []),
     "rows in another unit": (times("flux", slice(50, 55), 1e-6), 5 * N_BINS, 0, []),
     "rows repeated": (lambda t: t["flux"].__setitem__(slice(80, 95), t["flux"][79]), 15 * N_BINS, 0, []),
+    "a gap filled by a line": (
+        lambda t: t["flux"].__setitem__((slice(40, 55), 7), np.linspace(*t["flux"][[39, 55], 7], 17)[1:-1]),
+        15,
+        0,
+        [],
+    ),
+    "a gap filled with the last value": (
+        lambda t: t["flux"].__setitem__((slice(40, 55), 7), t["flux"][39, 7]),
+        15,
+        0,
+        [],
+    ),
     "a bin of zeros": (put("flux", (slice(None), 9), 0), 0, 0, []),
     "a constant bin": (put("flux", (slice(None), 9), 5.0), 0, 0, []),
     "an error of nearly zero": (times("flux_err", (40, 7), 1e-6), 0, 1, []),
@@ -291,7 +303,7 @@ def test_logarithms_without_a_depth_are_refused(tmp_path: Path) -> None:
     hours, flux, _ = observed()
     magnitudes = 10 - 2.5 * np.log10(flux / np.median(flux, axis=0))
     path = write_light_curves(tmp_path / "a.ecsv", hours, magnitudes, np.tile(1.086 * SIGMA, (len(hours), 1)), STAR)
-    with pytest.raises(ContractError, match="shows no depth in 283 of 283 bins"):
+    with pytest.raises(ContractError, match=r"shows (no|a) depth .*flux is proportional to light"):
         fit_file(path)
 
 

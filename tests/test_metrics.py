@@ -130,6 +130,6 @@ def test_the_command_ends_with_1_where_a_version_was_raised(
     now = VERSIONS["fit"]
     monkeypatch.setitem(VERSIONS, "fit", now + 1)
     assert metrics.main(["check"]) == 1
-    wanted = f"model.batman: outdated, measured with fit {now}, this code has fit {now + 1}"
+    wanted = f"worlds.default: outdated, measured with fit {now}, this code has fit {now + 1}"
     assert wanted in capsys.readouterr().out
     assert metrics.main([]) == 2

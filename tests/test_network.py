@@ -462,6 +462,8 @@ def test_weights_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     made = network(replace(SMALL, without=("seam",)), stirred=0.05)
     weights = Weights(made, SCALING, learn_prior(TRUTH), physics())
     path = write_network(tmp_path / "network.safetensors", weights)
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "others may read it, as any file"
     again = read_network(path)
     assert again.about == weights.about and torch.equal(outcome(again.network).shift, outcome(made).shift)
     for ours, theirs in ((again.scaling, SCALING), (again.prior, weights.prior)):

@@ -335,7 +335,7 @@ def test_calibrating_runs_the_last_stages_and_writes_the_submission_again(
     OmegaConf.save(compose(["calib.temp.enabled=false", "calib.corel.enabled=false"]), home / "config.yaml")
     for stage in ("06_training", "09_submission"):
         (home / stage).mkdir(exist_ok=True)
-        (home / stage / "manifest.json").write_text('{"status": "ok"}')
+        (home / stage / "manifest.json").write_text('{"status": "ok", "artifacts": {}}')
     seen = []
 
     def chain(cfg: Any, folder: Path, **how: Any) -> None:

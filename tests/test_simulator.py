@@ -28,6 +28,7 @@ from spectramind_nb.simulator.data_sets import (
     visit_transit,
 )
 from spectramind_nb.simulator.detector import draw_detector
+from spectramind_nb.simulator.disturbances import Disturbances
 from spectramind_nb.simulator.frames import (
     Exposure,
     airs_profile,
@@ -47,6 +48,8 @@ from spectramind_nb.simulator.population import (
     planet_stream,
     transit_flux,
 )
+from spectramind_nb.simulator.world_parts import Optics
+from spectramind_nb.simulator.worlds import World
 
 REAL = Path(__file__).parents[2] / "shared" / "real_sample"
 REAL_STAR_K = 4797.6  # of planet 342072318, train_star_info.csv
@@ -253,7 +256,8 @@ def test_injected_depth_is_in_the_light_curve() -> None:
     assert np.allclose(1 - flux.min(axis=0), spectrum, rtol=1e-9) and flux.max() == 1
     assert (flux[0] == 1).all() and central.duration_h(0.01) == pytest.approx(np.ptp(hours[flux[:, 100] < 1]), abs=0.1)
     label, planet = next(iter(draw_planets(0, "train", 1).items()))
-    columns = visit_transit(planet, 0, AIRS, hours)
+    sharp = Disturbances(World(optics=Optics(line_shape=0)))
+    columns = visit_transit(planet, 0, AIRS, hours, sharp)
     assert columns.shape == (301, 356) and label % 2 == 0
     expected = transit_flux(hours, planet.orbits[0], planet.spectrum, planet.limb)[:, 1:]
     assert np.allclose(columns[:, 39:321][:, ::-1], expected)

@@ -37,6 +37,12 @@ UNITS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
     "P: half the period": ("P", lambda t: t["P"] / 2),
     "i: 180 degrees minus i": ("i", lambda t: 180 - t["i"]),
     "i: the cosine of i": ("i", lambda t: np.cos(np.radians(t["i"]))),
+    "i: minus i": ("i", lambda t: -t["i"]),
+    "i: arcminutes": ("i", lambda t: 60 * t["i"]),
+    "P: a frequency in 1/d": ("P", lambda t: 1 / t["P"]),
+    "sma: the logarithm": ("sma", lambda t: np.log10(t["sma"])),
+    "sma: Rs/a, its inverse": ("sma", lambda t: 1 / t["sma"]),
+    "sma: Jupiter radii": ("sma", lambda t: t["sma"] * t["Rs"] * 9.731),
 }
 
 
@@ -82,3 +88,26 @@ def test_exchanged_values_of_one_row_are_named() -> None:
     fault = star_fault(row | {"P": row["i"], "i": row["P"]})
     assert fault and {fault.name, fault.exchanged} == {"P", "i"}
     assert star_fault(row | {"e": row["P"], "P": 0.0}) is not None
+
+
+@pytest.mark.parametrize(
+    ("unit", "name", "change"),
+    [
+        ("millions of km", "sma", lambda t: t["sma"] * t["Rs"] * 0.6957),
+        ("1e30 kg", "Ms", lambda t: t["Ms"] * 1.98841),
+        ("log g", "Ms", lambda t: 4.438 + np.log10(t["Ms"] / t["Rs"] ** 2)),
+    ],
+)
+def test_units_with_usual_numbers_are_told_by_many_rows(
+    unit: str, name: str, change: Callable[[pd.DataFrame], pd.Series]
+) -> None:
+    table = stars(30, 1)
+    fault = table_fault(table.assign(**{name: change(table)}))
+    assert fault and (fault.name, fault.looks_like) == (name, unit)
+    assert fault.converted == pytest.approx(table[name][0], rel=1e-3)
+
+
+def test_an_orbit_of_no_known_unit_is_refused_as_a_whole() -> None:
+    table = stars(30)
+    fault = table_fault(table.assign(sma=0.75 * table["sma"]))
+    assert fault and fault.name == "sma" and "units of sma, P, Ms and Rs" in fault.words and not fault.looks_like

@@ -15,6 +15,7 @@ from spectramind_nb.core.instrument import FGS1, N_BINS
 from spectramind_nb.detector.extraction import Recipe, Steps, extract_planet
 from spectramind_nb.detector.raw import RawFolder, read_calibration
 from spectramind_nb.detector.time_axis import check_axes
+from spectramind_nb.detector.visit_checks import check_seams
 from spectramind_nb.pipeline.selection import check_planet
 from spectramind_nb.transits.fit_file import check_channels
 from spectramind_nb.transits.fit_report import Fit
@@ -185,6 +186,82 @@ def test_detector_columns_in_reverse_order_are_refused(copy: RawFolder, tmp_path
     rewrite(copy.planet_folder("train", planet) / "AIRS-CH0_signal_0.parquet", flip_columns)
     with pytest.raises(ContractError, match=r"AIRS-CH0_signal_0\.parquet: columns: light .* as if the bins were in"):
         extract(copy, tmp_path)
+
+
+def change_frames(change: Callable[[np.ndarray], None], begin: float, end: float) -> Callable:
+    """Change the AIRS frames, (frames, rows, columns), of a part of a visit."""
+
+    def spoil(table: pd.DataFrame) -> pd.DataFrame:
+        frames = table.to_numpy().reshape(-1, 32, 356).copy()
+        change(frames[slice(*(int(len(frames) * share) // 2 * 2 for share in (begin, end)))])
+        return pd.DataFrame(frames.reshape(len(table), -1), columns=table.columns)
+
+    return spoil
+
+
+def displace(rows: int, columns: int) -> Callable[[np.ndarray], None]:
+    def change(frames: np.ndarray) -> None:
+        frames[:] = np.roll(frames, (rows, columns), (1, 2))
+
+    return change
+
+
+def set_bit(frames: np.ndarray) -> None:
+    frames[:, :, 150:154] |= 1024
+
+
+def cut_off(frames: np.ndarray) -> None:
+    np.minimum(frames, 6 * int(np.percentile(frames, 99.9)) // 10, out=frames)
+
+
+PLACE = "pixels are displaced by"
+FRAMES = {
+    "columns": (displace(0, 3), 0.5, 1.0, rf"in 50% of the pairs looked at, {PLACE} \+3 columns against the flat"),
+    "one column": (displace(0, -1), 0.3, 0.6, rf"in \d\d% of the pairs looked at, {PLACE} -1 column against the flat"),
+    "a row": (displace(1, 0), 0.0, 1.0, rf"in 100% of the pairs looked at, {PLACE} \+1 row against the flat"),
+    "a stuck bit": (set_bit, 0.5, 1.0, r"the light of [1-4] of 282 detector columns changes by \d+% beside that of"),
+    "cut off": (cut_off, 0.0, 1.0, r"no reading is above \d+ ADU, which \d+ readings of \d+ pairs have, as if cut off"),
+}
+
+
+@pytest.mark.parametrize("case", FRAMES)
+def test_frames_that_are_displaced_or_changed_are_refused(case: str, copy: RawFolder, tmp_path: Path) -> None:
+    change, begin, end, said = FRAMES[case]
+    path = copy.planet_folder("train", planet_of(copy)) / "AIRS-CH0_signal_0.parquet"
+    rewrite(path, change_frames(change, begin, end))
+    with pytest.raises(ContractError, match=rf"AIRS-CH0_signal_0\.parquet: frames: {said}.*\. Fix: "):
+        extract(copy, tmp_path)
+
+
+def visit_of(depth: float, steps: int = 375) -> np.ndarray:  # e-, (steps,)
+    """Light of a star during a transit of four hours, with ingresses of ten minutes."""
+    hours = np.linspace(0, 7.5, steps)
+    dip = np.clip((np.abs(hours - 3.7) - 2.0) / (1 / 6), -1, 0)
+    return 1e6 * (1 + depth * dip + 1e-4 * np.random.default_rng(2).normal(size=steps))
+
+
+@pytest.mark.parametrize("depth", [0.0, 0.003, 0.03])
+def test_a_transit_is_no_seam(depth: float) -> None:
+    check_seams(Path("a"), visit_of(depth))
+    check_seams(Path("a"), np.repeat(visit_of(depth), 20))
+
+
+@pytest.mark.parametrize("depth", [0.003, 0.03])
+def test_parts_of_a_visit_in_another_order_are_refused(depth: float) -> None:
+    first, second, third = np.split(visit_of(depth), 3)
+    with pytest.raises(ContractError, match=r"a: frames: the star's light changes by [+-]\d.\d\d% within a step after"):
+        check_seams(Path("a"), np.concatenate([third, second, first]))
+
+
+def test_frames_of_another_star_are_refused() -> None:
+    """Spliced-in frames show a star with another spectrum, or with the same spectrum but brighter."""
+    bins = visit_of(0.01)[:, None] * np.linspace(1, 0.1, 100) / 55
+    later = np.arange(375)[:, None] > 300
+    check_seams(Path("a"), bins)
+    with pytest.raises(ContractError, match=r"spectrum at the end differs from that at the beginning by 2\.\d%"):
+        check_seams(Path("a"), np.where(later, bins * np.linspace(0.95, 1.05, 100), bins))
+    with pytest.raises(ContractError, match=r"light changes by \+5\.\d\d% within a step after 80% of the visit"):
+        check_seams(Path("a"), np.where(later, 1.05 * bins, bins))
 
 
 def test_depths_that_one_planet_can_not_have_are_refused() -> None:

@@ -54,7 +54,6 @@ from spectramind_nb.simulator.world_parts import (
 )
 from spectramind_nb.simulator.worlds import (
     DEFAULT_WORLD,
-    MEASURED,
     NAMED_WORLDS,
     World,
     differing_fields,
@@ -114,7 +113,7 @@ def test_a_file_may_leave_out_what_is_default(tmp_path: Path) -> None:
         ("red_noise: {rms: }", "red_noise.rms: is None"),
         ("red_noise: {rms: [1e-5]}", "red_noise.rms: is [1e-05]"),
         ("red_noise: {chromatic: 1}", "red_noise.chromatic: is 1. Fix: true or false"),
-        ("drift: {form: rank 1}", "drift.form: is 'rank 1'. Fix: one of full rank, rank one, none"),
+        ("drift: {form: rank 1}", "drift.form: is 'rank 1'. Fix: one of rank one, full rank, none"),
         ("drift: {order: 2.5}", "drift.order: is 2.5. Fix: a whole number from 1 to 8"),
         ("drift: {rms: 1e-4}", "drift.rms: is 0.0001. Fix: two rising numbers"),
         ("drift: {rms: [3e-4, 1e-4]}", "drift.rms: is [0.0003, 0.0001]. Fix: two rising numbers"),
@@ -166,13 +165,13 @@ def test_every_field_changes_something_in_a_drawn_or_named_world() -> None:
 
 def test_orbits_differ_from_the_table_as_stated() -> None:
     rng = np.random.default_rng(0)
-    seen = [observe(rng, QUIET_SPECTRUM, MEASURED).orbits[0] for _ in range(3000)]
+    seen = [observe(rng, QUIET_SPECTRUM).orbits[0] for _ in range(3000)]
     speed = np.array([orbit.sma / orbit.period_d for orbit in seen]) / (SYSTEM.sma / SYSTEM.P)
     tilt = np.array([orbit.inclination_deg for orbit in seen]) - SYSTEM.i
     assert speed.mean() == pytest.approx(1.013, abs=3e-4) and speed.std() == pytest.approx(0.003, rel=0.06)
     assert tilt.std() == pytest.approx(0.35, rel=0.06)
     high = PlanetSpectrum(replace(SYSTEM, i=90.0), {}, QUIET_SPECTRUM.spectrum)
-    share = np.mean([observe(rng, high, MEASURED).orbits[0].inclination_deg == 90 for _ in range(300)])
+    share = np.mean([observe(rng, high).orbits[0].inclination_deg == 90 for _ in range(300)])
     assert share == 0, "mirrored, not clipped"
 
 
@@ -248,7 +247,7 @@ def test_both_paths_see_the_same_light(name: str, channel: Channel, monkeypatch:
     assert abs(z.mean()) < 4 / np.sqrt(z.size) and np.abs(z.mean(axis=0)).max() < 4.5 / np.sqrt(len(z))
 
 
-def test_the_default_world_is_the_simulator_as_it_was() -> None:
+def test_events_that_do_not_occur_change_nothing() -> None:
     planet = planet_in()
     plain, stated = (
         simulate_features(np.random.default_rng(2), planet, FULL, world=w)
@@ -256,14 +255,17 @@ def test_the_default_world_is_the_simulator_as_it_was() -> None:
     )
     for kind, arrays in plain.items():
         for name, array in arrays.items():
-            assert np.array_equal(array, stated[kind][name]), "events that do not occur change nothing"
+            assert np.array_equal(array, stated[kind][name]), name
 
 
 def test_drift_has_the_stated_form_and_size() -> None:
     seen = extraction(np.random.default_rng(0), AIRS, SYSTEM.Ts, 1.0, False)
     steps = step_times(FULL, AIRS, 375)
     still = ImageMotion(jitter=0, wander_px=0, along_spectrum_px=0, focus=0)
-    for drift, rank in ((GainDrifts(form="rank one", rms=(3e-4, 3e-4)), 1), (GainDrifts(rms=(3e-4, 3e-4)), 6)):
+    for drift, rank in (
+        (GainDrifts(form="rank one", rms=(3e-4, 3e-4)), 1),
+        (GainDrifts(form="full rank", rms=(3e-4, 3e-4)), 6),
+    ):
         events = replace(QUIET, world=world(drift=drift, pointing=still))
         gain = np.stack([systematics(np.random.default_rng(k), AIRS, steps, seen, events)[0] for k in range(20)])
         slow = (gain - gain.mean(axis=1, keepdims=True)).reshape(20, 25, 15, 282).mean(axis=2)
@@ -364,8 +366,8 @@ def test_line_shape_smooths_and_keeps_a_flat_transit() -> None:
     assert np.array_equal(nearest_bins()[AIRS_COLUMNS][::-1], np.arange(1, 283))
 
 
-def test_wings_of_the_measured_world_are_those_of_real_edge_rows() -> None:
-    profile = airs_profile(np.array([2.1, 3.8]), optics=MEASURED.optics)
+def test_wings_of_the_image_are_those_of_real_edge_rows() -> None:
+    profile = airs_profile(np.array([2.1, 3.8]), optics=DEFAULT_WORLD.optics)
     edges = profile[[0, 1, 2, -3, -2, -1]].mean(axis=0)
     assert edges == pytest.approx([6.3e-4, 1.2e-3], rel=0.05)
     assert np.allclose(profile.sum(axis=0), 1, atol=2e-3)
@@ -375,10 +377,10 @@ def test_wings_of_the_measured_world_are_those_of_real_edge_rows() -> None:
 
 
 def test_frames_have_the_world_of_their_record(tmp_path: Path) -> None:
-    simulate_dataset(tmp_path / "raw", 1, 0, seed=3, frames="tiny", world=MEASURED)
+    simulate_dataset(tmp_path / "raw", 1, 0, seed=3, frames="tiny", world=NAMED_WORLDS["full-rank"])
     record = json.loads((tmp_path / "raw/simulation.json").read_text())
-    assert world_of(record["world"]) == MEASURED
-    with pytest.raises(UserError, match=r"another simulation \(world is .*measured"):
+    assert world_of(record["world"]) == NAMED_WORLDS["full-rank"]
+    with pytest.raises(UserError, match=r"another simulation \(world is .*full-rank"):
         simulate_dataset(tmp_path / "raw", 1, 0, seed=3, frames="tiny")
     truth = record["truth"]["train"]
     assert all(planet["limb_darkening"]["law"] == "quadratic" for planet in truth.values())
@@ -412,7 +414,9 @@ def test_strong_foregrounds_come_in_their_share() -> None:
 
 
 def test_planets_are_the_same_in_all_worlds_of_one_chemistry() -> None:
-    plain, other = (draw_planet(planet_stream(0, "train", 5), world=w) for w in (DEFAULT_WORLD, MEASURED))
+    plain, other = (
+        draw_planet(planet_stream(0, "train", 5), world=w) for w in (DEFAULT_WORLD, NAMED_WORLDS["full-rank"])
+    )
     assert plain.system == other.system and np.array_equal(plain.spectrum, other.spectrum)
     assert plain.orbits[0].t0_h == other.orbits[0].t0_h and draw_system(np.random.default_rng(0)) is not None
     assert len(airs_column_wavelengths()) == 356 and TINY.airs_pairs < FULL.airs_pairs

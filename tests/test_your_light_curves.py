@@ -262,7 +262,7 @@ def airs_z(result: results.Result) -> float:
 
 
 def test_an_orbit_that_light_curves_contradict_is_told_and_freed(tmp_path: Path) -> None:
-    result = with_star(i=90.0)
+    result = with_star(i=90.0, i_err=0.12)
     (words,) = results.warnings_of(result)
     assert "contradict the star's orbit by" in words and result.quality["i_prior_widening"] >= 4
     assert abs(airs_z(result)) < 2 and 0.02 < result.shared["b2"] < 0.13
@@ -286,7 +286,7 @@ def test_errors_of_the_orbit_set_its_prior() -> None:
     assert prior["sma"] == pytest.approx((10.5, 10.5 * np.hypot(0.5 / 10.5, 0.26 / 5.2)))
     same_inclination = orbit_priors(STAR, replace(FitOptions(), inclination_scatter_deg=0.4))
     assert prior["b2"] == pytest.approx(same_inclination["b2"])
-    assert orbit_priors(STAR, FitOptions())["sma"][1] == pytest.approx(0.012 * 10.5)
+    assert orbit_priors(STAR, FitOptions())["sma"][1] == pytest.approx(0.015 * 10.5)
 
 
 def test_an_error_of_the_temperature_widens_limb_darkening() -> None:
@@ -297,8 +297,10 @@ def test_an_error_of_the_temperature_widens_limb_darkening() -> None:
     assert shared.std[shared.names.index("fgs1_u1")] == pytest.approx(wide["fgs1_u1"][1])
 
 
-def test_a_wide_prior_of_one_s_own_is_no_contradiction() -> None:
-    result = with_star(i=90.0, i_err=1.0)
+@pytest.mark.parametrize("own", [{}, {"i_err": 1.0}])
+def test_a_wide_prior_is_no_contradiction(own: dict[str, float]) -> None:
+    """The inclination is off by 1.5 degrees: four standard deviations, in the tail of what may happen."""
+    result = with_star(i=90.0, **own)
     assert results.warnings_of(result) == [] and abs(airs_z(result)) < 2
 
 
@@ -370,7 +372,7 @@ def unit(name: str, text: str | None) -> Change:
         (unit("time", None), "time: has no unit. Fix: give it a unit such as h"),
         (unit("time", "um"), "time: is in 'um', not in 'h'"),
         (unit("time", "d"), "more than 7.5 h, as if it were in hours. Fix: check the unit"),
-        (lambda t: t.replace_column("time", t["time"] / 24), "spans 0.309 h, less than 1 h, as if it were in days"),
+        (lambda t: t.replace_column("time", t["time"] / 24), "spans 0.309 h, not more than 1 h, as if it were in days"),
         (lambda t: t.replace_column("time", t["time"] * 3600), "h, as if it were in seconds. Fix: check the unit"),
         (lambda t: t.replace_column("time", t["time"] * 60), "h, as if it were in minutes"),
         (lambda t: t.reverse(), "time: FGS1 of visit 0 falls after step 0"),
@@ -439,7 +441,7 @@ def test_what_can_not_be_fitted_is_one_line(change: Change, said: str, mine: Pat
         ("airs_bins_7.npz", b"PK", "fgs1_white_7.npz: file: is missing"),
         ("a.ecsv", b"# %ECSV 1.0\n# ---\nnonsense\n1 2 3\n", "can't be read"),
         ("a.csv", b"time,flux_0\n1,2\n", "flux_1: column is missing"),
-        ("b.csv", b"time\nnoon\n", "time: holds something that is no number"),
+        ("b.csv", b"time\nnoon\n", "time: holds 'noon' in row 0, which is no number"),
         ("c.csv", b"", "can't be read"),
     ],
 )
@@ -527,7 +529,7 @@ def test_scenes_stay_within_the_visit_and_what_is_known() -> None:
     t0 = np.array([scene["t0_h[0]"] for scene in scenes])
     assert t0.min() > hours / 2 + 0.5 and t0.max() < 7.5 - hours / 2 - 0.5 and np.ptp(t0) > 2
     sma = np.array([scene["sma"] for scene in scenes])
-    assert sma.mean() == pytest.approx(STAR["sma"], rel=0.005) and sma.std() == pytest.approx(0.126, rel=0.2)
+    assert sma.mean() == pytest.approx(STAR["sma"], rel=0.005) and sma.std() == pytest.approx(0.1575, rel=0.2)
     assert min(scene["b2"] for scene in scenes) >= 0
     smooth = smooth_spectrum(fit)
     assert smooth[0] == fit.depth[0] and np.abs(smooth - DEPTH)[1:].mean() < 1.5e-4

@@ -7,7 +7,6 @@ __all__ = ['STAGE', 'COMPUTING_OVER_READING', 'PROCESS_BYTES', 'extract_once', '
            'estimate_work', 'explore']
 
 # %% ../../nbs/01_features.ipynb #543e10ef
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 
 from ..core.contracts import read_npz
 from ..core.errors import UserError
-from ..core.files import run_folder, write_json
+from ..core.files import known_json, run_folder, write_json
 from ..core.instrument import CHANNELS
 from ..detector.extraction import Recipe, Steps, extract_planet, signal_paths
 from ..detector.photometry import Photometry
@@ -50,12 +49,9 @@ def extract_once(
     of the same worker, whose files are read ahead. Returns the planet's log.
     """
     record = out / f"log_{who[1]}.json"
-    if record.is_file():
-        known = json.loads(record.read_text(encoding="utf-8"))
-        if known["work"] == work and all(
-            (out / f"{kind}_{who[1]}.npz").is_file() for kind in ("fgs1_white", "airs_bins")
-        ):
-            return known["log"]
+    known = known_json(record, [out / f"{kind}_{who[1]}.npz" for kind in ("fgs1_white", "airs_bins")])
+    if known.get("work") == work:
+        return known["log"]
     read_ahead(signal_paths(who, raw) + (signal_paths(following[who], raw) if who in following else []))
     log = extract_planet(who, raw, out, recipe)
     write_json(record, {"work": work, "log": log})

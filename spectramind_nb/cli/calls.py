@@ -265,6 +265,8 @@ def prepare_process() -> None:
             stream.reconfigure(errors="replace")
     os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
+    if Path.cwd() != Path(str(sys.modules["spectramind_nb"].__file__)).resolve().parents[1]:  # no bare checkout
+        os.environ["PYTHONSAFEPATH"] = "1"  # else a worker reads a signal.py of the folder that the user works in
     receive_interrupts()
 
 # %% ../../nbs/cli/calls.ipynb #93eda08f

@@ -15,11 +15,13 @@ from typing import Annotated, Any
 import typer
 
 from .calls import recorded, remember, shown
+from .retrieve import retrievals
 from .simulate import SeedOption
 from ..core.files import short
 
 # %% ../../nbs/cli/fit.ipynb #1f6fd9d0
 fits = typer.Typer(no_args_is_help=True)
+fits.registered_commands.extend(retrievals.registered_commands)  # app registers this group
 LightCurvesOption = Annotated[
     Path | None, typer.Option("--light-curves", help="ECSV or CSV table, or a run's airs_bins_<planet>.npz.")
 ]

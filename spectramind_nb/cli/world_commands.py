@@ -20,17 +20,17 @@ worlds = typer.Typer(no_args_is_help=True, help="List, show and draw worlds: hyp
 
 @worlds.command("list", epilog="Example: spectramind worlds list")
 def list_worlds() -> None:
-    """List the named worlds and the fields in which each differs from the world measured."""
+    """List the named worlds and the fields in which each differs from the world default."""
     with recorded("worlds", what="list"):
-        from spectramind_nb.simulator.worlds import MEASURED, NAMED_WORLDS, differing_fields
+        from spectramind_nb.simulator.worlds import NAMED_WORLDS, differing_fields
 
         width = max(map(len, NAMED_WORLDS))
         for name, world in NAMED_WORLDS.items():
-            changes = ", ".join(f"{key}={value}" for key, value in differing_fields(world, MEASURED).items())
+            changes = ", ".join(f"{key}={value}" for key, value in differing_fields(world).items())
             print(f"{name:<{width}}  {changes}".rstrip())
 
 
-@worlds.command("show", epilog="Example: spectramind worlds show measured > mine.yaml")
+@worlds.command("show", epilog="Example: spectramind worlds show default > mine.yaml")
 def show_world(world: Annotated[str, typer.Argument(help="Name, or YAML file.")]) -> None:
     """Print a world as YAML: every field with its value."""
     with recorded("worlds", what="show", world=world):

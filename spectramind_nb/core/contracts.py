@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
+from zlib import error as BadStream
 
 import numpy as np
 import pandas as pd
@@ -138,6 +139,16 @@ SCHEMAS |= {
     },
 }
 
+# %% ../../nbs/core/contracts.ipynb #afa30146
+SCHEMAS["retrieval"] = {
+    "names": Array("str", "", "JSON: names of the columns of `values`, with their units"),
+    "values": Array("float64", "N R", "of weighed atmospheres; nan: metallicity, C/O where chemistry is free"),
+    "weight": Array("float64", "N", "of each atmosphere, sums to 1"),
+    "mean": Array("float64", "283", "(Rp/Rs)^2, posterior mean of the spectrum"),
+    "covariance": Array("float64", "283 283", "(Rp/Rs)^4, of the spectrum"),
+    "made": Array("str", "", "JSON: planet, under which chemistry it holds, effective sample size, reliability"),
+}
+
 # %% ../../nbs/core/contracts.ipynb #0fa9995b
 SCHEMAS |= {
     "latents": {
@@ -238,7 +249,7 @@ def load_arrays(path: str | Path, fix: str) -> dict[str, np.ndarray]:
     try:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (BadZipFile, ValueError, OSError, EOFError) as error:
+    except (BadZipFile, BadStream, RuntimeError, ValueError, OSError, EOFError) as error:
         raise ContractError(path, "file", f"can't be read ({error})", fix) from error
 
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['DEEPEST', 'DEEPEST_MEDIAN', 'LOWEST', 'LEAST_DEPTH', 'LEAST_MEDIAN', 'MOST_STEP', 'MOST_TIMES', 'MOST_ABOVE',
-           'LEAST_SIGMA', 'MOST_SIGMA', 'MOST_MEDIAN_SIGMA', 'FEW_PLANETS', 'DEPTH_UNITS', 'MOST_RELATIVE_SIGMA',
-           'LEAST_SHAPE_POWER', 'MOST_SIGMA_RATIO', 'depth_unit', 'depth_fault', 'sigma_fault', 'sigma_warning',
-           'check_spectra', 'label_fault', 'order_fault', 'sigma_ratio_warning']
+           'LEAST_SIGMA', 'MOST_SIGMA', 'LEAST_TYPICAL_SIGMA', 'MOST_MEDIAN_SIGMA', 'FEW_PLANETS', 'DEPTH_UNITS',
+           'MOST_RELATIVE_SIGMA', 'LEAST_SHAPE_POWER', 'MOST_SIGMA_RATIO', 'MOST_DEPTH_RATIO', 'depth_unit',
+           'depth_fault', 'sigma_fault', 'sigma_warning', 'repeated_warning', 'check_spectra', 'label_fault',
+           'order_fault', 'depth_ratio_warning', 'sigma_ratio_warning']
 
 # %% ../../nbs/core/depth_checks.ipynb #bbaf4366
 from pathlib import Path
@@ -23,6 +24,7 @@ LEAST_DEPTH, LEAST_MEDIAN = 1e-6, 1e-3  # (Rp/Rs)^2: mean of a planet, and of th
 MOST_STEP = 0.4  # of the typical depth, from bin to bin, in most bins
 MOST_TIMES, MOST_ABOVE = 3.0, 0.03  # a bin is at most 3 times its planet's median depth plus .03
 LEAST_SIGMA, MOST_SIGMA = 1e-7, 0.5  # (Rp/Rs)^2
+LEAST_TYPICAL_SIGMA = 2e-6  # (Rp/Rs)^2, of a planet; an ideal measurement of the challenge has 1e-5
 MOST_MEDIAN_SIGMA = 0.015  # (Rp/Rs)^2; the depths of all planets scatter by .011
 FEW_PLANETS = 5  # below which the median planet says nothing
 DEPTH_UNITS = {"ppm": 1e6, "parts per thousand": 1e3, "percent": 100.0}
@@ -56,7 +58,7 @@ def depth_fault(planets: np.ndarray, mu: np.ndarray) -> str:
     """Describe the first planet whose depths (P, 283) can't be right; "" if there is none."""
     mean, typical = mu.mean(axis=1), np.median(mu, axis=1, keepdims=True)
     least, deepest = _bounds(mean)
-    far = (mu < LOWEST) | (mu > MOST_TIMES * np.abs(typical) + MOST_ABOVE)
+    far = (mu < LOWEST) | (mu == 0) | (mu > MOST_TIMES * np.abs(typical) + MOST_ABOVE)
     whole = (typical[:, 0] > deepest) | (mean < least) | ((mean > deepest) & ~far.any(axis=1))
     if not (whole | far.any(axis=1)).any():
         return _jumping(planets, mu)
@@ -77,6 +79,10 @@ def sigma_fault(planets: np.ndarray, sigma: np.ndarray) -> str:
         units = [unit for unit, factor in DEPTH_UNITS.items() if 1e-5 < typical / factor < 3e-3 and factor < 1e4]
         looks = f"; they look like {' or '.join(units)}" if units else ""
         return f"the typical error bar is {typical:.3g}, more than the depths of all planets scatter{looks}"
+    own = np.median(sigma, axis=1)
+    if (small := (own < LEAST_TYPICAL_SIGMA) & (own > 1e-10)).any():
+        row = int(np.argmax(small))
+        return f"planet {planets[row]} has a typical error bar of {own[row]:.3g}; it looks like a variance"
     for wrong, words in ((sigma < LEAST_SIGMA, "smaller than any"), (sigma > MOST_SIGMA, "larger than any")):
         if wrong.any():
             row, b = np.argwhere(wrong)[0]
@@ -97,6 +103,14 @@ def sigma_warning(mu: np.ndarray, sigma: np.ndarray) -> str:
         return ""
     words = f"the typical error bar is {100 * ratio:.0f}% of the depth, as if it were relative to mu, or a square root"
     return f"{words}: check that it is a standard deviation of (Rp/Rs)^2"
+
+
+def repeated_warning(mu: np.ndarray) -> str:
+    """Describe depths (P, 283) that most planets share with another one; "" if they don't."""
+    alone = len(np.unique(mu, axis=0))
+    if len(mu) < FEW_PLANETS or 2 * alone > len(mu):
+        return ""
+    return f"{len(mu)} planets have {alone} different spectra: check that each row holds its own planet's"
 
 # %% ../../nbs/core/depth_checks.ipynb #0f14c025
 def check_spectra(path: str | Path, planets: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> None:
@@ -167,6 +181,18 @@ def order_fault(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
     return f"the spectra agree much better if {words}" if words and remaining[words] < 0.5 else ""
 
 # %% ../../nbs/core/depth_checks.ipynb #72e4ef5d
+MOST_DEPTH_RATIO = 1.05  # of the typical planet's depth to that of another submission
+
+
+def depth_ratio_warning(mu: np.ndarray, known: np.ndarray) -> str:
+    """Describe depths (P, 283) that are all larger or smaller than `known` ones; "" if they aren't."""
+    ratios = mu.mean(axis=1) / known.mean(axis=1)
+    ratio = float(np.median(ratios))
+    if len(mu) < FEW_PLANETS or 1 / MOST_DEPTH_RATIO < ratio < MOST_DEPTH_RATIO:
+        return ""
+    return f"the depths are {ratio:.3g} times those of the run's own submission"
+
+
 def sigma_ratio_warning(sigma: np.ndarray, known: np.ndarray) -> str:
     """Describe error bars (P, 283) that are far from `known` ones of the same planets; "" if they aren't."""
     ratio = float(np.median(sigma / known))

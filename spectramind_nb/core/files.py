@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['RUN_FOLDERS', 'PRIOR_FILE', 'PREDICTORS_FILE', 'NETWORK_FILE', 'OUT_OF_FOLD_FILE', 'LEARNED', 'CHECKPOINT_FILES',
            'SHIPPED', 'run_folder', 'network_file', 'stored_path', 'resolved_path', 'atomic_path', 'short',
-           'expand_word', 'write_json']
+           'expand_word', 'write_json', 'read_json', 'none_empty', 'known_json']
 
 # %% ../../nbs/core/files.ipynb #28b35acb
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -128,3 +128,36 @@ def write_json(path: Path, value: Any) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+# %% ../../nbs/core/files.ipynb #bb0f484d
+def read_json(path: Path, fix: str, kind: type = dict) -> Any:
+    """Read a JSON file that holds a `kind`. Raises `ContractError`, which names `fix`, for a missing or damaged one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ContractError(path, "file", absence(path, "file"), fix) from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        raise ContractError(path, "file", f"can't be read ({reason})", fix) from error
+    if not isinstance(found, kind):
+        raise ContractError(path, "file", f"can't be read (it holds a {type(found).__name__})", fix)
+    return found
+
+# %% ../../nbs/core/files.ipynb #3c32ff75
+def none_empty(paths: Iterable[Path]) -> bool:
+    """Test that files are there and hold something."""
+    return all(path.is_file() and path.stat().st_size > 0 for path in paths)
+
+
+def known_json(path: Path, files: Iterable[Path] = ()) -> dict[str, Any]:
+    """Read what earlier work noted of itself in a JSON file.
+
+    Returns nothing where the note is damaged, or it or one of the `files` of that work is missing or empty. The work is
+    then done again.
+    """
+    if not none_empty(files):
+        return {}
+    try:
+        return dict(read_json(path, ""))
+    except ContractError:
+        return {}

@@ -149,7 +149,8 @@ def usable_cores() -> int:
     return max(1, min(cores, int(workers) if workers.isdecimal() else cores))
 
 # %% ../../nbs/core/lifetime.ipynb #9287bc65
-_SUPERVISOR = """import os, signal, subprocess, sys
+_SUPERVISOR = """import sys; sys.path = [path for path in sys.path if path]  # nothing of the working folder
+import os, signal, subprocess
 process = subprocess.Popen(sys.argv[2:])
 while os.getppid() == int(sys.argv[1]):
     try:

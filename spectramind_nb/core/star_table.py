@@ -49,10 +49,17 @@ LARGEST_IMPACT = 1.3  # stellar radii
 # %% ../../nbs/core/star_table.ipynb #0918ae7e
 _LENGTHS = {"km": SOLAR_RADIUS_KM, "m": 1e3 * SOLAR_RADIUS_KM, "cm": 1e5 * SOLAR_RADIUS_KM, "AU": 1 / AU_IN_SOLAR_RADII}
 _RADII = by_factors({**_LENGTHS, "Jupiter radii": 9.731, "Earth radii": 109.08, "the diameter": 2})
-_MASSES = {"kg": 1.98841e30, "g": 1.98841e33, "Jupiter masses": 1047.57, "Earth masses": 332_946.0}
+_MASSES = {"kg": 1.98841e30, "g": 1.98841e33, "Jupiter masses": 1047.57, "Earth masses": 332_946.0, "1e30 kg": 1.98841}
 _PLANET_MASSES = {"kg": 1.898e27, "g": 1.898e30, "Earth masses": 317.83, "solar masses": 1 / 1047.57}
-_PERIODS = {"hours": 24, "minutes": 1440, "seconds": 86_400, "years": 1 / 365.25, "weeks": 1 / 7}
-_PERIODS |= {"twice the period": 2, "half the period": 0.5}
+_PERIODS = {"hours": 24, "minutes": 1440, "seconds": 86_400, "milliseconds": 8.64e7, "years": 1 / 365.25}
+_PERIODS |= {"weeks": 1 / 7, "twice the period": 2, "half the period": 0.5}
+_OTHER_MASSES: dict[str, Callable[[float, float], float]] = {
+    "the logarithm": lambda x, _: 10**x,
+    "log g": lambda x, radius: 10 ** (x - 4.438) * radius**2,
+}
+_OTHER_PERIODS: dict[str, Callable[[float, float], float]] = {"a frequency in 1/d": lambda x, _: 1 / x}
+
+# %% ../../nbs/core/star_table.ipynb #e0556792
 _ANGLES: dict[str, Callable[[float, float], float]] = {
     "radians": lambda x, _: degrees(x),
     "the cosine of i": lambda x, _: degrees(acos(x)),
@@ -60,10 +67,15 @@ _ANGLES: dict[str, Callable[[float, float], float]] = {
     "90 degrees minus i": lambda x, _: 90 - x,
     "180 degrees minus i": lambda x, _: 180 - x,
     "gradians": lambda x, _: 0.9 * x,
+    "arcminutes": lambda x, _: x / 60,
+    "arcseconds": lambda x, _: x / 3600,
+    "minus i": lambda x, _: -x,
 }
 _AXES: dict[str, Callable[[float, float], float]] = {
-    **by_factors({"solar radii": 1.0, **_LENGTHS}, per_star=True),
+    **by_factors({"solar radii": 1.0, **_LENGTHS, "millions of km": 0.6957, "Jupiter radii": 9.731}, per_star=True),
     "stellar diameters": lambda x, _: 2 * x,
+    "Rs/a, its inverse": lambda x, _: 1 / x,
+    "the logarithm": lambda x, _: 10**x,
 }
 _KELVINS: dict[str, Callable[[float, float], float]] = {
     "degrees Celsius": lambda x, _: x + 273.15,
@@ -75,11 +87,11 @@ _KELVINS: dict[str, Callable[[float, float], float]] = {
 # %% ../../nbs/core/star_table.ipynb #7a43d478
 STAR_VALUES = {
     "Rs": StarValue("solar radii", 0.08, 5.0, 1.23, {**_RADII, "the logarithm": lambda x, _: 10**x}),
-    "Ms": StarValue("solar masses", 0.07, 5.0, 1.1, {**by_factors(_MASSES), "the logarithm": lambda x, _: 10**x}),
+    "Ms": StarValue("solar masses", 0.07, 5.0, 1.1, {**by_factors(_MASSES), **_OTHER_MASSES}),
     "Ts": StarValue("K", 2300.0, 12_000.0, 5890.0, _KELVINS),
     "Mp": StarValue("Jupiter masses", 1e-3, 80.0, 0.94, by_factors(_PLANET_MASSES)),
     "e": StarValue("", 0.0, 0.95, 0.1, by_factors({"percent": 100})),
-    "P": StarValue("d", 0.2, 1000.0, 5.2, by_factors(_PERIODS)),
+    "P": StarValue("d", 0.2, 1000.0, 5.2, {**by_factors(_PERIODS), **_OTHER_PERIODS}),
     "sma": StarValue("stellar radii", 2.0, 40.0, 10.5, _AXES),
     "i": StarValue("degrees", 0.0, 90.0, 88.5, _ANGLES),
 }
@@ -158,7 +170,7 @@ def conversions(star: Mapping[str, float], names: Sequence[str]) -> Iterator[tup
         for rank, (unit, convert) in enumerate(STAR_VALUES[name].others.items()):
             try:
                 value = convert(star[name], star.get("Rs", 1.0))
-            except (ValueError, OverflowError):
+            except (ValueError, OverflowError, ZeroDivisionError):
                 continue
             known, trial = STAR_VALUES[name], {**star, name: value}
             if not known.least <= value <= known.most or value <= 0:
@@ -196,7 +208,8 @@ def star_fault(star: Mapping[Any, float]) -> StarFault | None:
     if (fault := plain_fault(known)) is None:
         return None
     names = [fault.name] if "Kepler" not in fault.problem else [n for n in ("sma", "P", "Rs", "Ms") if n in known]
-    candidates = sorted(conversions(known, names)) or sorted(conversions(known, ["sma"] * (fault.name == "i")))
+    beside = ["sma"] * ("passes beside" in fault.problem)
+    candidates = sorted(conversions(known, names)) or sorted(conversions(known, beside))
     others = sorted(exchanges(known))
     if others and others[0][0] < min([9.0, *(one[0] for one in candidates[:1])]):
         _, one, other = others[0]
@@ -245,7 +258,7 @@ def _changed_tables(table: pd.DataFrame) -> Iterator[tuple[float, StarFault, pd.
     for name in table:
         known = STAR_VALUES[str(name)]
         for rank, (unit, convert) in enumerate(known.others.items()):
-            with suppress(ValueError, OverflowError):
+            with suppress(ValueError, OverflowError, ZeroDivisionError):
                 values = [convert(*both) for both in zip(table[name].tolist(), radius, strict=True)]
                 cost = 0.01 * rank + (0.0 if name in ("sma", "P") else 0.1)
                 fault = StarFault(str(name), "", unit, float(values[0]))
@@ -268,20 +281,19 @@ def _better_tables(table: pd.DataFrame) -> Iterator[tuple[float, StarFault]]:
 # %% ../../nbs/core/star_table.ipynb #b03033a0
 def table_fault(table: pd.DataFrame) -> StarFault | None:
     """Find a column of a star table that is in another unit as a whole, or two that are exchanged; None if none."""
-    if not len(table):
-        return None
     table = table[[name for name in STAR_VALUES if name in table]]
-    some = table.iloc[:SOME_ROWS]
-    rows = _rows_of(table)
+    some, rows = table.iloc[:SOME_ROWS], _rows_of(table)
+    faults = [fault for row in rows if (fault := star_fault(row))]
+    if not rows or (faults and len(rows) < 3):
+        return None  # the rows are refused one by one
     most = MOST_OFFSET[max(count for count in MOST_OFFSET if count <= len(rows))]
     far = most < typical_offset(some) < float("inf")
-    faults = [fault for row in rows if (fault := star_fault(row))]
-    if faults and len(rows) < 3:
-        return None  # the rows are refused one by one
     if far or 2 * len(faults) > len(rows):
         _, better = min(_better_tables(some), key=lambda one: one[0], default=(0, None))
         if better:
             return replace(better, problem=_in_rows(better.name, rows, faults))
+        if far and typical_offset(some) > 2 * most:
+            return StarFault("sma", _in_rows("sma", rows, []) + ": check the units of sma, P, Ms and Rs")
     for name in dict.fromkeys(fault.name for fault in faults):
         same = [fault for fault in faults if fault.name == name]
         if len(rows) >= 3 and 2 * len(same) > len(rows):

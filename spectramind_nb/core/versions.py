@@ -14,15 +14,15 @@ from pathlib import Path
 from .errors import ContractError
 
 # %% ../../nbs/core/versions.ipynb #31472f02
-SIMULATOR_VERSION = 2  # spectra, light curves and frames that a seed gives
+SIMULATOR_VERSION = 3  # spectra, light curves and frames that a seed gives
 FEATURE_VERSION = 4  # light curves that raw frames give
-FIT_VERSION = 4  # depths and nuisance parameters that light curves give
+FIT_VERSION = 5  # depths and nuisance parameters that light curves give
 PRIOR_VERSION = 1  # posterior spectrum that a fit and a spectral prior give
 INPUT_VERSION = 1  # the network's inputs: columns, order, scale
 EDGE_VERSION = 1  # edges of the spectral graph and their features
 NETWORK_VERSION = 1  # output that the network gives for fixed weights and inputs
 UNCERTAINTY_VERSION = 1  # error-bar factors, temperature and conformal intervals
-WEIGHTS_VERSION = 2  # the weights that come with the package
+WEIGHTS_VERSION = 3  # the weights that come with the package
 VERSIONS: dict[str, int] = {
     "simulator": SIMULATOR_VERSION,
     "features": FEATURE_VERSION,

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MOST_STRAY_PX', 'STRAY_LIMIT', 'LightCurves', 'last_pair_is_bad', 'blank_pairs', 'odd_spectra', 'stray_stars',
            'sum_sound_pairs', 'subtract_background', 'extract_series', 'extract_visit', 'extract_files',
-           'extract_checked', 'in_steps', 'without_gaps', 'white_features', 'mean_step_times', 'at_times',
-           'joined_dilution', 'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
+           'checked_images', 'extract_checked', 'in_steps', 'without_gaps', 'white_features', 'mean_step_times',
+           'at_times', 'joined_dilution', 'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
 
 # %% ../../nbs/detector/extraction.ipynb #0f0eb6d0
 from collections.abc import Iterable
@@ -30,6 +30,7 @@ from spectramind_nb.detector.corrections import (
     typical_pair,
     visit_paths,
 )
+from .displacement import check_place
 from spectramind_nb.detector.foreground import (
     Dilution,
     Foreground,
@@ -57,7 +58,7 @@ from .read_checks import ReadChecks, check_reads, is_central, require_enough, sa
 from .signal_files import open_signal, pixel_histories, read_pixels
 from .streaming import MOST_HOLES, PixelSeries, read_series
 from .time_axis import read_frame_times, read_pair_times
-from .visit_checks import Mark, check_new_visit, check_order
+from .visit_checks import Mark, check_clipped, check_new_visit, check_order
 
 # %% ../../nbs/detector/extraction.ipynb #3ed8c91c
 @dataclass(frozen=True)
@@ -217,6 +218,14 @@ def extract_files(
     found = extract_checked(histories, checks, visit_now, length, options, photometry)
     return replace(found, prints=checks.prints), length
 
+# %% ../../nbs/detector/extraction.ipynb #074a38f9
+def checked_images(where: Path, sample: Visit) -> Visit:
+    """Return some pairs of a visit. Raises `ContractError` if pixels are displaced, or readings are cut off."""
+    dead, flat = sample.calibration.dead, sample.calibration.flat
+    check_place(where, sample.signal, np.where(dead, np.nan, flat), sample.channel)
+    check_clipped(where, sample.signal, ~dead)
+    return sample
+
 # %% ../../nbs/detector/extraction.ipynb #cfd6b6d0
 def extract_checked(
     histories: Iterable[tuple[int, np.ndarray]],
@@ -236,7 +245,7 @@ def extract_checked(
     counts = checks.counts | {"pairs_incomplete": int((series.incomplete & ~checks.left_out).sum())}
     require_enough(left_out, counts, checks.where)
     good = ~left_out[chosen] if not left_out[chosen].all() else slice(None)
-    sample = replace(visit, signal=series.sample[good], time_h=visit.time_h[chosen][good])
+    sample = checked_images(checks.where, replace(visit, signal=series.sample[good], time_h=visit.time_h[chosen][good]))
     curves = extract_series(series, sample, visit.time_h, length, options, photometry, left_out)
     left_out[: len(curves.flux)] |= np.isnan(curves.flux.reshape(len(curves.flux), -1)).all(axis=1)
     require_enough(left_out, counts | {"pairs_implausible": curves.log["pairs_implausible"]}, checks.where)
@@ -358,7 +367,8 @@ def extract_planet(who: tuple[str, int], raw: RawFolder, out: Path, recipe: Reci
             about = {"planet": who[1], "split": who[0], "visit": number, "channel": channel.name}
             log.append(about | found.log)
             where, known = visit_paths(raw, *who, number, channel)[0], earlier[channel.name]
-            known[number] = check_new_visit(where, found.prints, found.flux, known)
+            light = found.flux[:, AIRS_COLUMNS] if channel is AIRS else found.flux
+            known[number] = check_new_visit(where, found.prints, light, known)
         white.append(white_features(curves["FGS1"], lengths["FGS1"], number))
         bins.append(bin_features(curves["AIRS-CH0"], curves["FGS1"], lengths["AIRS-CH0"], number))
         check_order(where, bins[-1]["flux"])

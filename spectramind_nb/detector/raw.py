@@ -8,7 +8,6 @@ __all__ = ['STAR_COLUMNS', 'SIGNAL_NAME', 'CALIBRATION_NAME', 'CALIBRATION_DTYPE
            'read_parquet', 'CalibrationSet', 'columns_in_order', 'read_calibration']
 
 # %% ../../nbs/detector/raw.ipynb #a50a79e0
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from ..core.contracts import COPY_AGAIN, WAVELENGTH_COLUMNS, read_csv, read_table
 from ..core.depth_checks import depth_fault
 from ..core.errors import ContractError
+from ..core.files import known_json
 from ..core.instrument import CHANNELS, Channel
 from ..core.star_table import ERROR_COLUMNS, error_fault, star_fault, table_fault
 from ..core.versions import versions_in
@@ -117,8 +117,7 @@ def ignored_files(raw: RawFolder, split: str, planet: int) -> list[str]:
 # %% ../../nbs/detector/raw.ipynb #2720f65b
 def simulated_by(folder: Path) -> dict[str, str]:
     """Return the version of the simulator that made a raw folder; empty for data of any other origin."""
-    path = folder / "simulation.json"
-    made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    made = known_json(folder / "simulation.json")
     stored = versions_in({name: text for name, text in made.items() if isinstance(text, str)})
     return {name: str(version) for name, version in stored.items() if name == "simulator"}
 

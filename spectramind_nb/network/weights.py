@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.errors import ContractError, absence
@@ -99,7 +99,7 @@ def write_network(path: str | Path, weights: Weights) -> Path:
     options = json.dumps(asdict(weights.network.options))
     facts = {**weights.about, "options": options, **version_facts(WEIGHTS_DEPEND_ON)}
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, facts)
+        temporary.write_bytes(save(arrays, facts))
     return Path(path)
 
 # %% ../../nbs/network/weights.ipynb #51934301

@@ -22,7 +22,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ..core.errors import ContractError, UserError, os_fix
-from ..core.files import SHIPPED, write_json
+from ..core.files import SHIPPED, known_json, write_json
 from ..core.lifetime import WORKERS, WRITERS, WRITERS_FILE, run_lock
 from ..core.progress import PROGRESS_FILE, OneLine, Show, read_progress
 from ..detector.raw import simulated_by
@@ -46,7 +46,7 @@ from spectramind_nb.pipeline.provenance import (
     write_summary,
     write_timing,
 )
-from .raw_data import check_network, own_network, prepare_raw
+from .raw_data import check_apart, check_network, own_network, prepare_raw
 from spectramind_nb.pipeline.stages import (
     COMMON,
     Stage,
@@ -201,7 +201,7 @@ def _prepare_folder(stage: Stage, work: Mapping[str, Any], keep: bool) -> None:
         set_aside(stage.folder)
     (stage.folder / "manifest.json").unlink(missing_ok=True)
     begun = stage.folder / "begun.json"
-    same = begun.is_file() and begun.read_text(encoding="utf-8").strip() == json.dumps(digest(work))
+    same = begun.is_file() and begun.read_bytes().strip() == json.dumps(digest(work)).encode()
     if not (keep and same):
         shutil.rmtree(stage.folder / "artifacts", ignore_errors=True)
     for leftover in stage.folder.rglob("*.part"):
@@ -351,6 +351,7 @@ def run_chain(
     stop = stage_index(stages, last) + 1 if last else len(stages)
     if start >= stop:
         raise ConfigError("--to", f"{last} comes before {first}", "name a later stage")
+    check_apart(run_dir, cfg.data.raw)
     with run_lock(run_dir):
         for stage in stages:
             bring_back(stage.folder)
@@ -364,8 +365,7 @@ def run_chain(
 def _upstream_ready(run_dir: Path, earlier: Sequence[Stage]) -> bool:
     with contextlib.suppress(OSError, ContractError):
         known = read_settings(run_dir / "config.yaml")
-        marker = run_dir / "simulation.json"
-        simulated = marker.is_file() and "files" in json.loads(marker.read_text(encoding="utf-8"))
+        simulated = "files" in known_json(run_dir / "simulation.json")
         return bool(known.data.raw or simulated) and all(map(finished, earlier))
     return False
 

@@ -7,7 +7,6 @@ __all__ = ['FAILED_FILE', 'Workers', 'open_executor', 'Failure', 'Outcomes', 'un
            'write_failures', 'read_failures']
 
 # %% ../../nbs/pipeline/planets.ipynb #ebd3cc85
-import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -20,7 +19,7 @@ from typing import Any
 
 from ..core.errors import UserError, of_machine, os_fix
 from ..core.extras import needs_extra
-from ..core.files import write_json
+from ..core.files import read_json, write_json
 from ..core.lifetime import WORKER_DIED, process_pool
 from ..core.progress import progress
 from .config import CHOICES, ConfigError, nearest
@@ -150,6 +149,6 @@ def read_failures(run_dir: str | Path, before: str = "99") -> Mapping[int, str]:
     found: dict[int, str] = {}
     for path in sorted(Path(run_dir).glob(f"[0-9][0-9]_*/artifacts/{FAILED_FILE}")):
         if path.parent.parent.name < before:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, f"run stage {path.parent.parent.name} again")
             found |= {int(planet): about["problem"] for planet, about in content.items()}
     return found

@@ -9,8 +9,6 @@ __all__ = ['RUN_FILES', 'CORES', 'FEW', 'copy_learned', 'PredictionSettings', 'p
            'in_pieces', 'PartialSubmission', 'reported', 'work_all', 'run_that_predicts', 'predict']
 
 # %% ../../nbs/pipeline/predict.ipynb #653bfdd7
-import json
-import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +23,16 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ContractError, UserError
-from ..core.files import CHECKPOINT_FILES, atomic_path, network_file, run_folder, short, write_json
+from spectramind_nb.core.files import (
+    CHECKPOINT_FILES,
+    atomic_path,
+    known_json,
+    network_file,
+    read_json,
+    run_folder,
+    short,
+    write_json,
+)
 from ..core.instrument import N_BINS
 from ..core.lifetime import usable_cores
 from ..core.metric import DEFAULT_REFERENCE, Reference, reference_of
@@ -53,7 +60,7 @@ from .provenance import CHALLENGE_PLANETS, SUMMARY, code_hash, digest, raw_finge
 from .selection import check_planet, check_rows, read_plan
 from .sigma_calibration import CALIBRATION_FILES, calibrate_sigmas
 from .stages import check_run_versions
-from ..transits.fit_file import fit_to_file
+from ..transits.fit_file import fit_to_file, read_fit_options
 from ..transits.fit_priors import FitOptions
 from ..uncertainty.calibration import CalibOptions
 from ..uncertainty.sigma_factors import Fits, SigmaFactors, parts_of, sigma_of
@@ -91,11 +98,9 @@ def prediction_settings(run_dir: str | Path) -> PredictionSettings:
     check_run_versions(run_dir)
     _, options = read_plan(run_dir)
     check_learned(run_dir)
-    made = _read(run_folder(run_dir, "data/splits") / "groupkfold.json")["recipe"]
-    recipe = Recipe(Steps(**made["steps"]), options, Photometry(**made["photometry"]))
-    return PredictionSettings(
-        recipe, FitOptions.from_record(_read(Path(run_dir) / "02_transit" / "artifacts" / "options.json"))
-    )
+    made = read_json(run_folder(run_dir, "data/splits") / "groupkfold.json", "name the folder of a finished run")
+    steps, photometry = Steps(**made["recipe"]["steps"]), Photometry(**made["recipe"]["photometry"])
+    return PredictionSettings(Recipe(steps, options, photometry), read_fit_options(run_dir, required=True))
 
 # %% ../../nbs/pipeline/predict.ipynb #d44dc027
 def check_predictor(run_dir: str | Path, network: str) -> None:
@@ -114,12 +119,6 @@ def predictor_words(run_dir: str | Path, network: str = "") -> str:
     if network:
         return f"neural ({network}, with the error-bar factors of {short(run_dir)})"
     return f"neural ({short(learned.weights)})" if learned.chosen == "neural" else learned.chosen
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise ContractError(path, "file", "is missing", "name the folder of a finished run")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 # %% ../../nbs/pipeline/predict.ipynb #0fc6071d
 def shipped_run(out: str | Path) -> Path:
@@ -175,7 +174,7 @@ class Job:
     stars: dict[str, pd.DataFrame]
     following: Mapping[int, int]  # the planet that comes up when one is done, for reading ahead
     code: str  # hash of the code that makes fits
-    ends: float = math.inf  # no planet is begun after this (time.monotonic, s)
+    ends: float = np.inf  # no planet is begun after this (time.monotonic, s)
 
 # %% ../../nbs/pipeline/predict.ipynb #8d247d31
 def make_job(
@@ -194,10 +193,10 @@ def work_planet(who: tuple[str, int], job: Job) -> dict[str, float]:
     """
     planet, work = who[1], job.work
     record, out = work / "planets" / f"{planet}.json", run_folder(work, "data/features")
-    made = (run_folder(work, "outputs/fits") / f"transit_{planet}.npz", out / f"fgs1_white_{planet}.npz")
+    fit, log = run_folder(work, "outputs/fits") / f"transit_{planet}.npz", work / "logs" / f"{planet}.json"
     key = digest([raw_fingerprint(job.raw.root, [planet]), asdict(job.way), job.code])
-    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    if known.get("key") == key and all(path.is_file() for path in made):
+    known = known_json(record, [fit, log, out / f"fgs1_white_{planet}.npz"])
+    if known.get("key") == key:
         return known["seconds"]
     if time.monotonic() > job.ends:
         raise UserError("was not reached in time. Fix: the same command goes on from here")
@@ -205,7 +204,7 @@ def work_planet(who: tuple[str, int], job: Job) -> dict[str, float]:
     ahead = [("test", job.following[planet])] if planet in job.following else []
     read_ahead([path for one in (who, *ahead) for path in signal_paths(one, job.raw)])
     check_planet(who, job.raw)
-    write_json(work / "logs" / f"{planet}.json", extract_planet(who, job.raw, out, job.way.recipe))
+    write_json(log, extract_planet(who, job.raw, out, job.way.recipe))
     extracted = time.perf_counter()
     fit_to_file(who, work, job.stars, job.way.fit)
     (out / f"airs_bins_{planet}.npz").unlink()
@@ -378,7 +377,7 @@ def predict(
     Returns the problem of each planet that failed; its row holds the population's mean and spread. Raises `UserError`
     for a run that breaks its contracts and, without a budget, where every planet failed.
     """
-    ends = math.inf if budget_hours is None else time.monotonic() + 3600 * budget_hours
+    ends = np.inf if budget_hours is None else time.monotonic() + 3600 * budget_hours
     raw, out, early = RawFolder(Path(raw_dir)), Path(out_csv), budget_hours is not None
     way, chosen = prediction_settings(run_dir), planets_to_predict(raw, planets)
     run_dir = run_that_predicts(run_dir, raw, chosen, out, network)

@@ -26,7 +26,13 @@ from spectramind_nb.core.contracts import (
     write_npz,
     write_submission,
 )
-from ..core.depth_checks import order_fault, sigma_ratio_warning, sigma_warning
+from spectramind_nb.core.depth_checks import (
+    depth_ratio_warning,
+    order_fault,
+    repeated_warning,
+    sigma_ratio_warning,
+    sigma_warning,
+)
 from ..core.errors import ContractError
 from ..core.files import run_folder, short
 from ..core.instrument import N_BINS
@@ -215,8 +221,8 @@ def why_stale(path: str | Path) -> str:
     return ""
 
 # %% ../../nbs/pipeline/prediction.ipynb #e03ae7d3
-def compare_with_run(path: str | Path, submission: Submission, run_dir: str | Path) -> str:
-    """Compare a submission with the one that a run wrote; return a warning about error bars, or "".
+def compare_with_run(path: str | Path, submission: Submission, run_dir: str | Path) -> list[str]:
+    """Compare a submission with the one that a run wrote; list warnings about the sizes of depths and error bars.
 
     Raises `ContractError` where the two have no planet in common, or bins or planets are in another order.
     """
@@ -232,13 +238,15 @@ def compare_with_run(path: str | Path, submission: Submission, run_dir: str | Pa
     if fault := order_fault(submission.mu[new], known.mu[old], known.sigma[old]):
         problem = f"beside the submission of {short(Path(run_dir))}, {fault}"
         raise ContractError(path, "mu", problem, "put bins and planets in the order of the run's submission")
-    return sigma_ratio_warning(submission.sigma[new], known.sigma[old])
+    depths = depth_ratio_warning(submission.mu[new], known.mu[old])
+    return [depths, sigma_ratio_warning(submission.sigma[new], known.sigma[old])]
 
 # %% ../../nbs/pipeline/prediction.ipynb #caea4f59
 def submission_warnings(path: str | Path, submission: Submission, run_dir: str | Path | None = None) -> list[str]:
-    """List what is odd about the error bars of a submission, also beside that of a run. Raises `ContractError`."""
-    compared = compare_with_run(path, submission, run_dir) if run_dir else ""
-    return [warning for warning in (compared, sigma_warning(submission.mu, submission.sigma)) if warning]
+    """List what is odd about the spectra of a submission, also beside that of a run. Raises `ContractError`."""
+    compared = compare_with_run(path, submission, run_dir) if run_dir else []
+    own = (sigma_warning(submission.mu, submission.sigma), repeated_warning(submission.mu))
+    return [warning for warning in (*compared, *own) if warning]
 
 # %% ../../nbs/pipeline/prediction.ipynb #55b9135e
 def refuse_other_raw(path: str | Path, raw: RawFolder) -> None:

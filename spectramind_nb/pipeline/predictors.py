@@ -21,7 +21,7 @@ import torch
 
 from ..core.contracts import read_csv
 from ..core.errors import ContractError
-from ..core.files import run_folder
+from ..core.files import read_json, run_folder
 from ..core.instrument import N_BINS
 from ..core.metric import Reference
 from ..detector.raw import RawFolder, choose_planets
@@ -156,9 +156,7 @@ def predict_neural(weights: Weights, fits: Fits, batch: int = 64) -> Predicted:
 def read_folds(run_dir: str | Path, planets: np.ndarray) -> np.ndarray:  # int, (P,)
     """Read the fold of each planet, as stage 01 of the run drew it."""
     path = run_folder(run_dir, "data/splits") / "groupkfold.json"
-    if not path.is_file():
-        raise ContractError(path, "file", "is missing", "run stage 01_features again")
-    fold = json.loads(path.read_text(encoding="utf-8"))["fold_of_planet"]
+    fold = read_json(path, "run stage 01_features again")["fold_of_planet"]
     return np.array([fold[str(planet)] for planet in planets])
 
 # %% ../../nbs/pipeline/predictors.ipynb #825973b6

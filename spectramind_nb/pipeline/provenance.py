@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..core.files import atomic_path, write_json
+from ..core.files import atomic_path, known_json, write_json
 from ..core.lifetime import reply_of
 
 # %% ../../nbs/pipeline/provenance.ipynb #3eeb9a20
@@ -198,7 +198,7 @@ COMMANDS: tuple[str, ...] = (
     "selftest",
     "ablate",
 )
-COMMANDS += ("run", "extract", "simulate", "fit", "inject", "score", "validate", "audit", "worlds")
+COMMANDS += ("run", "extract", "simulate", "fit", "retrieve", "inject", "score", "validate", "audit", "worlds")
 COMMANDS += ("config", "bench", "reproduce", "check-artifacts", "estimate-score", "kaggle", "restamp", "export")
 
 EVENT_FIELDS: dict[str, Any] = {
@@ -353,8 +353,8 @@ def write_summary(run_dir: Path, cfg_hash: str, seed: int, manifests: Sequence[M
 def run_identity(run_dir: Path) -> dict[str, Any]:
     """Return `run_id` (the folder's name), and `cfg_hash`, `seed` and `git_sha` of a run's summary if any."""
     found: dict[str, Any] = {"run_id": run_dir.resolve().name}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        summary = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8"))
+    with suppress(ValueError, KeyError, TypeError):
+        summary = known_json(run_dir / SUMMARY)
         found |= {"cfg_hash": str(summary["cfg_hash"]), "seed": int(summary["seeds"]["run"])}
         found["git_sha"] = str(summary["git_sha"])
     return found
@@ -365,8 +365,7 @@ TIMING, CHALLENGE_PLANETS = "timing.csv", 1100
 
 def write_timing(run_dir: Path, manifests: Sequence[Mapping[str, Any]]) -> Path:
     """Write `timing.csv`: seconds of each stage, in all and a planet, hours for the challenge's 1,100 planets."""
-    plan = run_dir / "00_calibration" / "artifacts" / "plan.json"
-    splits = json.loads(plan.read_text(encoding="utf-8"))["planets"] if plan.is_file() else {}
+    splits = known_json(run_dir / "00_calibration" / "artifacts" / "plan.json").get("planets", {})
     planets = sum(map(len, splits.values()))
     rows = [(m["stage"], float(m["duration_s"])) for m in manifests]
     rows.append(("all", sum(seconds for _, seconds in rows)))

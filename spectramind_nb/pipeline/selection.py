@@ -7,7 +7,6 @@ __all__ = ['MOST_SPARE', 'select_planets', 'check_planet', 'first_sound', 'check
            'row_of_planet', 'pairs_per_visit']
 
 # %% ../../nbs/pipeline/selection.ipynb #bb052c34
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ContractError, UserError
+from ..core.files import read_json
 from ..core.instrument import CHANNELS
 from ..detector.calibration_log import detector_statistics
 from ..detector.corrections import Options, visit_paths
@@ -119,9 +119,7 @@ def read_plan(run_dir: str | Path, before: str = "00_calibration") -> tuple[dict
     Planets that failed in a stage before `before` are left out. Raises `ContractError` if stage 00 has not run.
     """
     path = Path(run_dir) / "00_calibration" / "artifacts" / "plan.json"
-    if not path.is_file():
-        raise ContractError(path, "file", "is missing", "run stage 00_calibration first")
-    plan, failed = json.loads(path.read_text(encoding="utf-8")), read_failures(run_dir, before)
+    plan, failed = read_json(path, "run stage 00_calibration first"), read_failures(run_dir, before)
     chosen = {split: [p for p in planets if p not in failed] for split, planets in plan["planets"].items()}
     return chosen, Options(**plan["options"])
 
@@ -146,7 +144,7 @@ def row_of_planet(planets: np.ndarray, planet: int | None) -> int | str:
 def pairs_per_visit(run_dir: str | Path, planets: Sequence[int]) -> dict[str, float]:
     """Compute the median number of pairs of reads in a visit of these planets of a run, by channel."""
     path = Path(run_dir) / "00_calibration" / "artifacts" / "detector_statistics.json"
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    rows = read_json(path, "run stage 00_calibration again", list) if path.is_file() else []
     pairs = {
         name: [row["pairs"] for row in rows if (row["channel"], row["planet"] in planets) == (name, True)]
         for name in CHANNELS

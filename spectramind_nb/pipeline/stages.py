@@ -9,7 +9,6 @@ __all__ = ['COMMON', 'Stage', 'notebooks_folder', 'find_stages', 'stage_index', 
 
 # %% ../../nbs/pipeline/stages.ipynb #270e5d6f
 import ast
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from .. import __version__
 from ..core.errors import ContractError, UserError, absence
 from ..core.extras import missing_packages
-from ..core.files import network_file, short
+from ..core.files import known_json, network_file, short
 from ..core.versions import VERSIONS, check_versions
 from spectramind_nb.pipeline.config import (
     ConfigError,
@@ -136,10 +135,8 @@ def stage_parameters(stage: Stage, cfg: DictConfig, common: Mapping[str, Any]) -
 # %% ../../nbs/pipeline/stages.ipynb #d9fd51fc
 def read_manifest(stage: Stage) -> dict[str, Any] | None:
     """Read the manifest of a stage that ended well; None for any other."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads((stage.folder / "manifest.json").read_text(encoding="utf-8"))
-        return found if found.get("status") == "ok" else None
-    return None
+    found = known_json(stage.folder / "manifest.json")
+    return found if found.get("status") == "ok" and isinstance(found.get("artifacts"), dict) else None
 
 
 def notebook_code(notebook: Path) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import ContractError, UserError
-from ..core.files import atomic_path
+from ..core.files import atomic_path, none_empty, read_json
 from ..core.lifetime import process_pool
 from .atmosphere import reference_spectrum, transmission_spectrum, use_opacities
 from .population import PlanetSpectrum, System, draw_planet_spectrum, physics, planet_stream
@@ -108,7 +108,7 @@ def make_bank(
     _choose_opacities(opacities, quick)
     parts = _claim(out.with_name(out.name + ".parts"), made)
     spans = [(start, min(start + PART, spectra)) for start in range(0, spectra, PART)]
-    missing = [span for span in spans if not (parts / _name(*span)).exists()]
+    missing = [span for span in spans if not none_empty([parts / _name(*span)])]
     done = spectra - sum(stop - start for start, stop in missing)
     with process_pool(workers) as pool:
         futures = {pool.submit(bank_part, seed, *span, ood, opacities, quick, world.planets): span for span in missing}
@@ -138,7 +138,7 @@ def _name(start: int, stop: int) -> str:
 
 def _claim(parts: Path, made: dict[str, Any]) -> Path:
     request = parts / "request.json"
-    if request.exists() and json.loads(request.read_text(encoding="utf-8")) != made:
+    if request.exists() and read_json(request, "remove its folder") != made:
         raise UserError(f"{parts} holds parts of another bank. Fix: choose another file, or remove that folder")
     with atomic_path(request) as temporary:
         temporary.write_text(json.dumps(made), encoding="utf-8")

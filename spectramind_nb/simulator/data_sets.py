@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ..core.airs_image import nearest_bins
 from ..core.contracts import SIGMA_COLUMNS, WAVELENGTH_COLUMNS
 from ..core.errors import UserError
-from ..core.files import atomic_path
+from ..core.files import atomic_path, none_empty, read_json
 from spectramind_nb.core.instrument import (
     ADC_GAIN,
     ADC_OFFSET,
@@ -255,7 +255,7 @@ def claim_folder(out: Path, request: dict[str, Any], planets: dict[str, dict[int
     """
     path = out / "simulation.json"
     if path.exists():
-        found = {"world": DEFAULT_WORLD.record()} | json.loads(path.read_text(encoding="utf-8"))
+        found = {"world": DEFAULT_WORLD.record()} | read_json(path, "remove this folder, or choose another")
         if odd := [name for name, value in request.items() if found.get(name) != value]:
             problem = f"{odd[0]} is {found.get(odd[0])!r}, not {request[odd[0]]!r}"
             raise UserError(
@@ -319,7 +319,7 @@ def _write_planets(
     def write(split: str, number: int, label: int) -> None:
         planet, folder = drawn[split][label], out / split / str(label)
         for visit in range(len(planet.orbits)):
-            if not all(path.exists() for path in visit_files(folder, visit)):
+            if not none_empty(visit_files(folder, visit)):
                 stream = partial(planet_stream, seed, split, number, 2, visit)
                 write_visit(folder, planet, visit, frames, stream, request["ood"] and split == "test", world)
 

@@ -69,11 +69,11 @@ class OrbitTable(WorldPart):
     Periods are exact, so that the transit's speed 2 pi a/R* / P differs as a/R* does.
     """
 
-    speed_offset: float = _number(0.0, -0.2, 0.2)  # relative, true over table minus 1
-    speed_scatter: float = _number(0.01, 0, 0.2)  # relative, from planet to planet
+    speed_offset: float = _number(0.013, -0.2, 0.2)  # relative, true over table minus 1
+    speed_scatter: float = _number(0.003, 0, 0.2)  # relative, from planet to planet
     inclination_offset_deg: float = _number(0.0, -3, 3)
-    inclination_scatter_deg: float = _number(0.1, 0, 3)
-    beyond_90: str = _choice("clip", "mirror")  # inclinations above 90 degrees: become 90, or 180 minus themselves
+    inclination_scatter_deg: float = _number(0.35, 0, 3)
+    beyond_90: str = _choice("mirror", "clip")  # inclinations above 90 degrees: become 90, or 180 minus themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +118,9 @@ class PlanetKinds(WorldPart):
 class Foregrounds(WorldPart):
     """Light that falls on every pixel."""
 
-    airs_e_s: tuple[float, float] = _span(0.05, 0.4, 0, 100)  # e-/s a pixel, least and most
+    airs_e_s: tuple[float, float] = _span(0.02, 0.3, 0, 100)  # e-/s a pixel, least and most
     fgs1_e_s: tuple[float, float] = _span(1.0, 10.0, 0, 1000)  # e-/s a pixel, least and most
-    strong_share: float = _number(0.0, 0, 1)  # share of visits, in either channel, with a strong foreground
+    strong_share: float = _number(0.1, 0, 1)  # share of visits, in either channel, with a strong foreground
     strong_factor: float = _number(10.0, 1, 100)  # median factor of a strong foreground
 
 
@@ -138,7 +138,7 @@ class DilutingLight(WorldPart):
 class GainDrifts(WorldPart):
     """Slow change of the gain."""
 
-    form: str = _choice("full rank", "rank one", "none")  # of the matrix of time by wavelength
+    form: str = _choice("rank one", "full rank", "none")  # of the matrix of time by wavelength
     order: int = _number(5, 1, 8)  # of the polynomials in time and in wavelength
     rms: tuple[float, float] = _span(139e-6, 482e-6, 1e-7, 0.05)  # relative, over a visit, least and most
     ramp: float = _number(0.0, 0, 0.05)  # rms of a drop that decays exponentially, relative, in either channel
@@ -170,7 +170,7 @@ class ImageMotion(WorldPart):
 
     jitter: float = _number(1.0, 0, 10)  # factor of fast movements and changes of width
     wander_px: float = _number(0.02, 0, 1)  # slow movement in a visit; AIRS: across the spectrum
-    along_spectrum_px: float = _number(0.02, 0, 1)  # slow movement of AIRS along the spectrum
+    along_spectrum_px: float = _number(0.001, 0, 1)  # slow movement of AIRS along the spectrum
     focus: float = _number(0.001, 0, 0.1)  # slow relative change of the width
 
 
@@ -179,8 +179,8 @@ class Optics(WorldPart):
     """The star's image and the spectrometer's line shape."""
 
     image_width: float = _number(1.0, 0.5, 2)  # factor
-    wings: tuple[float, float] = _span(1.0, 1.0, 0, 5)  # factors of the AIRS image's far wings, at 2 and 3.8 um
-    line_shape: float = _number(0.0, 0, 3)  # width over that of the image across the spectrum; 0: no smoothing
+    wings: tuple[float, float] = _span(0.95, 1.05, 0, 5)  # factors of the AIRS image's far wings, at 2 and 3.8 um
+    line_shape: float = _number(1.0, 0, 3)  # width over that of the image across the spectrum; 0: no smoothing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'ROUNDS', 'WARM_ROUNDS', 'MOST_TENSION', 'MOST_WIDENINGS', 'WIDENINGS', 'moved',
-           'not_below', 'descend', 'held', 'starts', 'rough_fit', 'warm_fit', 'weigh_orbit', 'converge',
+           'not_below', 'descend', 'held', 'starts', 'rough_fit', 'warm_fit', 'tilted_width', 'weigh_orbit', 'converge',
            'converge_orbit', 'fit_planet']
 
 # %% ../../nbs/transits/fit.ipynb #4f87ecfc
@@ -16,7 +16,7 @@ import numpy as np
 from .dilution import with_dilution
 from .drift_hypotheses import averaged, weigh_drifts
 from .fit_noise import reweighed, with_common_noise, with_own_drift
-from .fit_priors import SOLAR_K, FitOptions, limb_priors, orbit_priors
+from .fit_priors import SOLAR_K, FitOptions, limb_priors, orbit_priors, orbit_widths
 from spectramind_nb.transits.fit_problem import (
     Equations,
     FitProblem,
@@ -139,6 +139,16 @@ MOST_TENSION = 4.0  # standard deviations
 MOST_WIDENINGS = 3
 WIDENINGS = tuple(2.0**k for k in range(8))
 
+# %% ../../nbs/transits/fit.ipynb #de125ed1
+def tilted_width(b2: float, star: Mapping[str, float], options: FitOptions) -> float:
+    """Return the standard deviation by which `b2` is as far from its prior mean as the inclination that it needs.
+
+    The prior of the squared impact parameter has a longer tail than the Gaussian that the fit takes for it.
+    """
+    b, spread = star["sma"] * np.cos(np.radians(star["i"])), star["sma"] * np.radians(orbit_widths(star, options)[1])
+    tilt = abs(np.sqrt(max(b2, 0.0)) - abs(b)) / spread
+    return float(abs(b2 - b**2 - spread**2) / max(tilt, 1e-9))
+
 # %% ../../nbs/transits/fit.ipynb #7cd45a16
 def weigh_orbit(
     problem: FitProblem, reduced: Reduced, std: np.ndarray, star: Mapping[str, float]
@@ -159,7 +169,8 @@ def weigh_orbit(
         chi2 = float(away @ np.linalg.solve(covariance, away))
         candidates.append((chi2 + float(np.linalg.slogdet(covariance)[1]), widening))
         if widening == tuple(problem.options.widening):
-            tension = float(np.sqrt(max(chi2, 0.0)))
+            covariance[1, 1] += max(0.0, tilted_width(float(best[1]), star, wider) ** 2 - prior[1, 1] ** 2)
+            tension = float(np.sqrt(max(0.0, away @ np.linalg.solve(covariance, away))))
     return tension, min(candidates)[1]
 
 # %% ../../nbs/transits/fit.ipynb #933ac52f

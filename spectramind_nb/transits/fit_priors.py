@@ -45,8 +45,8 @@ class FitOptions:
     """Choices of the fit; the first three are the configuration's section `transit`."""
 
     clip_sigma: float = 5.0
-    sma_scatter: float = 0.012  # relative, of the true a/Rs about the star table's
-    inclination_scatter_deg: float = 0.12
+    sma_scatter: float = 0.015  # relative, of the true a/Rs about the star table's
+    inclination_scatter_deg: float = 0.35
     drift_sizes: tuple[float, ...] = (1e-4, 2e-4, 4e-4, 8e-4)
     time_decays: tuple[float, ...] = (0.35, 0.5, 0.7, 1.0)
     wavelength_decays: tuple[float, ...] = (0.2, 0.35, 0.5, 0.7)
@@ -54,11 +54,6 @@ class FitOptions:
     polynomial_odds: float = 0.5  # prior probability of that form
     widening: tuple[float, float] = (1.0, 1.0)  # factors of the prior widths of a/Rs and of the inclination
     learned: LearnedPriors | None = None  # what other planets' light curves say of the priors; None for nothing
-
-    @classmethod
-    def of_simulator(cls) -> "FitOptions":
-        """Return options with the scatters and drift that the simulator draws from: for limits only."""
-        return cls(5.0, 0.01, 0.1, (2e-4, 4e-4, 8e-4), (0.5,), (0.5,), ())
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "FitOptions":

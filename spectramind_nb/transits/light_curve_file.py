@@ -148,8 +148,8 @@ def check_times(path: Path, name: str, hours: np.ndarray) -> None:
     if span > VISIT_HOURS:
         problem = f"{name} spans {span:.6g} h, more than {VISIT_HOURS} h{likely_gap(hours) or likely_time_unit(span)}"
         raise ContractError(path, "time", problem, "check the unit, number visits in `visit`, or cut the visit")
-    if span < LEAST_VISIT_HOURS:
-        problem = f"{name} spans {span:.3g} h, less than {LEAST_VISIT_HOURS:g} h{likely_time_unit(span)}"
+    if span <= LEAST_VISIT_HOURS:
+        problem = f"{name} spans {span:.3g} h, not more than {LEAST_VISIT_HOURS:g} h{likely_time_unit(span)}"
         raise ContractError(path, "time", problem, "give hours in a CSV file, or the column's unit in an ECSV file")
 
 # %% ../../nbs/transits/light_curve_file.ipynb #0ce191fa

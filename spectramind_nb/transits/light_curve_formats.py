@@ -43,13 +43,22 @@ class FileChannel:
 _ODD_KINDS = {"b": "true and false", "c": "complex numbers", "M": "dates", "m": "time spans"}  # by numpy's letter
 
 
+def _odd_word(column: Any) -> str:
+    for row, word in enumerate(np.asarray(column).ravel().tolist()):
+        try:
+            float(word)
+        except (TypeError, ValueError):
+            return f"'{str(word)[:30]}' in row {row}, which is no number"
+    return "something that is no number"
+
+
 def _real_numbers(path: Path, name: str, column: Any) -> np.ndarray:
     if (kind := _ODD_KINDS.get(np.asarray(column).dtype.kind)) is not None:
         raise ContractError(path, name, f"holds {kind}, not numbers", "give real numbers, times in hours")
     try:
         return np.asarray(np.ma.filled(np.ma.asarray(column, float), np.nan))
     except (TypeError, ValueError) as error:
-        raise ContractError(path, name, "holds something that is no number", "give numbers, NaN for none") from error
+        raise ContractError(path, name, f"holds {_odd_word(column)}", "give numbers, NaN for none") from error
 
 # %% ../../nbs/transits/light_curve_formats.ipynb #66dd50a5
 def in_unit(path: Path, name: str, column: Any, unit: units.UnitBase | None) -> np.ndarray:

@@ -39,7 +39,8 @@ def check_depths(path: str | Path, fit: Fit) -> None:
         problem = f"shows no depth in {dead} of {len(fit.depth)} bins"
         raise ContractError(path, "flux", problem, "check that flux is proportional to light")
     if problem := unlike_channels(fit):
-        raise ContractError(path, "flux", problem, "check that both are of one planet, without jumps")
+        fix = "check that both are of one planet, without jumps, and that flux is proportional to light"
+        raise ContractError(path, "flux", problem, fix)
 
 # %% ../../nbs/transits/your_light_curves.ipynb #cb09694c
 def with_shared_noise(fit: Fit, growth: float) -> Fit:

@@ -1,0 +1,1 @@
+"""Posterior of an atmosphere's parameters, under the chemistry of the simulator."""
