@@ -1,11 +1,12 @@
-"""Damage the raw frames and the star rows of small planets at random, and count confident wrong depths.
+"""Damage the files of small planets at random, and count confident wrong depths.
 
-    python benchmarks/damage.py --raw runs/demo/raw --cases 200
+    python benchmarks/damage.py --raw runs/demo/raw --cases 300
 
-Each case damages one channel of one training planet: frames are lost, doubled, repeated, emptied, saturated, shifted or
-exchanged, or a file ends early. The planet is then extracted and fitted as a run does it. A depth is a confident wrong
-number if its error exceeds 5 of its own standard deviations while these are less than 8 times those of the undamaged
-planet. The last line is JSON.
+Each case copies one training planet and damages it. A third of the cases lose, double, repeat, empty, saturate, shift
+or exchange some reads; a third change a whole part of a visit: its order, its place on the detector, its level, its
+star; the others damage calibration files or the star's row. The planet is then checked, extracted and fitted as a run
+does it. A depth is a confident wrong number if its error exceeds 5 of its own standard deviations while these are less
+than 8 times those of the undamaged planet. The last line is JSON.
 """
 
 import argparse
@@ -21,66 +22,51 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from spectramind_nb.core.errors import UserError
-from spectramind_nb.core.instrument import AIRS, CHANNELS, Channel
-from spectramind_nb.detector.corrections import Options, Visit, step_edges, visit_paths
-from spectramind_nb.detector.extraction import LightCurves, Steps, bin_features, extract_checked, white_features
-from spectramind_nb.detector.photometry import PSF
-from spectramind_nb.detector.raw import Adc, CalibrationSet, RawFolder, read_adc, read_calibration
-from spectramind_nb.detector.read_checks import check_reads, is_central, sampled_pixels
+from spectramind_nb.core.files import run_folder
+from spectramind_nb.core.instrument import AIRS, CHANNELS, FGS1, Channel
+from spectramind_nb.detector.extraction import extract_planet
+from spectramind_nb.detector.raw import RawFolder
 from spectramind_nb.detector.signal_files import open_signal, read_frames
-from spectramind_nb.detector.time_axis import read_frame_times, read_pair_times
-from spectramind_nb.transits.fit import fit_planet
-from spectramind_nb.transits.model import blocks_of
+from spectramind_nb.pipeline.selection import check_planet, check_rows
+from spectramind_nb.transits.fit_file import fit_to_file, read_fit
+from spectramind_nb.transits.fit_priors import FitOptions
 
 CONFIDENT_SIGMA, WIDENED = 5.0, 8.0  # of its own sigma; times the clean sigma
 Frames = np.ndarray  # ADU, uint16, (frames, rows, columns)
+Depths = dict[str, tuple[float, float]]  # depth and standard deviation, of FGS1 and of the mean over AIRS bins
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """One channel of the first visit of a planet."""
-
-    raw: RawFolder
-    channel: Channel
-    frames: Frames
-    calibration: CalibrationSet
-    adc: Adc
+def frames_of(path: Path, channel: Channel) -> Frames:
+    """Read all frames of a signal file."""
+    return read_frames(open_signal(path, channel)).reshape(-1, channel.rows, channel.columns)
 
 
-def record(raw: RawFolder, planet: int, channel: Channel) -> Recorded:
-    """Read one channel of a planet's first visit."""
-    path, folder = visit_paths(raw, "train", planet, raw.visits("train", planet)[0], channel)
-    frames = read_frames(open_signal(path, channel)).reshape(-1, channel.rows, channel.columns)
-    return Recorded(raw, channel, frames, read_calibration(folder, channel), read_adc(raw, channel, planet))
+def write_frames(path: Path, frames: Frames) -> None:
+    """Write frames as a signal file in place of the one that is there."""
+    flat = frames.reshape(len(frames), -1)
+    table = pa.table({f"column_{k}": flat[:, k] for k in range(flat.shape[1])})
+    path.unlink()
+    pq.write_table(table, path, use_dictionary=False, write_statistics=False, compression="lz4")
 
 
-def light_curves(one: Recorded, frames: Frames) -> tuple[LightCurves, int]:
-    """Extract light curves from frames as `extract_files` does; also return the number of pairs in a step."""
-    channel, flat = one.channel, frames.reshape(len(frames), -1)
-    pixels, times = sampled_pixels(channel, one.calibration.dead), len(read_frame_times(one.raw, channel))
-    reads = np.ascontiguousarray(flat[:, pixels].T)
-    checks = check_reads(reads, is_central(channel)[pixels], channel, one.adc, times, Path(channel.name))
-    pairs = len(checks.left_out)
-    length = int(step_edges(pairs, Steps().airs if channel is AIRS else Steps().fgs1)[1])
-    hours = read_pair_times(one.raw, channel, pairs)
-    visit = Visit(channel, np.empty((0, 2, channel.rows, channel.columns), np.uint16), hours, one.calibration, one.adc)
-    histories = enumerate(np.ascontiguousarray(flat.T))
-    return extract_checked(histories, checks, visit, length, Options(), PSF), length
-
-
-def depths(curves: Mapping[str, tuple[LightCurves, int]], star: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Fit a planet; depth and standard deviation of FGS1 and of the mean over AIRS bins."""
-    fgs1, airs = curves["FGS1"], curves["AIRS-CH0"]
-    white, bins = white_features(*fgs1, 0), bin_features(airs[0], fgs1[0], airs[1], 0)
-    fit = fit_planet(blocks_of({"fgs1_white": white, "airs_bins": bins}), star)
-    covariance = np.diag(fit.noise_variance) + fit.nuisance @ fit.nuisance.T
+def depths(raw: RawFolder, planet: int, out: Path) -> Depths:
+    """Check, extract and fit a training planet as a run does it."""
+    for failure in check_rows(raw, {"train": [planet]}):
+        raise UserError(failure.problem)
+    check_planet(("train", planet), raw)
+    extract_planet(("train", planet), raw, run_folder(out, "data/features"))
+    fit_to_file(("train", planet), out, {"train": raw.star_info("train", [planet])}, FitOptions())
+    fit = read_fit(out, planet)
+    covariance = np.diag(fit["noise_variance"]) + fit["nuisance"] @ fit["nuisance"].T
     weights = {"FGS1": np.eye(283)[0], "AIRS": np.append(0, np.full(282, 1 / 282))}
-    return {name: (float(w @ fit.depth), float(np.sqrt(w @ covariance @ w))) for name, w in weights.items()}
+    return {name: (float(w @ fit["depth"]), float(np.sqrt(w @ covariance @ w))) for name, w in weights.items()}
 
 
-# --- Damages: each returns frames and says what it did ---
+# --- Damages of some reads: each returns frames and says what it did ---
 
 
 def some_pairs(rng: np.random.Generator, frames: Frames, most: float = 0.12) -> np.ndarray:
@@ -179,13 +165,141 @@ def truncate(rng: np.random.Generator, frames: Frames) -> Frames:
     return frames[: len(frames) - int(rng.integers(1, len(frames) // 3))]
 
 
-DAMAGES: dict[str, Callable[[np.random.Generator, Frames], Frames]] = {
-    function.__name__: function
-    for function in (drop, drop_two, double, repeat, empty, saturate, shift, exchange, truncate)
-}
+# --- Damages of a whole part of a visit ---
 
 
-def spoil_star(rng: np.random.Generator, star: pd.DataFrame) -> pd.DataFrame:
+def some_part(rng: np.random.Generator, frames: Frames) -> slice:
+    """Choose an end, a stretch or the whole of a visit, in pairs."""
+    pairs, size = len(frames) // 2, float(rng.choice([0.25, 0.5, 0.8]))
+    begin = {0: 0.0, 1: 1 - size, 2: float(rng.uniform(0, 1 - size))}
+    first, last = (begin[k := int(rng.integers(3))], begin[k] + size) if rng.random() < 0.8 else (0.0, 1.0)
+    return slice(2 * int(first * pairs), 2 * int(last * pairs))
+
+
+def reorder(rng: np.random.Generator, frames: Frames) -> Frames:
+    """Exchange the halves or two stretches of a visit, or reverse its pairs."""
+    pairs = frames[: len(frames) // 2 * 2].reshape(-1, 2, *frames.shape[1:])
+    kind, cut = int(rng.integers(3)), int(rng.uniform(0.2, 0.8) * len(pairs))
+    if kind == 2:
+        return pairs[::-1].reshape(-1, *frames.shape[1:])
+    if kind == 1:
+        a, b, c, d = np.sort(rng.choice(len(pairs), 4, replace=False))
+        parts = [pairs[:a], pairs[c:d], pairs[b:c], pairs[a:b], pairs[d:]]
+    else:
+        parts = [pairs[cut:], pairs[:cut]]
+    return np.concatenate(parts).reshape(-1, *frames.shape[1:])
+
+
+def displace(rng: np.random.Generator, frames: Frames) -> Frames:
+    """Move the pixels of a part by rows or columns."""
+    part, frames = some_part(rng, frames), frames.copy()
+    move = int(rng.choice([-12, -3, -1, 1, 2, 5, 12]))
+    frames[part] = np.roll(frames[part], move if rng.random() < 0.7 else int(np.sign(move)), 1 + int(rng.integers(2)))
+    return frames
+
+
+def lift(rng: np.random.Generator, frames: Frames) -> Frames:
+    """Add a pedestal to all reads of a part, or to its second reads."""
+    part, level = some_part(rng, frames), float(rng.choice([1, 3, 10, 30, 100, 1000]))
+    lifted = frames.astype(np.float32)
+    lifted[part][int(rng.integers(2)) :: int(rng.integers(1, 3))] += level
+    return np.clip(np.round(lifted), 0, 65535).astype(np.uint16)
+
+
+def magnify(rng: np.random.Generator, frames: Frames) -> Frames:
+    """Multiply the readings of a part, as after a change of the gain."""
+    part, scaled = some_part(rng, frames), frames.astype(np.float32)
+    scaled[part] *= float(rng.choice([0.5, 0.9, 0.99, 1.01, 1.1, 2.0]))
+    return np.clip(np.round(scaled), 0, 65535).astype(np.uint16)
+
+
+def clip(rng: np.random.Generator, frames: Frames) -> Frames:
+    """Cut readings off, or set one bit in some columns."""
+    part, frames = some_part(rng, frames), frames.copy()
+    if rng.random() < 0.5:
+        return np.minimum(frames, np.uint16(rng.uniform(0.4, 0.95) * np.percentile(frames[1::2], 99.9)))
+    first = int(rng.integers(frames.shape[2] - 4))
+    frames[part, :, first : first + int(rng.integers(1, 5))] |= np.uint16(1 << int(rng.integers(6, 16)))
+    return frames
+
+
+def replace(rng: np.random.Generator, frames: Frames, other: Frames) -> Frames:
+    """Put frames of another star in the place of a part."""
+    count = min(len(frames), len(other))
+    part, frames = some_part(rng, frames[:count]), frames[:count].copy()
+    frames[part] = other[part]
+    return frames
+
+
+# --- Damages of calibration files ---
+
+SETS = ("flat", "dark", "read", "dead", "linear_corr")
+
+
+def turned(rng: np.random.Generator, table: pd.DataFrame) -> pd.DataFrame:
+    """Reverse or roll the rows or the columns of a table, or transpose it."""
+    values, kind = table.to_numpy(), int(rng.integers(4))
+    if kind == 3 and values.shape[0] == values.shape[1]:
+        return pd.DataFrame(values.T, columns=table.columns)
+    axis = int(rng.integers(2))
+    values = np.flip(values, axis) if kind == 0 else np.roll(values, int(rng.choice([-10, -1, 1, 3])), axis)
+    return pd.DataFrame(values, columns=table.columns)
+
+
+def rescaled(rng: np.random.Generator, table: pd.DataFrame) -> pd.DataFrame:
+    """Multiply or divide a table by a constant, change its sign, invert it, or fill it."""
+    values, kind = table.to_numpy(), int(rng.integers(4))
+    if values.dtype == bool:
+        return pd.DataFrame([~values, values & False, values | True][kind % 3], columns=table.columns)
+    with np.errstate(all="ignore"):
+        scale = float(rng.choice([0.001, 0.01, 0.5, 2, 10, 100, 3600]))
+        changed = [values * scale, -values, 1 / values, np.full_like(values, rng.choice([0.0, 1.0]))][kind]
+    return pd.DataFrame(changed, columns=table.columns)
+
+
+def holed(rng: np.random.Generator, table: pd.DataFrame) -> pd.DataFrame:
+    """Fill a pixel, a row, a column or a block with a value."""
+    values, shape = table.to_numpy().copy(), table.shape
+    row, column = int(rng.integers(shape[0])), int(rng.integers(shape[1]))
+    rows, columns = [(row, column), (row, slice(None)), (slice(None), column), (slice(row), slice(column))][
+        rng.integers(4)
+    ]
+    values[rows, columns] = True if values.dtype == bool else rng.choice([np.nan, 0.0, -1.0, 1e6, np.inf])
+    return pd.DataFrame(values, columns=table.columns)
+
+
+def spoil_calibration(rng: np.random.Generator, folder: Path, others: list[Path]) -> str:
+    """Damage a calibration set; `others` are those of the other channel and of another planet."""
+    name, second = (str(one) for one in rng.choice(SETS, 2, replace=False))
+    path, kind = folder / f"{name}.parquet", int(rng.integers(7))
+    content = path.read_bytes()
+    if kind < 3:
+        table = pq.read_table(path).to_pandas()
+        change = (turned, rescaled, holed)[kind]
+        path.unlink()
+        change(rng, table).to_parquet(path, index=False)
+        return f"{name} {change.__name__}"
+    if kind == 3:  # two files exchanged
+        other = folder / f"{second}.parquet"
+        swapped = other.read_bytes()
+        for target, new in ((path, swapped), (other, content)):
+            target.unlink()
+            target.write_bytes(new)
+        return f"{name} and {second} exchanged"
+    path.unlink()
+    if kind == 4:  # a file that ends early, or is empty
+        path.write_bytes(content[: int(rng.choice([0, len(content) // 2, len(content) - 1]))])
+        return f"{name} cut"
+    if kind == 5:
+        return f"{name} removed"
+    path.write_bytes((others[int(rng.integers(len(others)))] / path.name).read_bytes())
+    return f"{name} of another detector"
+
+
+# --- Damages of a star's row ---
+
+
+def spoil_star(rng: np.random.Generator, star: pd.DataFrame, planet: int) -> pd.DataFrame:
     """Give one value of a star's row in another unit, as NaN, or as zero."""
     name, change = [
         ("P", 24.0),
@@ -199,17 +313,15 @@ def spoil_star(rng: np.random.Generator, star: pd.DataFrame) -> pd.DataFrame:
         ("P", 0.0),
         ("i", np.nan),
     ][rng.integers(10)]
-    return star.assign(**{name: star[name] * change})
-
-
-def star_of(raw: RawFolder, star: pd.DataFrame, planet: int) -> dict[str, float]:
-    """Read a star's row back from a table, with its checks."""
-    with tempfile.TemporaryDirectory() as folder:
-        star.to_csv(Path(folder) / "train_star_info.csv")
-        return RawFolder(Path(folder)).star_info("train", [planet]).loc[planet].to_dict()
+    star = star.copy()
+    star.loc[star["planet_id"] == planet, name] *= change
+    return star
 
 
 # --- Cases ---
+
+READS = (drop, drop_two, double, repeat, empty, saturate, shift, exchange, truncate)
+PARTS = (reorder, displace, lift, magnify, clip, replace)
 
 
 @dataclass(frozen=True)
@@ -227,18 +339,26 @@ class Planets:
 
     def __init__(self, raw: RawFolder, count: int) -> None:
         self.raw, self.planets = raw, raw.planets_on_disk("train")[:count]
-        self.truth, self.stars = raw.labels(self.planets), raw.star_info("train", self.planets)
+        self.truth = raw.labels(self.planets)
 
     @cache  # noqa: B019
-    def clean(self, planet: int) -> tuple[dict[str, Recorded], dict[str, tuple[LightCurves, int]], dict]:
-        """Frames, light curves and depths of an undamaged planet."""
-        recorded = {name: record(self.raw, planet, channel) for name, channel in CHANNELS.items()}
-        curves = {name: light_curves(one, one.frames) for name, one in recorded.items()}
-        return recorded, curves, depths(curves, self.stars.loc[planet].to_dict())
+    def clean(self, planet: int) -> Depths:
+        """Depths of an undamaged planet."""
+        with tempfile.TemporaryDirectory() as folder:
+            return depths(self.raw, planet, Path(folder))
+
+    def copy(self, planet: int, root: Path) -> RawFolder:
+        """Copy a planet and all tables, as links."""
+        for path in [*self.raw.root.glob("*.*"), *(self.raw.root / "train" / str(planet)).rglob("*.*")]:
+            if path.is_file():
+                new = root / path.relative_to(self.raw.root)
+                new.parent.mkdir(parents=True, exist_ok=True)
+                new.symlink_to(path.resolve())
+        return RawFolder(root)
 
     def judge(self, planet: int, found: Mapping[str, tuple[float, float]]) -> tuple[str, str]:
         """Compare depths with the truth and with the clean standard deviations."""
-        truth, clean = self.truth.loc[planet].to_numpy(), self.clean(planet)[2]
+        truth, clean = self.truth.loc[planet].to_numpy(), self.clean(planet)
         right = {"FGS1": truth[0], "AIRS": truth[1:].mean()}
         worst, text = "right", []
         for name, (depth, sigma) in found.items():
@@ -251,25 +371,41 @@ class Planets:
         return worst, ", ".join(text)
 
 
+def spoil(rng: np.random.Generator, copied: RawFolder, planet: int, whole: RawFolder, other: int) -> str:
+    """Damage the copy of a planet; return what was done. `whole` holds all planets, among them `other`."""
+    channel = (FGS1, AIRS)[rng.integers(2)]
+    place, beside = (one / "train" / str(n) for one, n in ((copied.root, planet), (whole.root, other)))
+    signal, calibration = f"{channel.name}_signal_0.parquet", "{}_calibration_0"
+    kind, short = rng.choice(["reads", "part", "calibration", "star"], p=[0.35, 0.35, 0.25, 0.05]), channel.name[:4]
+    if kind == "star":
+        path = copied.root / "train_star_info.csv"
+        table = pd.read_csv(path)
+        path.unlink()
+        spoil_star(rng, table, planet).to_csv(path, index=False)
+        return "star"
+    if kind == "calibration":
+        names = [(beside, channel.name), (place, next(name for name in CHANNELS if name != channel.name))]
+        others = [folder / calibration.format(name) for folder, name in names]
+        return f"calibration {short} {spoil_calibration(rng, place / calibration.format(channel.name), others)}"
+    function: Callable = (READS if kind == "reads" else PARTS)[rng.integers(len(READS if kind == "reads" else PARTS))]
+    more = [frames_of(beside / signal, channel)] if function is replace else []
+    write_frames(place / signal, function(rng, frames_of(place / signal, channel), *more))
+    return f"{function.__name__} {short}"
+
+
 def run_case(planets: Planets, seed: int, number: int) -> Outcome:
     """Damage a planet and fit it."""
     rng = np.random.default_rng([seed, number])
-    planet = int(planets.planets[rng.integers(len(planets.planets))])
-    damage = str(rng.choice([*DAMAGES, "star"]))
-    recorded, curves, _ = planets.clean(planet)
-    star = planets.stars.loc[[planet]]
-    try:
-        if damage == "star":
-            found = depths(curves, star_of(planets.raw, spoil_star(rng, star), planet))
-        else:
-            one = recorded[str(rng.choice([*recorded]))]
-            damage = f"{damage} {one.channel.name.split('-')[0]}"
-            made = light_curves(one, DAMAGES[damage.split()[0]](rng, one.frames))
-            found = depths(curves | {one.channel.name: made}, star.loc[planet].to_dict())
-    except UserError as error:
-        return Outcome(damage, planet, "refused", str(error))
-    except Exception:
-        return Outcome(damage, planet, "traceback", traceback.format_exc())
+    planet, other = (int(one) for one in rng.choice(planets.planets, 2, replace=False))
+    with tempfile.TemporaryDirectory() as folder:
+        copied = planets.copy(planet, Path(folder) / "raw")
+        damage = spoil(rng, copied, planet, planets.raw, other)
+        try:
+            found = depths(copied, planet, Path(folder) / "out")
+        except UserError as error:
+            return Outcome(damage, planet, "refused", str(error).replace(f"{folder}/", ""))
+        except Exception:
+            return Outcome(damage, planet, "traceback", traceback.format_exc())
     return Outcome(damage, planet, *planets.judge(planet, found))
 
 
@@ -284,10 +420,11 @@ def run_cases(raw: Path, planets: int, cases: range, seed: int) -> list[Outcome]
 
 def table(found: list[Outcome]) -> str:
     """Count outcomes by damage."""
-    counts = Counter((one.damage, one.result) for one in found)
+    names = [" ".join(one.damage.split()[:2]) for one in found]
+    counts = Counter(zip(names, (one.result for one in found), strict=True))
     results = ("right", "wide", "refused", "wrong", "traceback")
     lines = [f"{'damage':18}" + "".join(f"{name:>10}" for name in results)]
-    for damage in sorted({one.damage for one in found}):
+    for damage in sorted({*names}):
         lines.append(f"{damage:18}" + "".join(f"{counts[damage, name]:10}" for name in results))
     return "\n".join(lines)
 
@@ -296,13 +433,14 @@ def main() -> None:
     """Print the table of outcomes, the bad cases and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, required=True, help="raw folder with labelled planets")
-    for option, default in (("--planets", 20), ("--cases", 200), ("--first", 0), ("--seed", 1)):
+    for option, default in (("--planets", 20), ("--cases", 300), ("--first", 0), ("--seed", 1)):
         parser.add_argument(option, type=int, default=default)
+    parser.add_argument("--all", action="store_true", help="print every case, not just the bad ones")
     args = parser.parse_args()
     found = run_cases(args.raw, args.planets, range(args.first, args.first + args.cases), args.seed)
     print("\n" + table(found))
     for number, one in enumerate(found, args.first):
-        if one.result in ("wrong", "traceback"):
+        if args.all or one.result in ("wrong", "traceback"):
             print(f"case {number}: {one.damage}, planet {one.planet}: {one.result}: {one.about}")
     print(json.dumps(Counter(one.result for one in found)))
 

@@ -4,7 +4,8 @@ import importlib.util
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -16,14 +17,25 @@ import pytest
 from spectramind_nb.chapters.calibration import Keep, calibrate_run
 from spectramind_nb.chapters.features import extract_run
 from spectramind_nb.core.errors import ContractError
-from spectramind_nb.core.instrument import CHANNELS
-from spectramind_nb.detector.corrections import Options, read_visit
-from spectramind_nb.detector.extraction import LightCurves, Steps, bin_features, without_gaps
+from spectramind_nb.core.instrument import AIRS, CHANNELS, Channel
+from spectramind_nb.detector.corrections import Options, Visit, read_visit, step_edges, visit_paths
+from spectramind_nb.detector.extraction import (
+    LightCurves,
+    Steps,
+    bin_features,
+    extract_checked,
+    white_features,
+    without_gaps,
+)
 from spectramind_nb.detector.photometry import PSF
-from spectramind_nb.detector.raw import RawFolder, ignored_files
-from spectramind_nb.detector.signal_files import open_signal, read_signal
+from spectramind_nb.detector.raw import Adc, CalibrationSet, RawFolder, ignored_files, read_adc, read_calibration
+from spectramind_nb.detector.read_checks import check_reads, is_central, sampled_pixels
+from spectramind_nb.detector.signal_files import open_signal, read_frames, read_signal
+from spectramind_nb.detector.time_axis import read_frame_times, read_pair_times
 from spectramind_nb.pipeline.planets import Workers, read_failures
 from spectramind_nb.simulator.data_sets import simulate_dataset
+from spectramind_nb.transits.fit import fit_planet
+from spectramind_nb.transits.model import blocks_of
 
 spec = importlib.util.spec_from_file_location("damage", Path(__file__).parents[1] / "benchmarks" / "damage.py")
 assert spec and spec.loader
@@ -34,12 +46,54 @@ REAL = Path(__file__).parents[2] / "shared" / "real_sample"
 Frames = np.ndarray  # ADU, uint16, (frames, rows, columns)
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """One channel of the first visit of a planet."""
+
+    raw: RawFolder
+    channel: Channel
+    frames: Frames
+    calibration: CalibrationSet
+    adc: Adc
+
+
+def record(raw: RawFolder, planet: int, channel: Channel) -> Recorded:
+    """Read one channel of a planet's first visit."""
+    path, folder = visit_paths(raw, "train", planet, raw.visits("train", planet)[0], channel)
+    frames = read_frames(open_signal(path, channel)).reshape(-1, channel.rows, channel.columns)
+    return Recorded(raw, channel, frames, read_calibration(folder, channel), read_adc(raw, channel, planet))
+
+
+def light_curves(one: Recorded, frames: Frames) -> tuple[LightCurves, int]:
+    """Extract light curves from frames as `extract_files` does; also return the number of pairs in a step."""
+    channel, flat = one.channel, frames.reshape(len(frames), -1)
+    pixels, times = sampled_pixels(channel, one.calibration.dead), len(read_frame_times(one.raw, channel))
+    reads = np.ascontiguousarray(flat[:, pixels].T)
+    checks = check_reads(reads, is_central(channel)[pixels], channel, one.adc, times, Path(channel.name))
+    pairs = len(checks.left_out)
+    length = int(step_edges(pairs, Steps().airs if channel is AIRS else Steps().fgs1)[1])
+    hours = read_pair_times(one.raw, channel, pairs)
+    visit = Visit(channel, np.empty((0, 2, channel.rows, channel.columns), np.uint16), hours, one.calibration, one.adc)
+    histories = enumerate(np.ascontiguousarray(flat.T))
+    return extract_checked(histories, checks, visit, length, Options(), PSF), length
+
+
+def depths(curves: Mapping[str, tuple[LightCurves, int]], star: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Fit a planet; depth and standard deviation of FGS1 and of the mean over AIRS bins."""
+    fgs1, airs = curves["FGS1"], curves["AIRS-CH0"]
+    white, bins = white_features(*fgs1, 0), bin_features(airs[0], fgs1[0], airs[1], 0)
+    fit = fit_planet(blocks_of({"fgs1_white": white, "airs_bins": bins}), star)
+    covariance = np.diag(fit.noise_variance) + fit.nuisance @ fit.nuisance.T
+    weights = {"FGS1": np.eye(283)[0], "AIRS": np.append(0, np.full(282, 1 / 282))}
+    return {name: (float(w @ fit.depth), float(np.sqrt(w @ covariance @ w))) for name, w in weights.items()}
+
+
 @cache
 def recorded(root: Path, name: str):
     """A channel of the training planet, and its light curves."""
     raw = RawFolder(root)
-    one = damage.record(raw, raw.planets_on_disk("train")[0], CHANNELS[name])
-    return one, damage.light_curves(one, one.frames)[0]
+    one = record(raw, raw.planets_on_disk("train")[0], CHANNELS[name])
+    return one, light_curves(one, one.frames)[0]
 
 
 def relative(curves: LightCurves) -> np.ndarray:  # (pairs,)
@@ -52,7 +106,7 @@ def relative(curves: LightCurves) -> np.ndarray:  # (pairs,)
 def lost_pairs(root: Path, name: str, change: Callable[[Frames], Frames]) -> tuple[list[int], LightCurves]:
     """Pairs that are NaN after a change and not before; all others must hold their light."""
     one, clean = recorded(root, name)
-    curves, _ = damage.light_curves(one, change(one.frames.copy()))
+    curves, _ = light_curves(one, change(one.frames.copy()))
     before, after = relative(clean), relative(curves)
     both = np.isfinite(before[: len(after)]) & np.isfinite(after)
     assert after[both] == pytest.approx(before[: len(after)][both], abs=3e-3)
@@ -142,8 +196,8 @@ def test_sound_pairs_are_kept(tiny: RawFolder, name: str) -> None:
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real sample of the challenge on this machine")
 @pytest.mark.parametrize("name", CHANNELS)
 def test_real_pairs_are_kept(name: str) -> None:
-    real = damage.record(RawFolder(REAL), 342072318, CHANNELS[name])
-    curves, _ = damage.light_curves(real, real.frames)
+    real = record(RawFolder(REAL), 342072318, CHANNELS[name])
+    curves, _ = light_curves(real, real.frames)
     assert curves.log["pairs_left_out"] == 0 and np.isfinite(curves.flux).all()
 
 
@@ -198,9 +252,9 @@ def test_too_much_damage_fails_with_the_reason(tiny: RawFolder, name: str) -> No
     frames = one.frames.copy()
     frames[: len(frames) // 3] = 0
     with pytest.raises(ContractError, match=r"frames: \d+ of \d+ pairs of reads are damaged: \d+ pairs lost"):
-        damage.light_curves(one, frames)
+        light_curves(one, frames)
     with pytest.raises(ContractError, match=r"times the charge of the first|are damaged"):
-        damage.light_curves(one, np.repeat(one.frames[1::2], 2, axis=0))
+        light_curves(one, np.repeat(one.frames[1::2], 2, axis=0))
 
 
 # --- Depths ---
@@ -211,9 +265,9 @@ def test_gaps_have_no_weight_in_the_fit(tiny: RawFolder) -> None:
     (_, clean_fgs1), (airs, clean_airs) = (recorded(tiny.root, name) for name in CHANNELS)
     spoilt = airs.frames.copy()
     spoilt[118:132] = 0  # near mid-transit
-    curves = damage.light_curves(airs, spoilt)
-    clean = damage.depths({"FGS1": (clean_fgs1, 1), "AIRS-CH0": (clean_airs, 1)}, star)
-    found = damage.depths({"FGS1": (clean_fgs1, 1), "AIRS-CH0": curves}, star)
+    curves = light_curves(airs, spoilt)
+    clean = depths({"FGS1": (clean_fgs1, 1), "AIRS-CH0": (clean_airs, 1)}, star)
+    found = depths({"FGS1": (clean_fgs1, 1), "AIRS-CH0": curves}, star)
     assert abs(found["AIRS"][0] - clean["AIRS"][0]) < clean["AIRS"][1]
     assert 0.7 < found["AIRS"][1] / clean["AIRS"][1] < 1.6  # the noise is estimated from 125 steps
     bins = bin_features(curves[0], clean_fgs1, 1, 0)

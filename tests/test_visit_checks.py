@@ -15,8 +15,10 @@ from spectramind_nb.core.instrument import FGS1, N_BINS
 from spectramind_nb.detector.extraction import Recipe, Steps, extract_planet
 from spectramind_nb.detector.raw import RawFolder, read_calibration
 from spectramind_nb.detector.time_axis import check_axes
-from spectramind_nb.detector.visit_checks import check_seams
+from spectramind_nb.detector.visit_checks import check_seams, check_together
 from spectramind_nb.pipeline.selection import check_planet
+from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets
+from spectramind_nb.simulator.light_curves import simulate_features
 from spectramind_nb.transits.fit_file import check_channels
 from spectramind_nb.transits.fit_report import Fit
 
@@ -262,6 +264,32 @@ def test_frames_of_another_star_are_refused() -> None:
         check_seams(Path("a"), np.where(later, bins * np.linspace(0.95, 1.05, 100), bins))
     with pytest.raises(ContractError, match=r"light changes by \+5\.\d\d% within a step after 80% of the visit"):
         check_seams(Path("a"), np.where(later, 1.05 * bins, bins))
+
+
+def in_order(flux: np.ndarray) -> np.ndarray:
+    return flux
+
+
+def halves(flux: np.ndarray) -> np.ndarray:
+    return np.roll(flux, 200, axis=0)
+
+
+def two_stretches(flux: np.ndarray) -> np.ndarray:
+    return np.concatenate([flux[:60], flux[200:300], flux[60:200], flux[300:]])
+
+
+@pytest.mark.parametrize("change", [halves, two_stretches, in_order])
+@pytest.mark.parametrize("late", ["FGS1", "AIRS"])
+def test_channels_whose_light_changes_at_different_times_are_refused(change: Callable, late: str) -> None:
+    (planet,) = draw_planets(404, "train", 1).values()
+    flux = simulate_features(np.random.default_rng(1), planet, FRAME_COUNTS["demo"])["airs_bins"]["flux"][:375]
+    columns = slice(0, 1) if late == "FGS1" else slice(1, None)
+    flux[:, columns] = change(flux[:, columns])
+    if change is in_order:
+        check_together(Path("a"), flux)
+        return
+    with pytest.raises(ContractError, match=r"a: frames: FGS1's light changes when AIRS's does not, by \d\.\d\d times"):
+        check_together(Path("a"), flux)
 
 
 def test_depths_that_one_planet_can_not_have_are_refused() -> None:

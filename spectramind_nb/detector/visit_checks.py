@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['END_SHARE', 'MOST_CHANGE', 'MOST_BRIGHTER', 'SEAM_STEPS', 'SEAM_SHARE', 'SEAM_SIGMA', 'MOST_COLOUR', 'COLOUR_SIGMA',
            'VISIT_PARTS', 'MOST_CHANGE_OF_COLUMN', 'COLUMN_SIGMA', 'SHARED_FRAMES', 'Mark', 'LEAST_CLIPPED',
-           'CLIPPED_SHARE', 'light_level', 'check_steady', 'in_even_steps', 'light_seam', 'odd_columns',
-           'colour_change', 'check_seams', 'check_new_visit', 'check_clipped', 'check_order']
+           'CLIPPED_SHARE', 'LIGHT_PARTS', 'MOST_APART', 'APART_SIGMA', 'light_level', 'check_steady', 'in_even_steps',
+           'light_seam', 'odd_columns', 'colour_change', 'check_seams', 'check_new_visit', 'check_clipped',
+           'check_order', 'light_apart', 'check_together']
 
 # %% ../../nbs/detector/visit_checks.ipynb #84d990da
 from pathlib import Path
@@ -99,7 +100,11 @@ def colour_change(flux: np.ndarray) -> float:
     """
     if flux.ndim < 2 or flux.shape[1] < 30:
         return 0.0
+    flux = flux[np.isfinite(flux).any(axis=1)]
     count = max(4, int(END_SHARE * len(flux)))
+    flux = flux[:, (np.isfinite(flux[:count]).sum(axis=0) > 2) & (np.isfinite(flux[-count:]).sum(axis=0) > 2)]
+    if flux.size == 0:
+        return 0.0
     with np.errstate(all="ignore"):
         shares = flux / np.nansum(flux, axis=1, keepdims=True)
         first, last = np.nanmedian(shares[:count], axis=0), np.nanmedian(shares[-count:], axis=0)
@@ -175,3 +180,35 @@ def check_order(where: Path, flux: np.ndarray) -> None:
     if fault := bin_order_fault([flux[:, :1], flux[:, 1:]]):
         fix = "write detector columns in falling order of wavelength, as axis_info.parquet has them"
         raise ContractError(where, "columns", fault, fix)
+
+# %% ../../nbs/detector/visit_checks.ipynb #c9a0b367
+LIGHT_PARTS, MOST_APART, APART_SIGMA = 25, 0.5, 4.0  # of a visit; of the changes of AIRS; standard deviations
+
+
+def light_apart(flux: np.ndarray) -> float:
+    """Divide the changes of FGS1's light that AIRS does not show by those of AIRS, from 283 light curves (T, 283).
+
+    Slow changes, up to a parabola in time, count in neither. The result is 0 where noise explains it.
+    """
+    flux = flux[:, [0, *(1 + np.flatnonzero(np.isfinite(flux[:, 1:]).any(axis=0)))]]  # no dead bins
+    flux = flux[np.isfinite(flux).all(axis=1)]
+    length = len(flux) // LIGHT_PARTS
+    if length < 4 or flux.shape[1] < 30:
+        return 0.0
+    noise = np.std(np.diff(flux, axis=0), axis=0) / 2**0.5
+    bins = flux[:, 1:] @ (1 / np.maximum(noise[1:], 1e-9) ** 2)
+    both = np.column_stack([flux[:, 0], bins]) / np.median([flux[:, 0], bins], axis=1)
+    parts = both[: length * LIGHT_PARTS].reshape(LIGHT_PARTS, length, 2).mean(axis=1)
+    slow, _ = np.linalg.qr(np.vander(np.linspace(-1, 1, LIGHT_PARTS), 3))
+    fgs1, airs = (parts - slow @ (slow.T @ parts)).T
+    rest = float(np.std(fgs1 - (fgs1 @ airs) / max(airs @ airs, 1e-30) * airs))
+    certain = rest > APART_SIGMA * noise[0] / np.median(flux[:, 0]) / length**0.5
+    return rest / float(np.std(airs)) if certain else 0.0
+
+
+def check_together(where: Path, flux: np.ndarray) -> None:
+    """Raise `ContractError` if the light of FGS1 and AIRS, in 283 bins (T, 283), changes at different times."""
+    if (apart := light_apart(flux)) > MOST_APART:
+        problem = f"FGS1's light changes when AIRS's does not, by {apart:.2f} times the changes of AIRS"
+        fix = "check that the frames of both channels are of one visit, in their order in time"
+        raise ContractError(where, "frames", problem, fix)
