@@ -19,8 +19,10 @@ from spectramind_nb.detector.visit_checks import check_seams, check_together
 from spectramind_nb.pipeline.selection import check_planet
 from spectramind_nb.simulator.data_sets import FRAME_COUNTS, draw_planets
 from spectramind_nb.simulator.light_curves import simulate_features
-from spectramind_nb.transits.fit_file import check_channels
+from spectramind_nb.transits.fit_file import check_channels, fit_sound_bins
+from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.transits.fit_report import Fit
+from spectramind_nb.transits.model import blocks_of
 
 AIRS_SET, FGS1_SET = "AIRS-CH0_calibration_0", "FGS1_calibration_0"
 
@@ -290,6 +292,22 @@ def test_channels_whose_light_changes_at_different_times_are_refused(change: Cal
         return
     with pytest.raises(ContractError, match=r"a: frames: FGS1's light changes when AIRS's does not, by \d\.\d\d times"):
         check_together(Path("a"), flux)
+
+
+def test_a_bin_with_a_depth_unlike_its_neighbours_is_left_out() -> None:
+    (planet,) = draw_planets(404, "train", 1).values()
+    features = simulate_features(np.random.default_rng(1), planet, FRAME_COUNTS["demo"])
+    star, flux = planet.system.row(), features["airs_bins"]["flux"]
+    clean = fit_sound_bins(7, blocks_of(features), star, FitOptions())[1]
+    assert not len(clean.dead_bins)
+    flux[:, 200] = flux[:, 200].mean() * (flux[:, 1] / flux[:, 1].mean()) ** 50  # a column whose response isn't linear
+    blocks, fit = fit_sound_bins(7, blocks_of(features), star, FitOptions())
+    assert fit.dead_bins.tolist() == [200] and all(block.missing[:, 199].all() for block in blocks[1::2])
+    others = np.arange(N_BINS) != 200
+    assert (np.abs(fit.depth - clean.depth) < 0.5 * np.sqrt(clean.noise_variance))[others].all()
+    flux[:, 100:220:6] = flux[:, [200]]
+    with pytest.raises(UserError, match=r"planet 7: \d\d bins show depths far from those of their neighbours: 100, "):
+        fit_sound_bins(7, blocks_of(features), star, FitOptions())
 
 
 def test_depths_that_one_planet_can_not_have_are_refused() -> None:

@@ -58,7 +58,7 @@ from .read_checks import ReadChecks, check_reads, is_central, require_enough, sa
 from .signal_files import open_signal, pixel_histories, read_pixels
 from .streaming import MOST_HOLES, PixelSeries, read_series
 from .time_axis import read_frame_times, read_pair_times
-from .visit_checks import Mark, check_clipped, check_new_visit, check_order, check_together
+from .visit_checks import Mark, check_bins, check_clipped, check_new_visit
 
 # %% ../../nbs/detector/extraction.ipynb #3ed8c91c
 @dataclass(frozen=True)
@@ -371,8 +371,7 @@ def extract_planet(who: tuple[str, int], raw: RawFolder, out: Path, recipe: Reci
             known[number] = check_new_visit(where, found.prints, light, known)
         white.append(white_features(curves["FGS1"], lengths["FGS1"], number))
         bins.append(bin_features(curves["AIRS-CH0"], curves["FGS1"], lengths["AIRS-CH0"], number))
-        check_order(where, bins[-1]["flux"])
-        check_together(where, bins[-1]["flux"])
+        check_bins(where, bins[-1]["flux"])
     for kind, parts in (("fgs1_white", white), ("airs_bins", bins)):
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         write_npz(out / f"{kind}_{who[1]}.npz", kind, **arrays)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['END_SHARE', 'MOST_CHANGE', 'MOST_BRIGHTER', 'SEAM_STEPS', 'SEAM_SHARE', 'SEAM_SIGMA', 'MOST_COLOUR', 'COLOUR_SIGMA',
            'VISIT_PARTS', 'MOST_CHANGE_OF_COLUMN', 'COLUMN_SIGMA', 'SHARED_FRAMES', 'Mark', 'LEAST_CLIPPED',
-           'CLIPPED_SHARE', 'LIGHT_PARTS', 'MOST_APART', 'APART_SIGMA', 'light_level', 'check_steady', 'in_even_steps',
-           'light_seam', 'odd_columns', 'colour_change', 'check_seams', 'check_new_visit', 'check_clipped',
-           'check_order', 'light_apart', 'check_together']
+           'CLIPPED_SHARE', 'LIGHT_PARTS', 'MOST_UNSHARED', 'APART_SIGMA', 'light_level', 'check_steady',
+           'in_even_steps', 'light_seam', 'odd_columns', 'colour_change', 'check_seams', 'check_new_visit',
+           'check_clipped', 'check_order', 'light_apart', 'check_together', 'check_bins']
 
 # %% ../../nbs/detector/visit_checks.ipynb #84d990da
 from pathlib import Path
@@ -182,7 +182,7 @@ def check_order(where: Path, flux: np.ndarray) -> None:
         raise ContractError(where, "columns", fault, fix)
 
 # %% ../../nbs/detector/visit_checks.ipynb #c9a0b367
-LIGHT_PARTS, MOST_APART, APART_SIGMA = 25, 0.5, 4.0  # of a visit; of the changes of AIRS; standard deviations
+LIGHT_PARTS, MOST_UNSHARED, APART_SIGMA = 25, 0.5, 4.0  # of a visit; of the changes of AIRS; standard deviations
 
 
 def light_apart(flux: np.ndarray) -> float:
@@ -205,10 +205,16 @@ def light_apart(flux: np.ndarray) -> float:
     certain = rest > APART_SIGMA * noise[0] / np.median(flux[:, 0]) / length**0.5
     return rest / float(np.std(airs)) if certain else 0.0
 
-
+# %% ../../nbs/detector/visit_checks.ipynb #1c0090c7
 def check_together(where: Path, flux: np.ndarray) -> None:
     """Raise `ContractError` if the light of FGS1 and AIRS, in 283 bins (T, 283), changes at different times."""
-    if (apart := light_apart(flux)) > MOST_APART:
+    if (apart := light_apart(flux)) > MOST_UNSHARED:
         problem = f"FGS1's light changes when AIRS's does not, by {apart:.2f} times the changes of AIRS"
         fix = "check that the frames of both channels are of one visit, in their order in time"
         raise ContractError(where, "frames", problem, fix)
+
+# %% ../../nbs/detector/visit_checks.ipynb #529ad3f1
+def check_bins(where: Path, flux: np.ndarray) -> None:
+    """Raise `ContractError` unless light curves (T, 283) of a visit are in the bins' order, and of one time."""
+    check_order(where, flux)
+    check_together(where, flux)
