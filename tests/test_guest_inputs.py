@@ -7,20 +7,23 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
-from fake_chain import enter_work_folder, refused, spectramind, write_raw
+from fake_chain import enter_work_folder, refused, spectramind, write_raw, write_stage
 from matplotlib.figure import Figure
 
 from spectramind_nb.chapters import features
 from spectramind_nb.cli import app as cli
 from spectramind_nb.cli.calls import PATH_OPTIONS, THREADS, failed_lines, prepare_process
-from spectramind_nb.core.errors import ContractError, UserError, os_fix
-from spectramind_nb.core.files import run_folder, write_json
+from spectramind_nb.cli.predict import _alone as alone
+from spectramind_nb.core.errors import ContractError, UserError, WriteError, os_fix
+from spectramind_nb.core.files import run_folder, write_json, write_serialised
 from spectramind_nb.core.lifetime import WORKERS, usable_cores
 from spectramind_nb.detector.extraction import Recipe
 from spectramind_nb.detector.raw import RawFolder
@@ -397,3 +400,53 @@ def test_the_last_figure_of_chapter_08_shows_what_there_is(
     known: dict[str, Any] = {"run_dir": home, "skip_heavy_diag": False, "run_folder": run_folder, "Picture": Picture}
     exec(last, known)
     assert ("no maps" in str(known["figure"])) is not bool(names)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (errno.ENOSPC, 2, "error: No space left on device: 'x'. Fix: free space, then run again"),
+        (errno.EROFS, 2, "error: Read-only file system: 'x'. Fix: choose a writable folder"),
+        (errno.ENOENT, 1, "error: FileNotFoundError: [Errno 2]"),
+    ],
+)
+def test_a_full_disk_that_a_library_meets_in_a_stage_is_named(home: Path, number: int, code: int, said: str) -> None:
+    write_stage(home / "nbs", "01_features", f"import os\nraise OSError({number}, os.strerror({number}), 'x')")
+    done = spectramind("run", "--raw", "mine")
+    assert done.exit_code == code and said in done.stderr, done.stderr
+
+
+def test_files_of_pytorch_on_a_full_disk_are_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's own writer fails with `unexpected pos 768 vs 662`, and for TorchScript aborts the process."""
+    example = partial(torch.save, {"a": torch.ones(3)})
+    assert torch.load(write_serialised(home / "whole", example))["a"].tolist() == [1, 1, 1]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WriteError, match=r"part: file: can't be written \(No space left on device\)|free space"):
+        write_serialised(home / "part", example)
+    assert not (home / "part").exists()
+
+
+def test_pytorch_writes_no_file_itself() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "spectramind_nb").rglob("*.py"))
+    assert not re.findall(r"(?:torch|jit)\.save\(|check_trace=False\)\.save", text)
+
+
+def test_two_predictions_of_one_submission_take_turns(home: Path) -> None:
+    out, work = home / "submission.csv", home / "submission.work"
+    with alone(out, None):
+        with (
+            pytest.raises(UserError, match=r"process \d+ is running there\. Fix: wait for it, or .* --out-csv"),
+            alone(out, None),
+        ):
+            pass
+        with alone(out, home / "shared"), alone(home / "other.csv", None):
+            pass
+        (work / "planets").mkdir()
+    assert work.is_dir(), "finished planets are kept"
+    with alone(home / "new.csv", None):
+        pass
+    assert sorted(path.name for path in home.glob("*.work")) == ["submission.work"]

@@ -9,7 +9,10 @@ __all__ = ['predictions', 'PlanetsOption', 'WorkersOption', 'ConfigOption', 'DEF
            'submit_bundle']
 
 # %% ../../nbs/cli/predict.ipynb #ce77d686
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +114,23 @@ def _frames_of(raw: Path | None, run: Path, out_csv: Path | None) -> Path:
         refuse_other_raw(out_csv, RawFolder(source))
     return source
 
+# %% ../../nbs/cli/predict.ipynb #a9f259c2
+@contextmanager
+def _alone(out_csv: Path, work: Path | None) -> Iterator[None]:
+    """Hold the work folder beside a submission; leave none behind that holds nothing. Raises `UserError`."""
+    from spectramind_nb.core.lifetime import WRITERS_FILE, run_lock
+
+    folder = out_csv.with_suffix(".work")
+    if work:
+        yield
+        return
+    with run_lock(folder, option="--out-csv"):
+        try:
+            yield
+        finally:
+            if {path.name for path in folder.glob("*")} <= {".lock", WRITERS_FILE}:
+                shutil.rmtree(folder, ignore_errors=True)
+
 # %% ../../nbs/cli/predict.ipynb #894c3dad
 @predictions.command(
     "predict", epilog="Example: spectramind predict --raw data/mine --run runs/demo --out-csv submission.csv"
@@ -147,7 +167,7 @@ def predict_planets(
         call.resume = repeated("predict", {**given, "--keep": keep, "--force": force}, files)
         from spectramind_nb.pipeline.predict import predict as predict_spectra
 
-        with shown(call, short(out_csv)) as show:
+        with _alone(out_csv, work), shown(call, short(out_csv)) as show:
             what = (source, run, out_csv, chosen, workers, how.spelling, how.batch_predict)
             call.failed = predict_spectra(*what, budget_hours, work, keep, show.inner, network)
         print(*_learned_lines(source, run, out_csv, chosen, network), *_file_lines(out_csv), sep="\n")

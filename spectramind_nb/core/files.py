@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['RUN_FOLDERS', 'PRIOR_FILE', 'PREDICTORS_FILE', 'NETWORK_FILE', 'OUT_OF_FOLD_FILE', 'LEARNED', 'CHECKPOINT_FILES',
            'SHIPPED', 'run_folder', 'network_file', 'stored_path', 'resolved_path', 'atomic_path', 'short',
-           'expand_word', 'write_json', 'read_json', 'none_empty', 'known_json']
+           'expand_word', 'write_json', 'write_serialised', 'read_json', 'none_empty', 'known_json']
 
 # %% ../../nbs/core/files.ipynb #28b35acb
+import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import ContractError, WriteError, absence, os_fix
 
@@ -128,6 +129,15 @@ def write_json(path: Path, value: Any) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+# %% ../../nbs/core/files.ipynb #be756b2b
+def write_serialised(path: str | Path, save: Callable[[IO[bytes]], object]) -> Path:
+    """Write what `save` puts into a stream, whole or not at all; the stream is in memory."""
+    stream = io.BytesIO()
+    save(stream)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(stream.getbuffer())
+    return Path(path)
 
 # %% ../../nbs/core/files.ipynb #bb0f484d
 def read_json(path: Path, fix: str, kind: type = dict) -> Any:

@@ -106,20 +106,20 @@ def _unused_removed(run_dir: Path) -> Iterator[None]:
 
 # %% ../../nbs/core/lifetime.ipynb #f9de9f86
 @contextmanager
-def run_lock(run_dir: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the run folder for this process; `wait` for another process instead of raising `UserError`."""
+def run_lock(run_dir: Path, wait: bool = False, option: str = "--run-dir") -> Iterator[None]:
+    """Hold the run folder, or `wait` for it. Raises `UserError`, which names the `option` for another folder."""
     path, new = run_dir / ".lock", not run_dir.exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+", encoding="utf-8")
     except OSError as error:
         problem = f"can't be written ({error.strerror})"
-        raise ContractError(run_dir, "folder", problem, "choose a writable --run-dir") from error
+        raise ContractError(run_dir, "folder", problem, f"choose a writable {option}") from error
     os.register_at_fork(after_in_child=stream.close)  # kernels and workers have a lock of their own
     with stream:
         if not lock_file(stream, wait=wait):
             pid = path.read_text(encoding="utf-8").strip()
-            fix = "wait for it, or choose another --run-dir"
+            fix = f"wait for it, or choose another {option}"
             raise UserError(f"{run_dir}: process {pid or '?'} is running there. Fix: {fix}")
         if not wait_for_writers(run_dir / WRITERS_FILE):
             raise UserError(f"{run_dir}: a process of an earlier run still writes there. Fix: wait, or end it")

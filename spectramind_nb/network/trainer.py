@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..core.errors import ContractError, UserError
-from ..core.files import atomic_path
+from ..core.files import write_serialised
 from ..core.metric import BIN_WEIGHTS
 from .decoders import pinball
 from .model import Inputs, NetworkOutput, Scaling, SpectralNetwork, Start, network_inputs, sum_up
@@ -383,8 +384,7 @@ def train_network(
             progress.best, best = progress.epoch, {name: value.clone() for name, value in trainer.average.items()}
         due = progress.epoch % options.ckpt_every == 0 or progress.epoch == options.epochs
         if checkpoint is not None and due and is_first():
-            with atomic_path(checkpoint) as temporary:
-                torch.save({**trainer_state(trainer), "plan": plan, "best": best}, temporary)
+            write_serialised(checkpoint, partial(torch.save, {**trainer_state(trainer), "plan": plan, "best": best}))
         if tell is not None and is_first():
             tell(progress, time.perf_counter() - start)
         if options.patience and progress.epoch - progress.best >= options.patience:

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ContractError, absence
 from ..core.extras import needs_extra
-from ..core.files import atomic_path
+from ..core.files import atomic_path, write_serialised
 from ..core.instrument import N_AIRS_BINS, N_BINS
 from ..core.versions import VERSIONS, check_versions, version_facts, versions_in
 from .fit_evidence import EvidenceNetwork
@@ -223,10 +224,10 @@ class Exported(nn.Module):
 # %% ../../nbs/network/weights.ipynb #36ee06a7
 def export_torchscript(network: SpectralNetwork, example: Inputs, path: str | Path) -> Path:
     """Write the network as TorchScript."""
-    with atomic_path(path) as temporary, torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the number of steps stays that of the example
-        torch.jit.trace(Exported(network).eval(), tuple(example), check_trace=False).save(str(temporary))
-    return Path(path)
+        traced = torch.jit.trace(Exported(network).eval(), tuple(example), check_trace=False)
+    return write_serialised(path, partial(torch.jit.save, traced))
 
 # %% ../../nbs/network/weights.ipynb #03f2e365
 @contextmanager

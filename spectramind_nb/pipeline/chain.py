@@ -21,7 +21,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ..core.errors import ContractError, UserError, os_fix
+from ..core.errors import ContractError, UserError, os_fix, raised_problem
 from ..core.files import SHIPPED, known_json, write_json
 from ..core.lifetime import WORKERS, WRITERS, WRITERS_FILE, run_lock
 from ..core.progress import PROGRESS_FILE, OneLine, Show, read_progress
@@ -71,10 +71,6 @@ class StageError(Exception):
         self.stage, self.cell, self.problem, self.by_user, self.trace = stage, cell, problem, by_user, trace
         self.notebook, self.kept = stage.folder / "notebook.ipynb", False  # whether an earlier result is back
         super().__init__(f"{stage.name}: {cell}: {problem}")
-
-
-def _user_errors(kind: type = UserError) -> set[str]:
-    return {kind.__name__}.union(*map(_user_errors, kind.__subclasses__()))
 
 # %% ../../nbs/pipeline/chain.ipynb #fdb50f19
 def _cell_name(cell: Mapping[str, Any]) -> str:
@@ -168,14 +164,12 @@ def execute_stage(stage: Stage, parameters: Mapping[str, Any], timeout: int) -> 
         _papermill(stage, parameters, timeout)
         check_complete(stage)
     except PapermillExecutionError as error:
-        by_user = error.ename in _user_errors()
-        problem = error.evalue if by_user else f"{error.ename}: {(error.evalue.splitlines() or [''])[0]}"
+        by_user, problem = raised_problem(error.ename, error.evalue)
         cell = _cell_name({"execution_count": error.exec_count, "source": error.source})
         raise StageError(stage, cell, problem, by_user, "\n".join(error.traceback)) from error
     except CellTimeoutError as error:
-        raise StageError(
-            stage, _last_cell(stage), f"ran past {timeout} s. Fix: chain.stage_timeout_s={10 * timeout}", True
-        ) from error
+        late = f"ran past {timeout} s. Fix: chain.stage_timeout_s={10 * timeout}"
+        raise StageError(stage, _last_cell(stage), late, True) from error
     except DeadKernelError as error:
         raise StageError(
             stage, _last_cell(stage), "the kernel died, often for lack of memory. Fix: --workers 1, or fewer --planets"
