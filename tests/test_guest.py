@@ -734,6 +734,10 @@ def test_a_kaggle_notebook_says_what_to_attach(home: Path, name: str) -> None:
         install = next(cell for cell in cells if "def found" in cell).partition("!cd")[0]
         with pytest.raises(FileNotFoundError, match=r"No spectramind_nb-.*attached: other-data.*kaggle pack"):
             exec(install, known)
+    (home / "input/ariel-data-challenge-2025/test").mkdir(parents=True)  # a part of the competition's data
+    part = {"fit": "train", "submit": "sample_submission.csv"}[name]
+    with pytest.raises(FileNotFoundError, match=rf"data, with {part}, are in none of .*attached: ariel-data-challenge"):
+        exec(look, known)
 
 
 # The audit of labels
