@@ -216,7 +216,8 @@ INDEX_NAME = re.compile(r"__index_level_\d+__|index")  # of a column that pandas
 
 def columns_in_order(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     """Sort the names of detector columns by their numbers. Raises `ContractError` unless each number stands once."""
-    if len(names) < 2:
+    usual = tuple(f"column_{k}" for k in range(len(names)))
+    if len(names) < 2 or tuple(names) == usual:
         return tuple(names)
     parts = [(name, re.fullmatch(r"(.*?)([0-9]+)", name)) for name in names]
     if odd := [name for name, part in parts if part is None]:
@@ -254,7 +255,8 @@ def read_calibration(folder: Path, channel: Channel) -> CalibrationSet:
         wanted = (6 * shape[0], shape[1]) if name == "linear_corr" else shape
         if array.shape != wanted or array.dtype != dtype:
             raise ContractError(path, name, f"is {array.dtype} {array.shape}, not {dtype} {wanted}", COPY_AGAIN)
-        array = array[:, [names.index(column) for column in columns_in_order(path, names)]]
+        if (ordered := [*columns_in_order(path, names)]) != names:
+            array = array[:, [names.index(column) for column in ordered]]
         arrays[name] = array.reshape(6, *shape) if name == "linear_corr" else array
     calibration = CalibrationSet(**arrays)
     _check_live_pixels(folder, calibration)

@@ -69,8 +69,8 @@ def open_signal(path: Path, channel: Channel) -> SignalFile:
         raise unreadable(path, error) from error
     schema = file.schema_arrow
     index = [name for name in schema.names if INDEX_NAME.fullmatch(name)]
-    kinds = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True) if name not in index}
-    if wrong := [name for name, kind in kinds.items() if kind != "uint16"]:
+    kinds = {name: kind for name, kind in zip(schema.names, schema.types, strict=True) if name not in index}
+    if wrong := [name for name, kind in kinds.items() if kind != pa.uint16()]:
         fix = "write the ADU as they were read out, as uint16"
         raise ContractError(path, wrong[0], f"is {kinds[wrong[0]]}, not uint16 ({len(wrong)} columns)", fix)
     rows, columns = file.metadata.num_rows, len(schema.names) - len(index)
