@@ -321,3 +321,9 @@ def test_depths_that_one_planet_can_not_have_are_refused() -> None:
         check_channels(fit, 7)
     variance[0] = 0.004**2
     check_channels(fit, 7)
+    depth[:], variance[0] = 0.00615, 0.00042**2
+    depth[0] = 0.00359  # a planet of another chemistry, whose true depths are 42% apart
+    check_channels(fit, 7)
+    depth[0] = 0.0015
+    with pytest.raises(UserError, match=r"FGS1 shows a depth of 0\.0015 and AIRS of 0\.006"):
+        check_channels(fit, 7)

@@ -94,7 +94,9 @@ def unlike_channels(fit: Fit) -> str:
     weight /= weight.sum()
     mean, apart = float(weight @ fit.depth), np.append(1, np.zeros(len(weight) - 1)) - weight
     difference, error = float(apart @ fit.depth), float(np.sqrt(apart @ fit.covariance @ apart))
-    if abs(difference) > max(MOST_UNLIKE * max(mean, float(fit.depth[0])), UNLIKE_SIGMA * error):
+    deeper = max(mean, float(fit.depth[0]))
+    allowed = MOST_UNLIKE * deeper + min(3 * error, MOST_UNLIKE / 2 * deeper)
+    if abs(difference) > max(allowed, UNLIKE_SIGMA * error):
         return f"FGS1 shows a depth of {fit.depth[0]:.4f} and AIRS of {mean:.4f}"
     return ""
 
