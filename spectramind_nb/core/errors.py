@@ -71,7 +71,7 @@ def _user_errors(kind: type = UserError) -> set[str]:
 
 
 def raised_problem(name: str, text: str) -> tuple[bool, str]:
-    """Tell whether a user can mend an error, known by its name and text, and describe it."""
+    """Tell whether a user can correct what raised an error, known by its name and text, and describe it."""
     if name in _user_errors():
         return True, text
     said = (text.splitlines() or [""])[0]
