@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['WINDOW', 'RESPONSE_ERROR', 'RESPONSE_ORDER', 'column_pictures', 'PictureProducts', 'picture_products',
-           'measure_motion', 'denoise_motion', 'nearest_usual', 'fit_response', 'usual_pairs', 'remove_motion']
+           'measure_motion', 'denoise_motion', 'nearest_usual', 'median_of_some', 'fit_response', 'usual_pairs',
+           'remove_motion']
 
 # %% ../../nbs/detector/airs_motion.ipynb #0300094b
 from dataclasses import dataclass
@@ -98,6 +99,12 @@ def nearest_usual(
     numbers = np.flatnonzero(usual)
     return numbers[np.maximum(np.searchsorted(numbers, np.arange(len(usual)), side="right") - 1, 0)]
 
+
+def median_of_some(series: np.ndarray, usual: np.ndarray) -> np.ndarray:  # (columns,)
+    """Compute the medians of a series (pairs, columns) over some hundred of its usual pairs."""
+    numbers = np.flatnonzero(usual)
+    return np.asarray(np.median(series[numbers[:: max(1, len(numbers) // 256)]], axis=0))
+
 # %% ../../nbs/detector/airs_motion.ipynb #136adc82
 def fit_response(
     flux: np.ndarray,  # e-/pair, (pairs, columns)
@@ -107,7 +114,7 @@ def fit_response(
     usual: np.ndarray,  # bool, (pairs,)
 ) -> np.ndarray:  # (2, columns)
     """Correct the expected response by a smooth function of the column, as far as fast changes of the light show it."""
-    level = np.median(flux[usual], axis=0)
+    level = median_of_some(flux, usual)
     good = (level > 0) & np.isfinite(variance) & (variance > 0) & (level**2 > variance)
     filled = flux[:, good][nearest_usual(usual)]
     relative = filled / uniform_filter1d(filled, WINDOW, axis=0, mode="nearest") - 1
@@ -148,5 +155,5 @@ def remove_motion(
     if usual.sum() < 2 * WINDOW:
         return flux
     filtered = denoise_motion(moves, covariance, usual)
-    fitted = fit_response(flux, np.median(variance[usual], axis=0), filtered, response, usual)
+    fitted = fit_response(flux, median_of_some(variance, usual), filtered, response, usual)
     return flux / (1 + filtered @ fitted)

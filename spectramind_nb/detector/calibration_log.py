@@ -114,7 +114,7 @@ def extraction_log(
     pairs, shape = series.charge.shape[1], plan.profile.star.shape
     usable, count = plan.usable.reshape(shape), plan.usable.size * pairs
     flat = np.where(usable, sample.calibration.flat, 1)
-    light = np.maximum(np.median(summed.light, axis=1), 1)
+    light = np.maximum(np.median(summed.light[:, sample_pairs(pairs)], axis=1), 1)
     parts = {"poisson": typical.poisson / flat**2, "read": typical.read / flat**2}
     parts["systematic"] = np.sum(list(systematic_variance(sample, typical, options).values()), axis=0)
     full = {"saturated": series.saturated.sum(), "persistence": series.persistent.sum()}

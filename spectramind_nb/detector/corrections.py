@@ -259,9 +259,9 @@ def systematic_variance(
     visit: Visit, typical: TypicalPair, options: Options, errors: CalibrationErrors = CalibrationErrors()
 ) -> dict[str, np.ndarray]:  # (e-/pair)^2, (rows, columns)
     """Compute the variance that errors of the dark, flat and linearity maps add to a typical calibrated pair."""
-    calibration, chosen = visit.calibration, sample_pairs(len(visit.signal))
+    calibration, chosen = visit.calibration, sample_pairs(len(visit.signal), 16)
     flat = np.where(calibration.dead, np.nan, calibration.flat)
-    first, second = np.median(adc_to_electrons(visit.signal[chosen], visit.adc), axis=0)
+    first, second = adc_to_electrons(np.median(visit.signal[chosen], axis=0), visit.adc)
     bend = [errors.linearity * calibration.linear_corr[k] * (second**k - first**k) for k in range(2, 6)]
     return {
         "dark": (errors.dark**2 * calibration.dark**2 + errors.dark_e_s**2) * visit.channel.exposure_s**2 / flat**2,

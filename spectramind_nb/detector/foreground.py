@@ -160,8 +160,8 @@ def background_light(
     summed: Summed, seen: BackgroundLight, near: np.ndarray, foreground: Foreground
 ) -> np.ndarray:  # e-, (columns, pairs)
     """Compute the background that the sums of the star's light contain, for the star's relative light `near`."""
-    steady = foreground.level[:, None] * (1 - near)
-    basis = slow_basis(len(near))
+    near, basis = (part.astype(summed.light.dtype) for part in (near, slow_basis(len(near))))
+    steady = foreground.level[:, None].astype(near.dtype) * (1 - near)
     excess = summed.measured_background - summed.expected_background * near
     rest = excess @ basis - seen.count[:, None] * (steady @ basis)
     count = seen.count[:, None]

@@ -291,23 +291,26 @@ def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
     background = np.where(plan.usable & (plan.weights[:, 1] != 0), profile.background.ravel(), 0)
     weight = np.where(plan.usable, profile.weight.ravel(), 0)
 
+    precision = np.float32 if plan.groups > 1 else np.float64  # of AIRS, there are as many sums as columns
+
     def denominator(image: np.ndarray) -> np.ndarray:  # (groups, pairs)
-        total = np.repeat(np.bincount(plan.group, image, plan.groups)[:, None], pairs, axis=1)
+        total = np.repeat(np.bincount(plan.group, image, plan.groups).astype(precision)[:, None], pairs, axis=1)
         np.subtract.at(total, (plan.group[pixel], pair), image[pixel])
         return total
 
     usual = np.where(plan.usable, plan.expected, 0) * plan.weights.T.astype(float)
-    apart, sums = sums, sums + np.stack([denominator(image) for image in usual], axis=1)
+    light, measured = (sums[:, kind] + denominator(usual[kind]) for kind in (0, 1))
     seen = denominator(weight * profile.star.ravel())
     if plan.groups == 1:
-        moves, covariance, products = _moves(plan, sums[0, 2:].astype(float), pixel, pair), np.zeros((2, 2)), None
+        pictures = np.array([sums[0, kind] + denominator(usual[kind])[0] for kind in (2, 3, 4, 5)])
+        moves, covariance, products = _moves(plan, pictures, pixel, pair), np.zeros((2, 2)), None
     else:
-        moves, covariance, products = _column_moves(plan, apart)
+        moves, covariance, products = _column_moves(plan, sums)
     return Summed(
-        sums[:, 0] / seen,
+        light / seen,
         denominator(weight**2 * profile.variance.ravel()) / seen**2,
         denominator(weight * profile.background.ravel()) / seen,
-        sums[:, 1],
+        measured,
         denominator(background),
         moves,
         covariance,

@@ -58,13 +58,20 @@ class SignalFile:
         column = _whole(self, self.names[0], self.file.read(columns=[*self.names], use_threads=False).column(0))
         return (column if self.rows is None else column[self.rows]).reshape(-1, self.channel.pixels)
 
+# %% ../../nbs/detector/signal_files.ipynb #473d5647
+class _FlatFile(pq.ParquetFile):
+    """Read a file that has no columns inside columns."""
+
+    def _build_nested_paths(self) -> dict[str, list[int]]:
+        return {name: [number] for number, name in enumerate(self.reader.schema_arrow.names)}
+
 # %% ../../nbs/detector/signal_files.ipynb #45eaaa0c
 def open_signal(path: Path, channel: Channel) -> SignalFile:
     """Open a signal file and check it by its footer alone. Raises `ContractError`."""
     if not path.is_file():
         raise ContractError(path, "file", "is missing", COPY_AGAIN)
     try:
-        file = pq.ParquetFile(path, memory_map=True)
+        file = _FlatFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     schema = file.schema_arrow
