@@ -35,7 +35,7 @@ BASELINE = 3  # degree in time
 def visit_errors(seed: int, number: int, name: str, foreground: float) -> dict[str, np.ndarray]:
     """Errors of a visit's depths (fraction of the star's light), their sigmas and the depths, by detector column."""
     channel, level = CHANNELS[name], (foreground, foreground)
-    world = World(name="foreground", foreground=Foregrounds(airs_e_s=level, fgs1_e_s=level))
+    world = World(name="foreground", foreground=Foregrounds(airs_e_s=level, fgs1_e_s=level, strong_share=0.0))
     seen = look(seed, number, channel, world)
     used = len(seen.curves.flux)
     columns = AIRS_COLUMNS if channel is AIRS else slice(None)
