@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..core.contracts import read_npz, write_npz
 from ..core.files import run_folder
@@ -21,7 +22,6 @@ from ..figures.picture import Picture
 from ..figures.scores import plot_residual_spectrum
 from ..pipeline.learned import read_learned, read_out_of_fold
 from ..pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
-from ..pipeline.predictors import read_fits
 from ..pipeline.selection import planets_of_run, read_plan, row_of_planet
 from ..rules.auditor import write_audit
 from ..rules.rule_table import equilibrium_kelvin
@@ -81,7 +81,8 @@ def audit_out_of_fold(run_dir: str | Path, folder: Path) -> dict[str, int]:
     if found is None:
         return {}
     name = read_learned(run_dir).chosen
-    kelvin = equilibrium_kelvin(read_fits(run_dir, found.planet.tolist()).stars)
+    records = [json.loads(str(read_fit(run_dir, planet)["parameters"])) for planet in found.planet.tolist()]
+    kelvin = equilibrium_kelvin(pd.DataFrame([record.get("star", {}) for record in records]))
     summary = write_audit(folder, found.planet, found.mu[name], found.sigma[name], kelvin)
     return {rule: int(each["violated"]) for rule, each in summary.items()}
 

@@ -386,7 +386,7 @@ def apply_corrections(combined: Combined, outputs: Sequence[NetworkOutput]) -> C
 # %% ../../nbs/network/model.ipynb #727d3f06
 def network_start(prior: SpectralPrior, fits: Fits) -> Start:
     """Predict planets with the Gaussian predictor and collect what the network starts from."""
-    combined = combine_fits(prior, fits)
+    combined = combine_fits(prior, fits, keep=True)
     level = fits.depth[:, 1:].mean(axis=1)
     variance, common = np.diagonal(fits.covariance, axis1=1, axis2=2), fits.covariance[:, 1:, 1:].mean(axis=(1, 2))
     scale, place = log_scale(fits.stars, level), place_of(fits.stars, level)

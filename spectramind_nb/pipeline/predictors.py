@@ -43,6 +43,7 @@ def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
     found = [read_fit(run_dir, planet) for planet in planets]
     covariance = [Depths.of(fit).covariance for fit in found]
     records = [json.loads(str(fit["parameters"])) for fit in found]
+    kept = run_folder(run_dir, "outputs/fits").parents[1] / "kept"  # outlives the stage's artifacts
     return Fits(
         np.array(planets, np.int64),
         np.array([fit["depth"] for fit in found]),
@@ -52,6 +53,7 @@ def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
         fgs1_inputs_of_planets(run_dir, planets, found),
         np.array([record.get("line_shape", 0.0) for record in records]),
         np.array([fit_figures(record) for record in records]),
+        np.array([kept / f"combined_{planet}.npz" for planet in planets]),
     )
 
 

@@ -35,6 +35,7 @@ class Fits:
     fgs1: np.ndarray | None = None  # light curve of the first visit, see `fgs1_inputs`, (P, T, 9); nan where not known
     line_shape: np.ndarray | None = None  # its width in the light curves, over the image's, (P,); None: none
     figures: np.ndarray | None = None  # of the fits, see `fit_figures`, (P, F); nan where not known
+    kept: np.ndarray | None = None  # paths of files for results of `combine_fits`, (P,)
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #7fbae00a
 PARTS = ("fgs1", "airs_mean", "airs_shape")
