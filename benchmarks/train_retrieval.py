@@ -12,6 +12,7 @@ from fitted_planets import Setting, fit_twice, open_pool, unpacked
 
 from spectramind_nb.core.files import network_file
 from spectramind_nb.core.instrument import N_BINS
+from spectramind_nb.prior.sharpening import sharpen
 from spectramind_nb.prior.spectral_prior import prior_of_weights
 from spectramind_nb.retrieval.emulator import learn_emulator, measure_error, shapes_of
 from spectramind_nb.retrieval.flow import (
@@ -50,6 +51,7 @@ def read_fits(paths: Sequence[Path]) -> Fits:
         np.concatenate([part.covariance for part in parts]),
         parts[0].stars,
         parts[0].quality,
+        line_shape=np.concatenate([part.line_shape for part in parts]),
     )
 
 
@@ -98,6 +100,15 @@ def drawn_cases(rng: np.random.Generator, bank: Bank, fits: Fits, rows: np.ndarr
         depth.append(spectrum + np.linalg.cholesky(covariances[-1]) @ rng.normal(size=N_BINS))
     truth = {name: values[rows] for name, values in table_of(bank).items()}
     return Cases(np.array(depth), covariances, truth)
+
+
+def fitted_cases(setting: Setting, fits: Fits) -> Cases:
+    """Fits of test planets' light curves, which the flow has not seen, without the smoothing by the line shape."""
+    table, widths = table_of(setting.bank("test", int(fits.planet.max()) + 1)), fits.line_shape
+    assert widths is not None
+    sharp = [sharpen(d, c, float(w)) for d, c, w in zip(fits.depth, fits.covariance, widths, strict=True)]
+    truth = {name: values[fits.planet] for name, values in table.items()}
+    return Cases(np.array([depth for depth, _ in sharp]), [covariance for _, covariance in sharp], truth)
 
 
 def ranks_of(retriever: Retriever, cases: Cases, proposals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -149,6 +160,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8000, help="of the flow, 512 examples each")
     parser.add_argument("--tell", type=int, default=500, help="steps between lines of progress")
     parser.add_argument("--planets", type=int, default=1000, help="to measure coverage on")
+    parser.add_argument("--fitted", type=int, default=0, help="planets whose light curves are fitted, to measure too")
     parser.add_argument("--proposals", type=int, default=4000, help="a planet")
     parser.add_argument("--read", type=Path, help="weights to measure, instead of training")
     parser.add_argument("--out", type=Path, default=Path("retrieval.safetensors"), help="weights to write")
@@ -156,21 +168,24 @@ def main() -> None:
     torch.set_num_threads(1)
     setting = Setting(args.folder, args.seed, 1)
     args.folder.mkdir(parents=True, exist_ok=True)
-    bank = read_bank(args.bank) if args.bank else setting.bank("bank", args.spectra)
     held_out = read_bank(args.held_out) if args.held_out else setting.bank("test", 2 * args.planets)
-    paths = args.fits
-    if not paths:
-        with open_pool(1) as pool:
-            _, paths = fit_twice(pool, setting, "calib", 500, prior_of_weights(network_file("laptop")))
-    fits = read_fits(paths)
+    prior = prior_of_weights(network_file("laptop"))
+    with open_pool(1) as pool:
+        fits = read_fits(args.fits or fit_twice(pool, setting, "calib", 500, prior)[1])
+        fitted = fit_twice(pool, setting, "test", args.fitted, prior)[1] if args.fitted else []
     if args.read is None:
+        bank = read_bank(args.bank) if args.bank else setting.bank("bank", args.spectra)
         write_retriever(args.out, learn(bank, held_out, fits, args))
     retriever = read_retriever(args.read or args.out)
     rows = len(held_out.spectrum) // 2 + np.arange(min(args.planets, len(held_out.spectrum) // 2))
     start = time.time()
     cases = drawn_cases(np.random.default_rng(args.seed), held_out, fits, rows)
     print_coverage("held-out spectra with drawn noise", *ranks_of(retriever, cases, args.proposals))
-    print(f"{(time.time() - start) / len(rows):.2f} s a planet")
+    print(f"{(time.time() - start) / len(rows):.2f} s a planet", flush=True)
+    if fitted:
+        print_coverage(
+            "fits of light curves", *ranks_of(retriever, fitted_cases(setting, read_fits(fitted)), args.proposals)
+        )
 
 
 if __name__ == "__main__":
