@@ -1861,6 +1861,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'spectramind_nb/network/weights.py'),
                                                 'spectramind_nb.network.weights.Exported.__init__': ( 'network/weights.html#exported.__init__',
                                                                                                       'spectramind_nb/network/weights.py'),
+                                                'spectramind_nb.network.weights.Exported.example': ( 'network/weights.html#exported.example',
+                                                                                                     'spectramind_nb/network/weights.py'),
                                                 'spectramind_nb.network.weights.Exported.forward': ( 'network/weights.html#exported.forward',
                                                                                                      'spectramind_nb/network/weights.py'),
                                                 'spectramind_nb.network.weights.Weights': ( 'network/weights.html#weights',

@@ -49,6 +49,7 @@ from spectramind_nb.network.trainer import (
     training_data,
 )
 from spectramind_nb.network.weights import (
+    Exported,
     Weights,
     example_inputs,
     export_onnx,
@@ -184,7 +185,8 @@ def test_memory_grows_with_the_batch_as_estimated() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_torchscript_says_the_same(tmp_path: Path, head: str) -> None:
     made = network(replace(SMALL, head=head, fusion="cross_attend"), stirred=0.05)
-    script = torch.jit.load(str(export_torchscript(made, Inputs(*(x[:2] for x in INPUTS)), tmp_path / "network.pt")))
+    two = Inputs(*(x[:2] for x in INPUTS))
+    script = torch.jit.load(str(export_torchscript(Exported(made), two, tmp_path / "network.pt")))
     expected = outcome(made)
     for found, theirs in zip(script(*INPUTS), (expected.shift, expected.sigma), strict=True):
         assert torch.allclose(found, theirs, rtol=1e-3, atol=1e-8)
@@ -196,10 +198,16 @@ def test_the_command_exports_what_predicts(tmp_path: Path) -> None:
     done = spectramind("export", "--format", "torchscript", "--steps", "30", "--out", str(out))
     assert done.exit_code == 0 and "output differs by " in done.output
     weights = read_network(network_file("laptop"))
-    inputs = example_inputs(weights, 5, 30)
+    inputs, evidence = example_inputs(weights, 5, 30), weights.evidence
+    assert evidence is not None
+    figures = evidence.mean + evidence.std * torch.linspace(-2, 2, 5)[:, None]
     (expected,) = run_network(weights.network, inputs)
-    shift, sigma = torch.jit.load(str(out))(*inputs)
+    shift, sigma, *own = torch.jit.load(str(out))(*inputs, figures)
     assert torch.allclose(shift, expected.shift, rtol=1e-4, atol=1e-9) and torch.allclose(sigma, expected.sigma)
+    with torch.inference_mode():
+        theirs = evidence.eval()(figures)
+    assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in zip(own, theirs, strict=True))
+    assert theirs[0].abs().max() > 0.01  # the second network has something to say
     assert "known are torchscript, onnx" in spectramind("export", "--format", "pickle").stderr
     assert "let it end in .onnx" in spectramind("export", "--format", "onnx", "--out", str(out)).stderr
 
@@ -209,7 +217,7 @@ def test_the_command_exports_what_predicts(tmp_path: Path) -> None:
 def test_onnx_says_the_same(tmp_path: Path, fusion: str, head: str) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the dev extra")
     made = network(replace(SMALL, fusion=fusion, head=head), stirred=0.05)
-    path = export_onnx(made, Inputs(*(x[:2] for x in INPUTS)), tmp_path / "network.onnx")
+    path = export_onnx(Exported(made), Inputs(*(x[:2] for x in INPUTS)), tmp_path / "network.onnx")
     session = runtime.InferenceSession(str(path))
     given = {name: value.numpy() for name, value in zip(Inputs._fields, INPUTS, strict=True)}
     expected = outcome(made)

@@ -135,7 +135,8 @@ def export_weights(
 ) -> None:
     """Write a network as TorchScript or ONNX, and compare the file's output with the network's.
 
-    Its inputs are those of the Python class Inputs, its outputs shift and sigma.
+    Its inputs are those of the Python class Inputs, and the figures of a fit; its outputs shift and sigma, and what
+    the fit's figures change.
     """
     with recorded("export", network=network, format=form, out=out, steps=steps) as call:
         from spectramind_nb.core.files import network_file

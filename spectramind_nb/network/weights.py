@@ -208,25 +208,33 @@ def restamp(path: str | Path, accept_simulator: bool = False) -> str:  # a sente
 
 # %% ../../nbs/network/weights.ipynb #952a5811
 class Exported(nn.Module):
-    """Take the fields of `Inputs` one by one and return shift and sigma, both (B, 283)."""
+    """Take the fields of `Inputs` one by one and return shift and sigma, both (B, 283).
 
-    def __init__(self, network: SpectralNetwork) -> None:
+    With an evidence network, it also takes `figures` (B, F) and returns what that network does: shifts (B, 2) and
+    logarithms of factors (B, 3).
+    """
+
+    def __init__(self, network: SpectralNetwork, evidence: EvidenceNetwork | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.evidence = network, evidence
+        own = ("evidence_shift", "evidence_log_factor") if evidence else ()
+        self.inputs, self.outputs = (*Inputs._fields, "figures")[: None if evidence else -1], ("shift", "sigma", *own)
 
-    def forward(
-        self, nodes: Tensor, planet: Tensor, std: Tensor, mean_std: Tensor, cross: Tensor, fgs1: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Compute shift and sigma; the shapes are those of `Inputs`."""
-        found = self.network(Inputs(nodes, planet, std, mean_std, cross, fgs1))
-        return found.shift, found.sigma
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the `outputs` from the `inputs`, in the order of their names."""
+        found = self.network(Inputs(*inputs[: len(Inputs._fields)]))
+        return (found.shift, found.sigma, *(self.evidence(inputs[-1]) if self.evidence else ()))
+
+    def example(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Join inputs of the network with made-up figures of as many fits."""
+        return (*inputs, *([sine_wave(len(inputs.nodes), len(self.evidence.mean))] if self.evidence else []))
 
 # %% ../../nbs/network/weights.ipynb #36ee06a7
-def export_torchscript(network: SpectralNetwork, example: Inputs, path: str | Path) -> Path:
-    """Write the network as TorchScript."""
+def export_torchscript(exported: Exported, example: Inputs, path: str | Path) -> Path:
+    """Write networks as TorchScript."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the number of steps stays that of the example
-        traced = torch.jit.trace(Exported(network).eval(), tuple(example), check_trace=False)
+        traced = torch.jit.trace(exported.eval(), exported.example(example), check_trace=False)
     return write_serialised(path, partial(torch.jit.save, traced))
 
 # %% ../../nbs/network/weights.ipynb #03f2e365
@@ -241,21 +249,21 @@ def _without_warnings() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 # %% ../../nbs/network/weights.ipynb #e178bddb
-def export_onnx(network: SpectralNetwork, example: Inputs, path: str | Path) -> Path:
-    """Write the network as ONNX, for any number of planets. Raises `MissingExtra` without the packages for it."""
+def export_onnx(exported: Exported, example: Inputs, path: str | Path) -> Path:
+    """Write networks as ONNX, for any number of planets. Raises `MissingExtra` without the packages for it."""
     with needs_extra("export", "An export to ONNX"):
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     batch = torch.export.Dim("planets", min=1, max=65536)
     with atomic_path(path) as temporary, torch.no_grad(), _without_warnings():
         program = torch.onnx.export(
-            Exported(network).eval(),
-            tuple(example),
+            exported.eval(),
+            exported.example(example),
             dynamo=True,
             verbose=False,
-            input_names=list(Inputs._fields),
-            output_names=["shift", "sigma"],
-            dynamic_shapes=tuple({0: batch} for _ in example),
+            input_names=list(exported.inputs),
+            output_names=list(exported.outputs),
+            dynamic_shapes=(tuple({0: batch} for _ in exported.inputs),),
         )
         assert program is not None  # by dynamo
         program.save(str(temporary))
@@ -278,27 +286,28 @@ def example_inputs(weights: Weights, planets: int = 2, steps: int = 90) -> Input
     )
 
 # %% ../../nbs/network/weights.ipynb #1ab3e3e0
-def _run_exported(path: Path, inputs: Inputs) -> list[np.ndarray]:
+def _run_exported(path: Path, inputs: Mapping[str, Tensor]) -> list[np.ndarray]:
     if path.suffix == EXPORTS["torchscript"]:
-        return [value.detach().numpy() for value in torch.jit.load(str(path))(*inputs)]
+        return [value.detach().numpy() for value in torch.jit.load(str(path))(*inputs.values())]
     with needs_extra("export", "Checking an export to ONNX"):
         import onnxruntime
-    given = {name: value.numpy() for name, value in zip(Inputs._fields, inputs, strict=True)}
     session = onnxruntime.InferenceSession(str(path))
-    return list(session.run(None, {one.name: given[one.name] for one in session.get_inputs()}))
+    return list(session.run(None, {one.name: inputs[one.name].numpy() for one in session.get_inputs()}))
 
 
 def export_network(weights: Weights, path: str | Path, form: str, steps: int = 90) -> float:
-    """Write the network as TorchScript or ONNX; return the largest relative difference of its output.
+    """Write both networks of some weights as TorchScript or ONNX; return the largest relative difference of its output.
 
     The output is compared for three planets, the file is written with two. Raises `ContractError` where it differs.
     """
     write = {"torchscript": export_torchscript, "onnx": export_onnx}[form]
-    written, inputs = write(weights.network, example_inputs(weights, 2, steps), path), example_inputs(weights, 3, steps)
+    exported = Exported(weights.network, weights.evidence)
+    written, inputs = write(exported, example_inputs(weights, 2, steps), path), example_inputs(weights, 3, steps)
+    given = dict(zip(exported.inputs, exported.example(inputs), strict=True))
     with torch.inference_mode():
-        direct = weights.network.eval()(inputs)
-    pairs = zip(_run_exported(written, inputs), (direct.shift.numpy(), direct.sigma.numpy()), strict=True)
-    difference = max(float(np.abs(own - known).max() / np.abs(known).max()) for own, known in pairs)
+        direct = [value.numpy() for value in exported(*given.values())]
+    pairs = zip(_run_exported(written, given), direct, strict=True)
+    difference = max(float(np.abs(own - known).max() / max(np.abs(known).max(), 1e-9)) for own, known in pairs)
     if not difference < 1e-4:  # float32, summed in another order
         raise ContractError(path, form, f"output differs by {difference:.1e}", "try another version of torch")
     return difference
