@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from fitted_planets import Fitted, Setting, fitted, flat_fit, open_pool, packed, side_by_side, tell, unpacked
 from predictors import Answers, Judged, answer, interval, judged, rounded
-from worlds import FIRST, Known, learn_in_default
+from worlds import Known, learn_in_default
 
 from spectramind_nb.core.contracts import WAVELENGTH_COLUMNS, read_npz
 from spectramind_nb.core.errors import UserError
@@ -103,7 +103,7 @@ def judge(
     about["again_line_shape"] = np.array(width)
     seen = {}
     for name, learned in known.by_name.items():
-        kind = name if name == "flat" else "plain" if name in FIRST else "again"
+        kind = name if name == "flat" else "plain" if name == "guessed" else "again"
         found, members = answer(name, unpacked(kind, about | packed(kind, fits[kind])), learned)
         seen[name] = judged(truth, Answers(found, 0.0, members), known.factors[name])
     return seen
