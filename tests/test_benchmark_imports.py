@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_every_imported_name_exists(path: Path) -> None:
         elif node.module.startswith("spectramind_nb"):
             module = importlib.import_module(node.module)
             missing = {name for name in names if not hasattr(module, name)}
+            missing = {name for name in missing if not find_spec(f"{node.module}.{name}")}
         else:
             continue
         assert not missing, f"{path.name}: {node.module} has no {', '.join(sorted(missing))}"
