@@ -17,11 +17,10 @@ from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.instrument import N_BINS, wavelengths
 from spectramind_nb.core.metric import BIN_WEIGHTS
 from spectramind_nb.core.versions import versions_in
-from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, statuses, summarise_audit, verdicts
+from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, summarise_audit, verdicts
 from spectramind_nb.rules.influence import influence_by_rule, influence_of_rules
 from spectramind_nb.rules.losses import (
     FORMS,
-    RULES,
     SPECIFICATION,
     WEIGHT_NAMES,
     RuleLoss,
@@ -34,11 +33,13 @@ from spectramind_nb.rules.losses import (
 from spectramind_nb.rules.planted import PLANTED, gaussian_quantiles, plant
 from spectramind_nb.rules.rule_table import (
     RATIOS,
+    RULES,
     bin_widths,
     class_of,
     derive_rules,
     equilibrium_kelvin,
     read_rules,
+    statuses,
     write_rules,
 )
 from spectramind_nb.simulator.bank import bank_part

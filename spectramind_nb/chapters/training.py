@@ -29,7 +29,7 @@ from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
 from ..network.fine_tuning import TrainingPlan
 from ..network.weights import Weights, read_network, write_network
-from ..pipeline.learned import OutOfFold, read_learned, read_out_of_fold, take_over, write_out_of_fold
+from ..pipeline.learned import OutOfFold, read_learned, read_out_of_fold, write_out_of_fold
 from ..pipeline.network_training import CHECKPOINTS, CURVES, neural_predictions
 from spectramind_nb.pipeline.predictors import (
     FurtherSpectra,
@@ -42,6 +42,7 @@ from spectramind_nb.pipeline.predictors import (
     prior_of_labels,
     read_fits,
     read_folds,
+    take_over,
 )
 from ..pipeline.selection import pairs_per_visit, read_plan, row_of_planet
 from ..prior.spectral_prior import write_prior

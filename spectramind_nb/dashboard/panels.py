@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from .. import __version__
 from ..core.extras import install_command
-from ..core.files import short
+from ..core.files import STEP_FILE, short
 from ..core.instrument import wavelengths
 from ..core.metric import DEFAULT_REFERENCE, part_costs, reference_of, summary
 from .planet_panels import shap_arrays
@@ -52,7 +52,6 @@ from spectramind_nb.dashboard.schema import (
     StepMap,
 )
 from ..detector.raw import simulated_by
-from ..network.latents import STEP_FILE
 from ..pipeline.config import cfg_hash
 from ..pipeline.learned import read_out_of_fold
 from ..pipeline.provenance import CHALLENGE_PLANETS, read_log

@@ -23,7 +23,7 @@ import torch
 from ..core.contracts import load_arrays, write_npz
 from ..core.errors import ContractError, UserError
 from ..core.extras import MissingExtra
-from ..core.files import NETWORK_FILE, atomic_path, run_folder
+from ..core.files import NETWORK_FILE, STEP_FILE, atomic_path, run_folder
 from ..core.progress import progress
 from spectramind_nb.network.attributions import (
     INPUT_GROUPS,
@@ -34,7 +34,6 @@ from spectramind_nb.network.attributions import (
 )
 from spectramind_nb.network.latents import (
     LATENT_FILES,
-    STEP_FILE,
     Latents,
     Positions,
     edges_of,

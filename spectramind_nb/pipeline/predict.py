@@ -45,17 +45,10 @@ from ..detector.signal_files import read_ahead
 from ..network.weights import read_network
 from .frame_counts import frames_note, use_package_factors
 from .integrity import write_predicted_integrity
-from spectramind_nb.pipeline.learned import (
-    check_learned,
-    copy_whole,
-    predict_each,
-    read_learned,
-    read_out_of_fold,
-    take_over,
-)
+from .learned import copy_whole, read_learned, read_out_of_fold
 from .planets import Failure, Workers, _attempt, open_executor, require_any, unless_of_machine
 from .prediction import Prediction, fill_failed, join_predictions, write_prediction
-from .predictors import read_fits
+from .predictors import check_learned, predict_each, read_fits, take_over
 from .provenance import CHALLENGE_PLANETS, SUMMARY, code_hash, digest, raw_fingerprint
 from .selection import check_planet, check_rows, read_plan
 from .sigma_calibration import CALIBRATION_FILES, calibrate_sigmas

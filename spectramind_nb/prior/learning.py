@@ -15,7 +15,6 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from sklearn.mixture import GaussianMixture
 
 from ..core.errors import ContractError
 from ..core.instrument import N_BINS, wavelengths
@@ -48,6 +47,8 @@ def kinds_of(shapes: np.ndarray, kinds: int | None = None) -> np.ndarray:  # int
     kinds = min(MOST_KINDS, len(shapes) // PER_KIND) if kinds is None else kinds
     if kinds < 2:
         return np.zeros(len(shapes), int)
+    from sklearn.mixture import GaussianMixture  # slow to import
+
     directions, _ = principal_components(shapes, KIND_RANK)
     position = shapes @ directions.T
     share = GaussianMixture(kinds, reg_covar=0.1, n_init=2, random_state=0).fit(position).predict_proba(position)
