@@ -33,15 +33,14 @@ from spectramind_nb.rules.losses import (
 from spectramind_nb.rules.planted import PLANTED, gaussian_quantiles, plant
 from spectramind_nb.rules.rule_table import (
     RATIOS,
-    RULES,
     bin_widths,
     class_of,
     derive_rules,
     equilibrium_kelvin,
     read_rules,
-    statuses,
     write_rules,
 )
+from spectramind_nb.rules.statuses import RULES, statuses
 from spectramind_nb.simulator.bank import bank_part
 from spectramind_nb.simulator.population import physics
 

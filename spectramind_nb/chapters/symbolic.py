@@ -21,7 +21,8 @@ from ..figures.picture import Picture
 from ..pipeline.selection import read_plan
 from ..rules.auditor import audit, summarise_audit, verdicts
 from ..rules.losses import RuleLoss
-from ..rules.rule_table import equilibrium_kelvin, read_rules, statuses
+from ..rules.rule_table import equilibrium_kelvin, read_rules
+from ..rules.statuses import statuses
 
 # %% ../../nbs/05_symbolic.ipynb #bababbc2
 STAGE = "05_symbolic"

@@ -32,6 +32,7 @@ from .predict import ConfigOption, PlanetsOption, WorkersOption, parse_planet_id
 from .report import summary_lines
 from .simulate import simulate, simulate_spectra
 from .world_commands import worlds
+from ..core.errors import plural
 from ..core.files import NETWORK_FILE, short
 
 # %% ../../nbs/cli/app.ipynb #15cc9f27
@@ -341,10 +342,9 @@ def validate(
         if raw:
             check_planets(file, submission, choose_planets(RawFolder(raw), "test"))
         warnings = submission_warnings(file, submission, run)
+        planets = plural(len(submission.mu), "planet")
         ppm = 1e6 * float(sorted(submission.sigma.ravel())[submission.sigma.size // 2])
-        print(
-            f"OK {short(file)}: {len(submission.mu)} planets, {submission.mu.shape[1]} bins, median sigma {ppm:.0f} ppm"
-        )
+        print(f"OK {short(file)}: {planets}, {submission.mu.shape[1]} bins, median sigma {ppm:.0f} ppm")
         print(*(f"warning: sigma: {warning}\n" for warning in warnings), sep="", end="")
 
 # %% ../../nbs/cli/app.ipynb #fc0c74ab

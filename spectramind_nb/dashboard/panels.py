@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from .. import __version__
+from ..core.errors import plural
 from ..core.extras import install_command
 from ..core.files import STEP_FILE, short
 from ..core.instrument import wavelengths
@@ -285,6 +286,6 @@ def log(run: Run) -> list[Event]:
         except (ValidationError, AttributeError):  # a line that is no event
             damaged += 1
     if damaged:
-        said = f"{damaged} line{'s' * (damaged > 1)} of {path.name} can't be read"
+        said = f"{plural(damaged, 'line')} of {path.name} can't be read"
         events.append(Event(ts=events[-1].ts if events else "", cmd="log", status="warn", args=said))
     return events[::-1]

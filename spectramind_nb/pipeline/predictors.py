@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from ..core.contracts import read_csv
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from spectramind_nb.core.files import (
     LEARNED,
     NETWORK_FILE,
@@ -104,7 +104,8 @@ def further_spectra(raw: RawFolder, known: Iterable[int] = ()) -> FurtherSpectra
         labels = raw.labels(planets)
         assert labels is not None
     except ContractError as error:
-        return FurtherSpectra(problem=f"{len(planets)} labelled spectra without frames are left out: {error}")
+        one, many = "labelled spectrum without frames is left out", "labelled spectra without frames are left out"
+        return FurtherSpectra(problem=f"{plural(len(planets), one, many)}: {error}")
     rows = _star_rows(raw, labels.index)
     return FurtherSpectra(labels.to_numpy(), rows.reset_index(drop=True))
 

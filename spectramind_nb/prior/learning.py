@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.instrument import N_BINS, wavelengths
 from ..core.opacity import opacity_table
 from .spectral_prior import AmplitudeLaw, SpectralPrior, log_scale
@@ -212,7 +212,7 @@ def learn_prior(
         raise ContractError(
             "train.csv",
             "planet_id",
-            f"{len(spectra)} labelled planets are too few for a spectral prior",
+            f"{plural(len(spectra), 'labelled planet is', 'labelled planets are')} too few for a spectral prior",
             f"give {MIN_SPECTRA} or more, in a run {MIN_SPECTRA + 1}, or --weights of an earlier run",
         )
     chosen = np.unique(np.linspace(0, len(spectra) - 1, min(len(spectra), MOST_SPECTRA)).astype(int))

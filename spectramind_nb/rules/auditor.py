@@ -24,7 +24,8 @@ from ..core.files import write_json
 from ..core.instrument import N_BINS
 from .influence import influence_by_rule
 from .losses import Terms, prepare_spectra, rule_terms
-from .rule_table import RULES, RuleTable, equilibrium_kelvin, read_rules, statuses
+from .rule_table import RuleTable, equilibrium_kelvin, read_rules
+from .statuses import RULES, statuses
 
 # %% ../../nbs/rules/auditor.ipynb #da7ae3eb
 ALARM_SIGMA, CROSSED, TOP_BINS = 2.9, 1e-3, 8

@@ -21,16 +21,8 @@ from torch import Tensor, nn
 from ..core.errors import ContractError, UserError
 from ..core.files import run_folder
 from ..core.instrument import N_BINS, wavelengths
-from spectramind_nb.rules.rule_table import (
-    EDGE,
-    LEAST_AMPLITUDE,
-    RATIOS,
-    RULES,
-    RuleTable,
-    bin_widths,
-    class_of,
-    read_rules,
-)
+from .rule_table import EDGE, LEAST_AMPLITUDE, RATIOS, RuleTable, bin_widths, class_of, read_rules
+from .statuses import RULES
 
 # %% ../../nbs/rules/losses.ipynb #2f9708a7
 WEIGHT_NAMES = dict(zip(("λ_sm", "λ_nn", "λ_coh", "λ_seam", "λ_ratio", "λ_qm"), RULES, strict=True))

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEAST_AMPLITUDE', 'RATIOS', 'SMOOTHED', 'DOMINATES', 'BLUE_UM', 'RED_UM', 'TAIL', 'WIDER', 'CLASSES', 'EDGE',
-           'VISIBLE', 'RULES_FILE', 'RULES', 'amplitude', 'RuleTable', 'class_of', 'equilibrium_kelvin', 'smoothed',
+           'VISIBLE', 'RULES_FILE', 'amplitude', 'RuleTable', 'class_of', 'equilibrium_kelvin', 'smoothed',
            'run_around', 'dominance', 'molecule_windows', 'continuum_windows', 'excess_operator', 'curvature_bound',
-           'seam_bounds', 'band_bounds', 'bin_widths', 'example_of', 'derive_rules', 'write_rules', 'read_rules',
-           'statuses']
+           'seam_bounds', 'band_bounds', 'bin_widths', 'example_of', 'derive_rules', 'write_rules', 'read_rules']
 
 # %% ../../nbs/rules/rule_table.ipynb #fbfe0f59
 import json
@@ -17,7 +16,6 @@ from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -276,18 +274,3 @@ def read_rules(path: str | Path = RULES_FILE) -> RuleTable:
         raise ContractError(path, "windows", f"have shape {found['windows'].shape}", fix)
     names = tuple(str(name) for name in found["molecules"])
     return RuleTable(**found | {"molecules": names, "made": str(found["made"])})
-
-# %% ../../nbs/rules/rule_table.ipynb #aa94592e
-RULES = ("smoothness", "nonneg", "coherence", "seam", "ratios", "quantile_monotonicity")
-
-
-def statuses(record: Mapping[str, Any]) -> dict[str, str]:
-    """Reduce a record to the status of each of the six rules: violated if any part is, else ok if any was judged."""
-    found = dict.fromkeys(RULES, "not judged")
-    for name, outcome in record["violations"].items():
-        rule = name.partition(":")[0]
-        parts = outcome.values() if rule == "ratios" else [outcome]
-        for status in [part["status"] for part in parts]:
-            if status == "violated" or found[rule] == "not judged":
-                found[rule] = status
-    return found
