@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .calls import DEMO, EPILOG, Call, Commands, ensure_run, prepare_process, recorded, repeated
+from .calls import DEMO, EPILOG, Call, Commands, ensure_run, recorded, repeated, run_to_end
 from .checks import check_artifacts, checks
 from .config_commands import config
 from .diagnose import diagnose
@@ -392,8 +392,7 @@ def main() -> None:
     words = sys.argv[1:]
     if "--debug" in words:
         os.environ["SPECTRAMIND_DEBUG"] = "1"
-    prepare_process()
-    app([word for word in words if word != "--debug"], prog_name="spectramind")
+    run_to_end(partial(app, [word for word in words if word != "--debug"], prog_name="spectramind"))
 
 # %% ../../nbs/cli/app.ipynb #b6c4e912
 if __name__ == "__main__" and "__file__" in globals():  # no notebook

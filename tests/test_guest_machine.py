@@ -1,0 +1,81 @@
+"""Commands on machines with full disks, closed streams, odd settings of Python, and folders of somebody else."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_chain import COMMAND, enter_work_folder
+
+from spectramind_nb.core.contracts import Submission, write_submission
+
+ROOT = Path(__file__).parents[1]
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="has no /dev/full")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with notebooks and a raw folder."""
+    return enter_work_folder(tmp_path, monkeypatch)
+
+
+def submission(path: Path) -> Path:
+    mu = 0.01 + 1e-3 * np.arange(3)[:, None] + np.random.default_rng(0).normal(0, 1e-5, (3, 283))
+    return write_submission(path, Submission(np.arange(3), mu, np.full(mu.shape, 1e-4)))
+
+
+def shell(home: Path, words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Call the command from a shell; `spectramind` in `words` stands for it."""
+    code = COMMAND.format(notebooks=str(home / "nbs"), before="")
+    (home / "command.py").write_text(code)
+    line = words.replace("spectramind", f"{sys.executable} command.py")
+    how = {"cwd": home, "env": {**os.environ, "PYTHONPATH": str(ROOT), **env}}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=120, **how)
+
+
+# Streams
+
+FULL = "error: standard output: file: No space left on device. Fix: free space, then run again\n"
+
+
+@LINUX
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("words", "code", "err"),
+    [
+        ("spectramind validate s.csv 2>/dev/full", 0, ""),
+        ("spectramind validate none.csv 2>/dev/full", 2, ""),
+        ("spectramind no-such-command 2>/dev/full", 2, ""),
+        ("spectramind validate s.csv >/dev/full", 2, FULL),
+        ("spectramind --help >/dev/full", 2, FULL),
+        ("spectramind --version >/dev/full", 2, FULL),
+        ("spectramind validate s.csv <&- >&- 2>&-", 0, ""),
+        ("spectramind validate none.csv <&- >&- 2>&-", 2, ""),
+        ("spectramind --version <&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_a_stream_that_takes_nothing_does_not_change_how_a_command_ends(
+    home: Path, words: str, code: int, err: str, unbuffered: str
+) -> None:
+    submission(home / "s.csv")
+    done = shell(home, words, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (code, err)
+
+
+@LINUX
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["--help", "--version", "validate s.csv"])
+def test_a_reader_that_has_ended_is_named_by_the_exit_code_alone(home: Path, words: str, unbuffered: str) -> None:
+    submission(home / "s.csv")
+    done = shell(home, f"spectramind {words} | true; exit ${{PIPESTATUS[0]}}", PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@LINUX
+@pytest.mark.parametrize("streams", ["2>/dev/full", "<&- >&- 2>&-"])
+def test_a_run_needs_no_terminal(home: Path, streams: str) -> None:
+    done = shell(home, f"spectramind run --raw mine {streams}")
+    assert done.returncode == 0, done.stderr
+    assert (home / "runs/mine/01_features/manifest.json").is_file()
