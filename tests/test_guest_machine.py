@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_chain import COMMAND, enter_work_folder
 
@@ -26,9 +27,9 @@ def submission(path: Path) -> Path:
     return write_submission(path, Submission(np.arange(3), mu, np.full(mu.shape, 1e-4)))
 
 
-def shell(home: Path, words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+def shell(home: Path, words: str, before: str = "", **env: str) -> "subprocess.CompletedProcess[str]":
     """Call the command from a shell; `spectramind` in `words` stands for it."""
-    code = COMMAND.format(notebooks=str(home / "nbs"), before="")
+    code = COMMAND.format(notebooks=str(home / "nbs"), before=before)
     (home / "command.py").write_text(code)
     line = words.replace("spectramind", f"{sys.executable} command.py")
     how = {"cwd": home, "env": {**os.environ, "PYTHONPATH": str(ROOT), **env}}
@@ -79,3 +80,25 @@ def test_a_run_needs_no_terminal(home: Path, streams: str) -> None:
     done = shell(home, f"spectramind run --raw mine {streams}")
     assert done.returncode == 0, done.stderr
     assert (home / "runs/mine/01_features/manifest.json").is_file()
+
+
+# Start
+
+LARGE = ("torch", "sklearn", "scipy.stats", "scipy.optimize", "numba", "papermill", "matplotlib")
+
+
+@pytest.mark.parametrize("words", ["validate s.csv", "score --submission s.csv --truth t.csv", "worlds list"])
+def test_a_light_command_loads_no_large_library(home: Path, words: str) -> None:
+    submission(home / "s.csv")
+    truth = pd.read_csv(home / "s.csv").filter(regex=r"planet_id|^wl_")
+    truth.to_csv(home / "t.csv", index=False)
+    before = "import atexit\natexit.register(lambda: print([name for name in {large} if name in sys.modules]))"
+    done = shell(home, f"spectramind {words}", before=before.format(large=LARGE))
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("module", ["dashboard.page", "dashboard.server", "operations.acceptance", "pipeline.chain"])
+def test_a_module_that_only_reads_results_does_not_load_torch(module: str) -> None:
+    code = f"import sys, spectramind_nb.{module}\nprint([name for name in ('torch', 'sklearn') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
