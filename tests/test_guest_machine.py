@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_chain import COMMAND, enter_work_folder
+from fake_chain import COMMAND, enter_work_folder, refused, spectramind
 
 from spectramind_nb.core.contracts import Submission, write_submission
+from spectramind_nb.core.lifetime import run_lock
 
 ROOT = Path(__file__).parents[1]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="has no /dev/full")
@@ -102,3 +103,23 @@ def test_a_module_that_only_reads_results_does_not_load_torch(module: str) -> No
     code = f"import sys, spectramind_nb.{module}\nprint([name for name in ('torch', 'sklearn') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# Two commands, two users
+
+
+def test_a_prediction_from_a_run_at_work_says_to_wait(home: Path) -> None:
+    assert spectramind("run", "--raw", "mine").exit_code == 0
+    words = ("predict", "--run", "runs/mine", "--raw", "mine", "--out-csv", "s.csv")
+    with run_lock(home / "runs/mine"):
+        line = refused(spectramind(*words))
+    wait = "and has not finished 07_uncertainty. Fix: wait until the run has ended, then repeat the command"
+    assert line == f"error: runs/mine: process {os.getpid()} is still at work there, {wait}"
+    line = refused(spectramind(*words))
+    assert line.endswith(
+        "runs/mine: 07_uncertainty is not finished. Fix: spectramind run --run-dir runs/mine --raw mine"
+    )
+    line = refused(spectramind("kaggle", "pack", "--run", "runs/mine", "--out", "kp"))
+    assert "07_uncertainty is not finished" in line and not (home / "kp").exists()
+    (home / "runs/mine/01_features/manifest.json").rename(home / "runs/mine/01_features/begun.json")  # as when killed
+    assert "runs/mine: 01_features is not finished" in refused(spectramind("train", "--run", "runs/mine"))

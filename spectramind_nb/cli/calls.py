@@ -209,16 +209,18 @@ DEMO = Path("runs/demo")
 
 
 def ensure_run(call: Call, run: Path, last: str) -> None:
-    """Run the demo up to the stage `last` if `run` is the demo, and log the call beside the run.
+    """Run the demo up to the stage `last`; refuse another run that has not come to it. Log the call beside the run.
 
     Raises `UserError` and `StageError`.
     """
-    if run != DEMO or (run / last / "manifest.json").is_file():
-        return remember(call, run)
     from spectramind_nb.core.progress import make_show
     from spectramind_nb.pipeline.chain import run_chain
     from spectramind_nb.pipeline.config import compose
-    from spectramind_nb.pipeline.stages import rerun_settings
+    from spectramind_nb.pipeline.stages import check_finished, rerun_settings
+
+    if run != DEMO or (run / last / "manifest.json").is_file():
+        remember(call, run)
+        return check_finished(run, last)
 
     print(f"{run} has not come to {last}: this is done first")
     cfg = rerun_settings(run, {})[0] if list(run.glob("*/manifest.json")) else compose()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRITERS_FILE', 'WRITERS', 'WORKER_DIED', 'WORKERS', 'end_with', 'lock_file', 'begin_process', 'wait_for_writers',
-           'run_lock', 'process_pool', 'usable_cores', 'run_bound', 'reply_of']
+           'run_lock', 'process_in', 'process_pool', 'usable_cores', 'run_bound', 'reply_of']
 
 # %% ../../nbs/core/lifetime.ipynb #385487da
 import ctypes
@@ -128,6 +128,14 @@ def run_lock(run_dir: Path, wait: bool = False, option: str = "--run-dir") -> It
         stream.flush()
         with _unused_removed(run_dir) if new else nullcontext():
             yield
+
+# %% ../../nbs/core/lifetime.ipynb #15518f61
+def process_in(run_dir: Path) -> str:
+    """Return the id of the process that is at work in a run folder; "" where none is."""
+    with suppress(OSError), (run_dir / ".lock").open(encoding="utf-8") as stream:
+        if not lock_file(stream, shared=True):
+            return stream.read().strip() or "?"
+    return ""
 
 # %% ../../nbs/core/lifetime.ipynb #01488a00
 WORKER_DIED = "a worker process died, often for lack of memory. Fix: --workers 1, or fewer --planets"
