@@ -1,14 +1,17 @@
 """Commands on machines with full disks, closed streams, odd settings of Python, and folders of somebody else."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from fake_chain import COMMAND, enter_work_folder, refused, spectramind
+from fake_chain import COMMAND, enter_work_folder, refused, spectramind, write_stage
 
 from spectramind_nb.core.contracts import Submission, write_submission
 from spectramind_nb.core.lifetime import run_lock
@@ -43,7 +46,6 @@ FULL = "error: standard output: file: No space left on device. Fix: free space, 
 
 
 @LINUX
-@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     ("words", "code", "err"),
     [
@@ -53,16 +55,18 @@ FULL = "error: standard output: file: No space left on device. Fix: free space, 
         ("spectramind validate s.csv >/dev/full", 2, FULL),
         ("spectramind --help >/dev/full", 2, FULL),
         ("spectramind --version >/dev/full", 2, FULL),
+        ("PYTHONUNBUFFERED=1 spectramind --version >/dev/full", 2, FULL),
+        ("PYTHONUNBUFFERED=1 spectramind validate s.csv >/dev/full", 2, FULL),
         ("spectramind validate s.csv <&- >&- 2>&-", 0, ""),
         ("spectramind validate none.csv <&- >&- 2>&-", 2, ""),
         ("spectramind --version <&- >&- 2>&-", 0, ""),
     ],
 )
 def test_a_stream_that_takes_nothing_does_not_change_how_a_command_ends(
-    home: Path, words: str, code: int, err: str, unbuffered: str
+    home: Path, words: str, code: int, err: str
 ) -> None:
     submission(home / "s.csv")
-    done = shell(home, words, PYTHONUNBUFFERED=unbuffered)
+    done = shell(home, words, PYTHONUNBUFFERED="")
     assert (done.returncode, done.stderr) == (code, err)
 
 
@@ -123,3 +127,74 @@ def test_a_prediction_from_a_run_at_work_says_to_wait(home: Path) -> None:
     assert "07_uncertainty is not finished" in line and not (home / "kp").exists()
     (home / "runs/mine/01_features/manifest.json").rename(home / "runs/mine/01_features/begun.json")  # as when killed
     assert "runs/mine: 01_features is not finished" in refused(spectramind("train", "--run", "runs/mine"))
+
+
+def test_a_run_folder_of_somebody_else_is_only_read(home: Path) -> None:
+    """`run` says what can't be written; a command that only reads goes on without its log."""
+    assert spectramind("run", "--raw", "mine").exit_code == 0
+    bounds = "setpriv --bounding-set=-dac_override,-dac_read_search" if os.getuid() == 0 else ""
+    if bounds and not shutil.which("setpriv"):
+        pytest.skip("root may write everywhere")
+    for path in (*(home / "runs").rglob("*"), home / "runs"):
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        done = shell(home, f"{bounds} spectramind run --raw mine")
+        assert done.returncode == 2 and "runs/mine: folder: can't be written (Permission denied). Fix: " in done.stderr
+        done = shell(home, f"{bounds} spectramind bench --run runs/mine")
+        assert done.returncode == 0 and "01_features" in done.stdout, done.stderr
+    finally:
+        for path in (home / "runs", *(home / "runs").rglob("*")):
+            path.chmod(path.stat().st_mode | 0o200)
+
+
+# Disks
+
+
+def test_a_notebook_that_a_full_disk_cuts_short_is_removed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(source: str, target: str, *more: Any, **options: Any) -> None:
+        Path(target).write_text(Path(source).read_text()[:200])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr("papermill.execute_notebook", execute)
+        done = spectramind("run", "--raw", "mine")
+    problem = "notebook.ipynb: file: can't be written (No space left on device). Fix: free space, then run again"
+    assert done.exit_code == 2 and problem in done.stderr
+    assert not (home / "runs/mine/01_features/notebook.ipynb").exists()
+    assert spectramind("run", "--raw", "mine").exit_code == 0
+
+
+# Settings of Python
+
+PRINTS = "print('hello')\nimport matplotlib\nmatplotlib.use('TkAgg')\n"
+PLOTS = """import matplotlib
+assert "inline" in matplotlib.get_backend(), matplotlib.get_backend()
+from matplotlib import pyplot as plt
+plt.plot([1, 2])
+from spectramind_nb.core.lifetime import process_pool
+with process_pool(1) as pool:
+    assert list(pool.map(abs, [-3])) == [3]"""
+
+
+@LINUX
+@pytest.mark.slow
+@pytest.mark.parametrize("stages", [1, 3], ids=["cold", "warm"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"MPLBACKEND": "TkAgg"},
+        {"PYTHONWARNINGS": "error"},
+        {"PYTHONOPTIMIZE": "2"},
+        {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONSTARTUP": "/nowhere.py", "LANG": "C", "LC_ALL": "C"},
+        {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/nowhere", "XDG_CONFIG_HOME": "/proc/nowhere"},
+    ],
+    ids=lambda env: next(iter(env)),
+)
+def test_a_run_does_not_depend_on_settings_of_python(home: Path, env: dict[str, str], stages: int) -> None:
+    """Each with a `sitecustomize` that prints and chooses a backend with windows."""
+    for name in ("01_features", "02_transit", "06_training")[:stages]:
+        write_stage(home / "nbs", name, PLOTS)
+    (home / "site").mkdir()
+    (home / "site/sitecustomize.py").write_text(PRINTS)
+    done = shell(home, "spectramind run --raw mine", PYTHONPATH=f"{home / 'site'}:{ROOT}", **env)
+    assert done.returncode == 0, done.stdout + done.stderr
