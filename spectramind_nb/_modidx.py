@@ -470,6 +470,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'spectramind_nb/core/lifetime.py'),
                                               'spectramind_nb.core.lifetime._watch': ( 'core/lifetime.html#_watch',
                                                                                        'spectramind_nb/core/lifetime.py'),
+                                              'spectramind_nb.core.lifetime.apply_backend': ( 'core/lifetime.html#apply_backend',
+                                                                                              'spectramind_nb/core/lifetime.py'),
                                               'spectramind_nb.core.lifetime.begin_process': ( 'core/lifetime.html#begin_process',
                                                                                               'spectramind_nb/core/lifetime.py'),
                                               'spectramind_nb.core.lifetime.end_with': ( 'core/lifetime.html#end_with',

@@ -34,9 +34,9 @@ def submission(path: Path) -> Path:
 def shell(home: Path, words: str, before: str = "", **env: str) -> "subprocess.CompletedProcess[str]":
     """Call the command from a shell; `spectramind` in `words` stands for it."""
     code = COMMAND.format(notebooks=str(home / "nbs"), before=before)
-    (home / "command.py").write_text(code)
-    line = words.replace("spectramind", f"{sys.executable} command.py")
-    how = {"cwd": home, "env": {**os.environ, "PYTHONPATH": str(ROOT), **env}}
+    line = words.replace("spectramind", f'{sys.executable} -c "$SPECTRAMIND_COMMAND"')
+    own = {"PYTHONPATH": str(ROOT), "SPECTRAMIND_COMMAND": code, **env}
+    how = {"cwd": home, "env": {**os.environ, **own}}
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=120, **how)
 
 
@@ -166,7 +166,10 @@ def test_a_notebook_that_a_full_disk_cuts_short_is_removed(home: Path, monkeypat
 
 # Settings of Python
 
-PRINTS = "print('hello')\nimport matplotlib\nmatplotlib.use('TkAgg')\n"
+PRINTS = """print('hello')
+import matplotlib.pyplot
+matplotlib.rcParams["backend"] = "TkAgg"
+"""
 PLOTS = """import matplotlib
 assert "inline" in matplotlib.get_backend(), matplotlib.get_backend()
 from matplotlib import pyplot as plt

@@ -30,6 +30,7 @@ import typer.core
 if TYPE_CHECKING:
     from spectramind_nb.core.progress import Show
 from ..core.files import expand_word, short
+from ..core.lifetime import apply_backend
 
 # %% ../../nbs/cli/calls.ipynb #4af70d74
 @dataclass
@@ -295,6 +296,7 @@ def prepare_process() -> None:
     _open_streams()
     sys.stdout, sys.stderr = _as_output(sys.stdout), _as_output(sys.stderr)
     os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
+    apply_backend()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
     if Path.cwd() != Path(str(sys.modules["spectramind_nb"].__file__)).resolve().parents[1]:  # no bare checkout
         os.environ["PYTHONSAFEPATH"] = "1"  # else a worker reads a signal.py of the folder that the user works in
