@@ -48,7 +48,8 @@ from spectramind_nb.network.trainer import train_network as train
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline.learned import factors_of
 from spectramind_nb.rules.auditor import verdicts
-from spectramind_nb.rules.losses import RULES, SPECIFICATION, WEIGHT_NAMES, RuleLoss
+from spectramind_nb.rules.losses import SPECIFICATION, WEIGHT_NAMES, RuleLoss
+from spectramind_nb.rules.statuses import RULES
 from spectramind_nb.uncertainty.sigma_factors import Fits, Predicted, log_factors, planet_scores, sigma_of
 
 BATCHES = 24  # by which gradients are compared

@@ -122,7 +122,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "half of the visit in another unit": (times("flux", slice(50, 75), 1e-6), "points of FGS1 of visit 0 are far from"),
     "rounded to few digits": (lambda t: t["flux"].round(-3, out=t["flux"]), "FGS1 of visit 0 has the same value in"),
     "whole numbers below 20": (lambda t: np.round(t["flux"] / 1e4, out=t["flux"]), "the same value in all steps"),
-    "flux and errors exchanged": (swap, "have the same value in all steps. Fix: give the star's light"),
+    "flux and errors exchanged": (swap, "the same value in all steps of 1 of 1 bin. Fix: give the star's light"),
     "every bin the same": (
         lambda t: t["flux"].__setitem__((slice(None), slice(1, None)), t["flux"][:, [5]]),
         "281 bins repeat the light curve of the bin before",

@@ -17,11 +17,10 @@ from spectramind_nb.core.errors import ContractError, UserError
 from spectramind_nb.core.instrument import N_BINS, wavelengths
 from spectramind_nb.core.metric import BIN_WEIGHTS
 from spectramind_nb.core.versions import versions_in
-from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, statuses, summarise_audit, verdicts
+from spectramind_nb.rules.auditor import LOG, MAPS, audit, audit_file, summarise_audit, verdicts
 from spectramind_nb.rules.influence import influence_by_rule, influence_of_rules
 from spectramind_nb.rules.losses import (
     FORMS,
-    RULES,
     SPECIFICATION,
     WEIGHT_NAMES,
     RuleLoss,
@@ -41,6 +40,7 @@ from spectramind_nb.rules.rule_table import (
     read_rules,
     write_rules,
 )
+from spectramind_nb.rules.statuses import RULES, statuses
 from spectramind_nb.simulator.bank import bank_part
 from spectramind_nb.simulator.population import physics
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.contracts import read_npz
-from ..core.errors import UserError
+from ..core.errors import UserError, plural
 from ..core.files import known_json, run_folder, write_json
 from ..core.instrument import CHANNELS
 from ..detector.extraction import Recipe, Steps, extract_planet, signal_paths
@@ -113,7 +113,7 @@ class Estimate:
     def lines(self, workers: int) -> list[str]:
         """Describe the estimate in words, for a number of workers."""
         minutes = self.seconds / min(workers, os.cpu_count() or 1) / 60
-        size = f"{self.planets} planet{'s' * (self.planets != 1)}, {self.raw_bytes / 1e9:.2g} GB of raw frames"
+        size = f"{plural(self.planets, 'planet')}, {self.raw_bytes / 1e9:.2g} GB of raw frames"
         return [f"{size}: about {minutes:.1f} minutes and {self.memory_bytes / 1e9:.1f} GB of memory"]
 
 # %% ../../nbs/01_features.ipynb #daa89615

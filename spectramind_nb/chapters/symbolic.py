@@ -19,9 +19,10 @@ from ..core.instrument import wavelengths
 from ..detector.raw import RawFolder
 from ..figures.picture import Picture
 from ..pipeline.selection import read_plan
-from ..rules.auditor import audit, statuses, summarise_audit, verdicts
+from ..rules.auditor import audit, summarise_audit, verdicts
 from ..rules.losses import RuleLoss
 from ..rules.rule_table import equilibrium_kelvin, read_rules
+from ..rules.statuses import statuses
 
 # %% ../../nbs/05_symbolic.ipynb #bababbc2
 STAGE = "05_symbolic"

@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..core.contracts import read_npz
 from ..core.depth_checks import label_fault
-from ..core.errors import ContractError, UserError
+from ..core.errors import ContractError, UserError, plural
 from ..core.files import NETWORK_FILE, PREDICTORS_FILE, PRIOR_FILE, network_file, run_folder, write_json
 from ..core.instrument import wavelengths
 from ..core.metric import Reference, reference_of, score
@@ -29,7 +29,7 @@ from ..figures.picture import Picture
 from ..figures.spectrum import plot_spectrum
 from ..network.fine_tuning import TrainingPlan
 from ..network.weights import Weights, read_network, write_network
-from ..pipeline.learned import OutOfFold, read_learned, read_out_of_fold, take_over, write_out_of_fold
+from ..pipeline.learned import OutOfFold, read_learned, read_out_of_fold, write_out_of_fold
 from ..pipeline.network_training import CHECKPOINTS, CURVES, neural_predictions
 from spectramind_nb.pipeline.predictors import (
     FurtherSpectra,
@@ -42,6 +42,7 @@ from spectramind_nb.pipeline.predictors import (
     prior_of_labels,
     read_fits,
     read_folds,
+    take_over,
 )
 from ..pipeline.selection import pairs_per_visit, read_plan, row_of_planet
 from ..prior.spectral_prior import write_prior
@@ -78,8 +79,9 @@ def read_training_labels(
     folds, needed = adapted_folds(drawn, 0 if alone else beside), planets_needed(0 if alone else beside)
     notes = [] if folds is drawn else [_fold_note(len(planets), folds, needed, weights_dir)]
     if beside:
-        use = "are not used" if folds is None else "join the prior"
-        notes.append(f"{beside} labelled spectra without frames {use}")
+        one, many = ("is not used", "are not used") if folds is None else ("joins the prior", "join the prior")
+        one, many = f"labelled spectrum without frames {one}", f"labelled spectra without frames {many}"
+        notes.append(plural(beside, one, many))
     notes += [further.problem] if further.problem else []
     return TrainingLabels(planets, truth, folds, further, notes)
 
@@ -87,7 +89,7 @@ def read_training_labels(
 def _fold_note(count: int, folds: np.ndarray | None, needed: int, weights_dir: str) -> str:
     if folds is not None:
         return f"{count} labelled planets: {len(np.unique(folds))} folds, so that each leaves enough to learn from"
-    counted = f"{count} labelled planets are" if count != 1 else "1 labelled planet is"
+    counted = plural(count, "labelled planet is", "labelled planets are")
     reason = f"{counted} too few to learn from, which takes {needed}" if count else "no planet has frames and a label"
     source = f"those of {Path(weights_dir).name}" if weights_dir else "the package's own"
     return f"{reason}: prior, network and error-bar factors are {source}"

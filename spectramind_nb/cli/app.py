@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .calls import DEMO, EPILOG, Call, Commands, ensure_run, prepare_process, recorded, repeated
+from .calls import DEMO, EPILOG, Call, Commands, ensure_run, recorded, repeated, run_to_end
 from .checks import check_artifacts, checks
 from .config_commands import config
 from .diagnose import diagnose
@@ -32,6 +32,7 @@ from .predict import ConfigOption, PlanetsOption, WorkersOption, parse_planet_id
 from .report import summary_lines
 from .simulate import simulate, simulate_spectra
 from .world_commands import worlds
+from ..core.errors import plural
 from ..core.files import NETWORK_FILE, short
 
 # %% ../../nbs/cli/app.ipynb #15cc9f27
@@ -341,10 +342,9 @@ def validate(
         if raw:
             check_planets(file, submission, choose_planets(RawFolder(raw), "test"))
         warnings = submission_warnings(file, submission, run)
+        planets = plural(len(submission.mu), "planet")
         ppm = 1e6 * float(sorted(submission.sigma.ravel())[submission.sigma.size // 2])
-        print(
-            f"OK {short(file)}: {len(submission.mu)} planets, {submission.mu.shape[1]} bins, median sigma {ppm:.0f} ppm"
-        )
+        print(f"OK {short(file)}: {planets}, {submission.mu.shape[1]} bins, median sigma {ppm:.0f} ppm")
         print(*(f"warning: sigma: {warning}\n" for warning in warnings), sep="", end="")
 
 # %% ../../nbs/cli/app.ipynb #fc0c74ab
@@ -392,8 +392,7 @@ def main() -> None:
     words = sys.argv[1:]
     if "--debug" in words:
         os.environ["SPECTRAMIND_DEBUG"] = "1"
-    prepare_process()
-    app([word for word in words if word != "--debug"], prog_name="spectramind")
+    run_to_end(partial(app, [word for word in words if word != "--debug"], prog_name="spectramind"))
 
 # %% ../../nbs/cli/app.ipynb #b6c4e912
 if __name__ == "__main__" and "__file__" in globals():  # no notebook

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'THREADS', 'EPILOG', 'PATH_OPTIONS', 'Call', 'explain', 'failed_lines', 'log_signals', 'recorded', 'remember',
-           'shown', 'repeated', 'ensure_run', 'receive_interrupts', 'prepare_process', 'Commands']
+           'shown', 'repeated', 'ensure_run', 'receive_interrupts', 'prepare_process', 'Commands', 'run_to_end']
 
 # %% ../../nbs/cli/calls.ipynb #392adb2f
 import _thread
+import io
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ import typer.core
 if TYPE_CHECKING:
     from spectramind_nb.core.progress import Show
 from ..core.files import expand_word, short
+from ..core.lifetime import apply_backend
 
 # %% ../../nbs/cli/calls.ipynb #4af70d74
 @dataclass
@@ -118,6 +120,14 @@ def log_signals(call: Call) -> Iterator[None]:
         for number in usual:
             signal.signal(number, signal.SIG_DFL)
 
+# %% ../../nbs/cli/calls.ipynb #f2d2422f
+def _drop_output() -> None:
+    """Leave out what was printed if nothing can take it: a full disk, or a reader that has ended."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, in use until Python ends
+
 # %% ../../nbs/cli/calls.ipynb #1fda9fc3
 @contextmanager
 def recorded(cmd: str, **args: Any) -> Iterator[Call]:
@@ -135,8 +145,7 @@ def recorded(cmd: str, **args: Any) -> Iterator[Call]:
             lines = [trace, *lines]
         if lines and (call.tells or code == 1):
             print(*lines, sep="\n", file=sys.stderr)
-        if code == 141:
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, what is left to print has no reader
+        _drop_output()
         raise typer.Exit(code) from None
     if call.failed:
         lines = failed_lines(call.failed)
@@ -201,16 +210,18 @@ DEMO = Path("runs/demo")
 
 
 def ensure_run(call: Call, run: Path, last: str) -> None:
-    """Run the demo up to the stage `last` if `run` is the demo, and log the call beside the run.
+    """Run the demo up to the stage `last`; refuse another run that has not come to it. Log the call beside the run.
 
     Raises `UserError` and `StageError`.
     """
-    if run != DEMO or (run / last / "manifest.json").is_file():
-        return remember(call, run)
     from spectramind_nb.core.progress import make_show
     from spectramind_nb.pipeline.chain import run_chain
     from spectramind_nb.pipeline.config import compose
-    from spectramind_nb.pipeline.stages import rerun_settings
+    from spectramind_nb.pipeline.stages import check_finished, rerun_settings
+
+    if run != DEMO or (run / last / "manifest.json").is_file():
+        remember(call, run)
+        return check_finished(run, last)
 
     print(f"{run} has not come to {last}: this is done first")
     cfg = rerun_settings(run, {})[0] if list(run.glob("*/manifest.json")) else compose()
@@ -250,6 +261,29 @@ def _open_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
 
+# %% ../../nbs/cli/calls.ipynb #5bfdc5fc
+class _Output(io.FileIO):
+    """The file behind stdout or stderr: a message that stderr can't take is dropped, because it decides nothing."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if self.fileno() == 2:
+                return len(data)
+            if not isinstance(error, BrokenPipeError):
+                error.filename = "standard output"
+            raise
+
+
+def _as_output(stream: Any) -> Any:
+    """Return a text stream on the same file that replaces unknown characters; a captured stream stays."""
+    if getattr(stream, "name", "") not in ("<stdout>", "<stderr>", 1, 2):
+        return stream
+    raw, through = _Output(stream.fileno(), "w", closefd=False), getattr(stream, "write_through", False)
+    lines = stream.line_buffering or stream.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "replace", None, lines, through)
+
 # %% ../../nbs/cli/calls.ipynb #1945cea7
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -260,10 +294,9 @@ def prepare_process() -> None:
         if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", os.environ.get(name, "1")):
             del os.environ[name]
     _open_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = _as_output(sys.stdout), _as_output(sys.stderr)
     os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
+    apply_backend()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
     if Path.cwd() != Path(str(sys.modules["spectramind_nb"].__file__)).resolve().parents[1]:  # no bare checkout
         os.environ["PYTHONSAFEPATH"] = "1"  # else a worker reads a signal.py of the folder that the user works in
@@ -292,3 +325,23 @@ class Commands(typer.core.TyperGroup):
             if option in PATH_OPTIONS and (not value or word.endswith("=")):
                 raise typer.BadParameter("the path is empty", param_hint=option)  # else it means this folder
         return super().make_context(info_name, [expand_word(word) for word in args], *more, **extra)
+
+# %% ../../nbs/cli/calls.ipynb #b08fbb50
+def run_to_end(command: Callable[[], object]) -> None:
+    """Prepare the process, run a command, and write out what it printed; end in one line where that is not possible."""
+    prepare_process()
+    out = sys.stdout
+    try:
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
+    except SystemExit as end:
+        if end.code == 1 and sys.stdout is not out:  # the parser met a closed pipe, and replaced the stream
+            sys.exit(141)
+        raise
+    except OSError as error:
+        code, lines = explain(error, Call("", {}))
+        sys.stderr.writelines(f"{line}\n" for line in lines)
+        _drop_output()
+        sys.exit(code)

@@ -17,6 +17,7 @@ import typer
 from .calls import recorded, remember, shown
 from .retrieve import retrievals
 from .simulate import SeedOption
+from ..core.errors import plural
 from ..core.files import short
 
 # %% ../../nbs/cli/fit.ipynb #1f6fd9d0
@@ -141,7 +142,7 @@ def inject(
 
         depth = None if depth_ppm is None else flat_spectrum(depth_ppm)
         call.facts["seed"] = seed
-        with shown(call, f"{draws} transits") as show:
+        with shown(call, plural(draws, "transit")) as show:
             curves, fitted = fit_file(light_curves, star)
             table = injection_recovery(curves, fitted, draws, seed, depth, tell=partial(show.inner, "transits"))
         path = write_ecsv((out or Path(f"fit_{light_curves.stem}")) / "injection.ecsv", table)

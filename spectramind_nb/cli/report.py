@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import first_of
+from ..core.errors import first_of, plural
 from ..core.files import PREDICTORS_FILE, run_folder, short
 
 # %% ../../nbs/cli/report.ipynb #29a01f59
@@ -79,9 +79,8 @@ def warning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             far = f"contradict the star's orbit by {row['orbit_tension']:.1f} standard deviations"
             lines.append(f"planet {row['planet']}: the light curves {far}; its prior was widened")
         if dead := row.get("dead_bins"):
-            lines.append(
-                f"planet {row['planet']}: no data in bins {first_of(dead)}; the prior alone gives their depths"
-            )
+            where = f"bin{'s' * (len(dead) > 1)} {first_of(dead)}"
+            lines.append(f"planet {row['planet']}: no data in {where}; the prior alone gives a depth there")
     return [f"{'warning':18}{line}" for line in lines]
 
 # %% ../../nbs/cli/report.ipynb #6d37d4e4
@@ -124,7 +123,7 @@ def summary_lines(run_dir: Path, seconds: float, peak: int) -> list[str]:
             lines.append(f"seconds a planet  {content['seconds_per_planet']:.2f}")
         lines.append(f"submission        {short(report.parent / content['submission'])}")
     elif features := sorted((run_dir / "01_features/artifacts/features").glob("airs_bins_*.npz")):
-        lines.append(f"features          {short(features[0].parent)} ({len(features)} planets)")
+        lines.append(f"features          {short(features[0].parent)} ({plural(len(features), 'planet')})")
     peak = max(peak, _process_peak())
     books = sorted(run_dir.glob("[0-9][0-9]_*/notebook.ipynb"))
     notebooks = [f"{'notebooks' if k == 0 else '':18}{short(path)}" for k, path in enumerate(books)]

@@ -14,6 +14,7 @@ import typer
 
 from .calls import recorded, shown
 from .predict import WorkersOption
+from ..core.errors import plural
 from ..core.files import short
 
 # %% ../../nbs/cli/simulate.ipynb #2c07bc28
@@ -102,7 +103,7 @@ def simulate_spectra(
         from spectramind_nb.simulator.bank import make_bank
 
         call.facts |= {"seed": seed, "artifacts": [out]}
-        with shown(call, f"{spectra} spectra") as show:
+        with shown(call, plural(spectra, "spectrum", "spectra")) as show:
             counted = partial(show.inner, "spectra")
             make_bank(out, spectra, seed, ood, opacities, workers, counted, quick, world=chosen)
         print(f"spectra           {short(out)}")

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from .depth_checks import check_spectra
-from .errors import ContractError
+from .errors import ContractError, plural
 from .file_kinds import comma_lines
 from .files import atomic_path
 from .instrument import N_BINS
@@ -225,7 +225,7 @@ def check_invariants(file: str | Path, data: np.ndarray, variance: np.ndarray, m
         raise ContractError(
             file,
             "mask",
-            f"{(unusable ^ mask).sum()} values are NaN without a flag or flagged without NaN",
+            f"{plural((unusable ^ mask).sum(), 'value is', 'values are')} NaN without a flag or flagged without NaN",
             "set both together",
         )
 
@@ -396,5 +396,5 @@ def check_planets(path: str | Path, submission: Submission, expected: Sequence[i
             path,
             "planet_id",
             f"planet {odd[0]} is missing or unknown ({len(odd)} in all)",
-            f"the submission names the {len(expected)} test planets, each once",
+            f"the submission names {plural(len(expected), 'test planet')}, each once",
         )

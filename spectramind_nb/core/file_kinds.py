@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import ContractError, absence
+from .errors import ContractError, absence, plural
 
 # %% ../../nbs/core/file_kinds.ipynb #dfbb91b0
 SIGNATURES = {  # first bytes, name, how to make a table of it
@@ -103,6 +103,6 @@ def comma_lines(path: str | Path, fix: str = "copy the file again from its sourc
     refuse_repeated(path, [name.strip() for name in header])
     for number, row in enumerate(rows, 1):
         if any(cell.strip() for cell in row[len(header) :]):
-            problem = f"has {len(row)} values for {len(header)} columns"
+            problem = f"has {plural(len(row), 'value')} for {plural(len(header), 'column')}"
             raise ContractError(path, f"row {number}", problem, "give one value a column; numbers have points")
     return lines

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RUN_FOLDERS', 'PRIOR_FILE', 'PREDICTORS_FILE', 'NETWORK_FILE', 'OUT_OF_FOLD_FILE', 'LEARNED', 'CHECKPOINT_FILES',
-           'SHIPPED', 'run_folder', 'network_file', 'stored_path', 'resolved_path', 'atomic_path', 'short',
+           'STEP_FILE', 'SHIPPED', 'run_folder', 'network_file', 'stored_path', 'resolved_path', 'atomic_path', 'short',
            'expand_word', 'write_json', 'write_serialised', 'read_json', 'none_empty', 'known_json']
 
 # %% ../../nbs/core/files.ipynb #28b35acb
@@ -41,6 +41,8 @@ NETWORK_FILE = "network.safetensors"
 OUT_OF_FOLD_FILE = "out_of_fold.npz"
 LEARNED = (PRIOR_FILE, PREDICTORS_FILE, NETWORK_FILE)  # what a later run can start from
 CHECKPOINT_FILES = (*LEARNED, OUT_OF_FOLD_FILE)
+
+STEP_FILE = "step_latents.npz"  # of outputs/diagnostics
 
 # %% ../../nbs/core/files.ipynb #4026e646
 def run_folder(run_dir: str | Path, name: str) -> Path:

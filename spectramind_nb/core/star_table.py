@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .errors import plural
+
 # %% ../../nbs/core/star_table.ipynb #98317bc5
 @dataclass(frozen=True)
 class StarValue:
@@ -242,7 +244,7 @@ def _in_rows(name: str, rows: Sequence[Mapping[str, float]], faults: Sequence[St
     first = next((fault.problem for fault in faults if fault.name == name), "")
     if not faults:
         return "is far from what Kepler's third law gives in most rows"
-    return f"is wrong in {len(faults)} of {len(rows)} rows{f': {first}' if first else ''}"
+    return f"is wrong in {len(faults)} of {plural(len(rows), 'row')}{f': {first}' if first else ''}"
 
 
 def _rows_of(table: pd.DataFrame) -> list[dict[str, float]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.files import atomic_path, short
 from spectramind_nb.dashboard.panels import (
     bands,
@@ -93,7 +93,9 @@ def api_responses(run: Run, detailed: int, tell: Callable[[str, int, int], objec
         yield name, panel(run, partial(WHOLE[name], run))
     yield "planets", Panel[list[PlanetRow]](data=every) if rows.data is not None else rows
     command = f"spectramind diagnose serve --run {short(run.folder)}"
-    left_out = Missing(what=f"is left out of this page, which holds {len(close)} planets in detail", command=command)
+    left_out = Missing(
+        what=f"is left out of this page, which holds {plural(len(close), 'planet')} in detail", command=command
+    )
     for number, row in enumerate(every):
         tell("planets", number, len(every))
         yield f"planets/{row.id}", planet_of(run, row.id, row, None if row.detailed else left_out)

@@ -16,8 +16,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from .. import __version__
+from ..core.errors import plural
 from ..core.extras import install_command
-from ..core.files import short
+from ..core.files import STEP_FILE, short
 from ..core.instrument import wavelengths
 from ..core.metric import DEFAULT_REFERENCE, part_costs, reference_of, summary
 from .planet_panels import shap_arrays
@@ -52,7 +53,6 @@ from spectramind_nb.dashboard.schema import (
     StepMap,
 )
 from ..detector.raw import simulated_by
-from ..network.latents import STEP_FILE
 from ..pipeline.config import cfg_hash
 from ..pipeline.learned import read_out_of_fold
 from ..pipeline.provenance import CHALLENGE_PLANETS, read_log
@@ -286,6 +286,6 @@ def log(run: Run) -> list[Event]:
         except (ValidationError, AttributeError):  # a line that is no event
             damaged += 1
     if damaged:
-        said = f"{damaged} line{'s' * (damaged > 1)} of {path.name} can't be read"
+        said = f"{plural(damaged, 'line')} of {path.name} can't be read"
         events.append(Event(ts=events[-1].ts if events else "", cmd="log", status="warn", args=said))
     return events[::-1]

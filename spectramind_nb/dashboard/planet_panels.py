@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import plural
 from ..core.extras import install_command, missing_packages
 from ..core.instrument import CHANNELS, trace_meta
 from ..core.metric import BIN_WEIGHTS
@@ -240,7 +241,7 @@ def attribution(run: Run, planet: int) -> Attribution:
     """Return the SHAP values of a planet. Raises `Absent`."""
     arrays = shap_arrays(run)
     if planet not in arrays["planet"]:
-        what = f"SHAP values were computed for {len(arrays['planet'])} planets, not for this one"
+        what = f"SHAP values were computed for {plural(len(arrays['planet']), 'planet')}, not for this one"
         raise Absent(what, f"{run.prepare} --shap {len(planet_set(run).planet)}")
     row = row_in(arrays, planet, "SHAP values", run)
     names = json.loads(str(arrays["outputs"]))

@@ -29,7 +29,7 @@ from ..pipeline.learned import OutOfFold, read_out_of_fold
 from ..pipeline.prediction import Prediction, calibrated, read_prediction, read_truth
 from ..pipeline.selection import read_plan
 from ..pipeline.sigma_calibration import cross_fitted
-from ..rules.auditor import statuses
+from ..rules.statuses import statuses
 from ..uncertainty.calibration import CalibOptions, steps_of
 from ..uncertainty.corel import normal_quantile
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..core.errors import plural
+
 # %% ../../nbs/detector/calibration_checks.ipynb #c0918950
 MEDIANS = {"flat": (0.3, 3.0), "dark": (-0.1, 1.0), "read": (0.1, 500.0)}  # relative, e-/s, e-
 FLAT_RANGE = (0.2, 5.0)  # of the median flat
@@ -20,6 +22,7 @@ HIGH_CHARGE_E, HIGH_CORRECTION = 6e4, (0.8, 1.3)  # the same, of the median pixe
 LOOKS_LIKE = {"flat": {"percent": 100.0}, "dark": {"e-/hour": 3600.0, "e-/minute": 60.0}, "read": {}}
 LIMITS = {"dark": (-1e3, 3e4), "read": (0.0, 1e4)}  # e-/s and e-, of each pixel; a hot one has up to 12 e-/s
 TYPICAL = {"flat": 1.0, "dark": 0.0065, "read": 13.0}
+_PIXELS_ARE = ("live pixel is", "live pixels are")
 
 
 def median_fault(name: str, typical: float) -> str:
@@ -58,7 +61,7 @@ def linearity_fault(coefficients: np.ndarray, live: np.ndarray) -> str:
     """Describe linearity coefficients (6, rows, columns) that change charges of live pixels too much; "" if none do."""
     if wrong := int(odd_corrections(coefficients)[live].sum()):
         times = f"less than {CORRECTION[0]:g} or more than {CORRECTION[1]:g} times"
-        return f"{wrong} live pixels turn {CHARGE_E:g} e- into {times} as many"
+        return f"{plural(wrong, 'live pixel turns', 'live pixels turn')} {CHARGE_E:g} e- into {times} as many"
     typical = float(np.median(corrected_share(coefficients, HIGH_CHARGE_E)[live]))
     if not HIGH_CORRECTION[0] < typical < HIGH_CORRECTION[1]:
         return f"the median pixel turns {HIGH_CHARGE_E:g} e- into {typical:.3g} times as many"
@@ -75,10 +78,10 @@ def calibration_fault(arrays: Mapping[str, np.ndarray], live: np.ndarray) -> tup
         if problem := median_fault(name, float(np.median(arrays[name][live]))):
             return name, problem
     if wrong := int(odd_flats(arrays["flat"], live)[live].sum()):
-        return "flat", f"{wrong} live pixels are outside {FLAT_RANGE[0]:g} to {FLAT_RANGE[1]:g} times the median"
+        return "flat", f"{plural(wrong, *_PIXELS_ARE)} outside {FLAT_RANGE[0]:g} to {FLAT_RANGE[1]:g} times the median"
     for name, (least, most) in LIMITS.items():
         if wrong := int(beyond_limits(name, arrays[name])[live].sum()):
-            return name, f"{wrong} live pixels are outside {least:g} to {most:g}"
+            return name, f"{plural(wrong, *_PIXELS_ARE)} outside {least:g} to {most:g}"
     problem = linearity_fault(arrays["linear_corr"], live)
     return ("linear_corr", problem) if problem else ("", "")
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from ..core.contracts import COPY_AGAIN, WAVELENGTH_COLUMNS, read_csv, read_table
 from ..core.depth_checks import depth_fault
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.files import known_json
 from ..core.instrument import CHANNELS, Channel
 from ..core.star_table import ERROR_COLUMNS, error_fault, star_fault, table_fault
@@ -280,7 +280,7 @@ def _check_live_pixels(folder: Path, calibration: CalibrationSet) -> None:
         raise ContractError(
             folder / "flat.parquet",
             "flat",
-            f"{int((~np.isfinite(flat) | (flat == 0)).sum())} live pixels are zero or NaN",
+            f"{plural(np.sum(~np.isfinite(flat) | (flat == 0)), 'live pixel is', 'live pixels are')} zero or NaN",
             "get the flat again, or mark these pixels in dead.parquet",
         )
     for name in ("dark", "read", "linear_corr"):
@@ -300,6 +300,6 @@ def _check_bounds(folder: Path, calibration: CalibrationSet, live: np.ndarray) -
         raise ContractError(folder / f"{name}.parquet", name, problem, fix)
     columns = (~live).all(axis=0)
     if columns.any():
-        problem = f"every pixel of column {np.flatnonzero(columns)[0]} is dead ({columns.sum()} columns in all)"
+        problem = f"every pixel of column {np.flatnonzero(columns)[0]} is dead ({columns.sum()} in all)"
         fix = "no light can be measured there: get the planet's calibration set again"
         raise ContractError(folder / "dead.parquet", "dead", problem, fix)

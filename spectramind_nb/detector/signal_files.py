@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.contracts import COPY_AGAIN
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.instrument import Channel
 from .raw import INDEX_NAME, columns_in_order, unreadable
 
@@ -79,12 +79,12 @@ def open_signal(path: Path, channel: Channel) -> SignalFile:
     kinds = {name: kind for name, kind in zip(schema.names, schema.types, strict=True) if name not in index}
     if wrong := [name for name, kind in kinds.items() if kind != pa.uint16()]:
         fix = "write the ADU as they were read out, as uint16"
-        raise ContractError(path, wrong[0], f"is {kinds[wrong[0]]}, not uint16 ({len(wrong)} columns)", fix)
+        raise ContractError(path, wrong[0], f"is {kinds[wrong[0]]}, not uint16 ({plural(len(wrong), 'column')})", fix)
     rows, columns = file.metadata.num_rows, len(schema.names) - len(index)
     frames, rest = (rows, 0) if columns == channel.pixels else divmod(rows, channel.pixels)
     if columns not in (1, channel.pixels) or rest or not frames:
         size = f"{channel.rows} x {channel.columns}"
-        problem = f"{rows} rows x {columns} columns are no whole number of {size} frames"
+        problem = f"{plural(rows, 'row')} x {plural(columns, 'column')} are no whole number of {size} frames"
         raise ContractError(path, "shape", problem, COPY_AGAIN)
     names = [name for name in schema.names if name not in index]
     return SignalFile(path, channel, file, frames, columns_in_order(path, names), "".join(index[:1]))
@@ -95,7 +95,9 @@ PIXELS_AT_ONCE = 64
 
 def _whole(signal: SignalFile, name: str, column: pa.ChunkedArray) -> np.ndarray:
     if column.null_count:
-        raise ContractError(signal.path, name, f"{column.null_count} values are missing", COPY_AGAIN)
+        raise ContractError(
+            signal.path, name, f"{plural(column.null_count, 'value is', 'values are')} missing", COPY_AGAIN
+        )
     return column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()
 
 # %% ../../nbs/detector/signal_files.ipynb #dc4d1899

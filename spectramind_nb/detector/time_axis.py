@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..core.bin_order import UM_IN, WAVELENGTH_ERROR
 from ..core.contracts import COPY_AGAIN, read_csv
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.instrument import CHANNELS, Channel, airs_column_wavelengths, wavelengths
 from .raw import RawFolder, read_parquet
 
@@ -64,7 +64,7 @@ def read_pair_times(raw: RawFolder, channel: Channel, pairs: int) -> np.ndarray:
         raise ContractError(
             raw.root / "axis_info.parquet",
             f"{channel.name}-axis0-h",
-            f"{len(hours)} times for {2 * pairs} frames",
+            f"{plural(len(hours), 'time')} for {2 * pairs} frames",
             "the axis belongs to other data: copy both from one source",
         )
     return hours[: 2 * pairs].reshape(pairs, 2).mean(axis=1)

@@ -27,7 +27,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ..core.contracts import read_npz
-from ..core.errors import UserError
+from ..core.errors import UserError, plural
 from ..core.files import run_folder
 from .examples import Noise, Spectra, TrainingExamples, draw_examples
 from .mamba import FGS1_CHANNELS, fgs1_inputs
@@ -323,7 +323,7 @@ class FineTuner(HeldOutPlanets):
 # %% ../../nbs/network/fine_tuning.ipynb #21abddac
 def _check_request(planets: int, phases: Sequence[str]) -> None:
     if planets < LEAST:
-        raise UserError(f"{planets} planets can't train a network. Fix: at least {LEAST}, or train=shipped")
+        raise UserError(f"{plural(planets, 'planet')} can't train a network. Fix: at least {LEAST}, or train=shipped")
     if unknown := [phase for phase in phases if phase not in PHASES]:
         raise UserError(f"phase {unknown[0]} is unknown. Fix: one of {', '.join(PHASES)}")
 

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from ..core.errors import UserError
+from ..core.errors import UserError, plural
 from ..core.extras import needs_extra
 from .selective_scan import keep_compiled
 
@@ -24,7 +24,7 @@ def comparable(latent: np.ndarray) -> np.ndarray:
     Raises `UserError` for fewer than 5 rows, or where all columns are constant.
     """
     if len(latent) < LEAST_POINTS:
-        raise UserError(f"a map of {len(latent)} planets says nothing. Fix: at least {LEAST_POINTS}")
+        raise UserError(f"a map of {plural(len(latent), 'planet')} says nothing. Fix: at least {LEAST_POINTS}")
     points = np.asarray(latent, float)
     spread = points.std(axis=0)
     kept = spread > 1e-6 * spread.max(initial=1e-9)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ..core.errors import UserError
+from ..core.errors import UserError, plural
 
 # %% ../../nbs/network/training_report.ipynb #039d8fcc
 @dataclass
@@ -46,7 +46,7 @@ class TrainingReport:
         """Format the report for a terminal."""
         rows = [("in sample", self.planets, 0), ("held out", self.held_out, 1)]
         found = [
-            f"{name:18}loss {self.before[k]:.4f} -> {self.after[k]:.4f} ({count} planets)"
+            f"{name:18}loss {self.before[k]:.4f} -> {self.after[k]:.4f} ({plural(count, 'planet')})"
             for name, count, k in rows
             if np.isfinite(self.before[k])
         ]
@@ -61,8 +61,8 @@ class TrainingReport:
             return ""
         if np.isfinite(self.after[1]):
             losses = f"{self.before[1]:.4f} -> {self.after[1]:.4f}"
-            return f"the loss of the {self.held_out} held-out planets did not fall ({losses})"
-        return f"no phase lowered the loss of the {self.held_out} held-out planets"
+            return f"the loss of the {plural(self.held_out, 'held-out planet')} did not fall ({losses})"
+        return f"no phase lowered the loss of the {plural(self.held_out, 'held-out planet')}"
 
 # %% ../../nbs/network/training_report.ipynb #09b8298e
 def training_lines(record: Mapping[str, Any]) -> list[str]:
@@ -107,4 +107,4 @@ def check_new_planets(about: Mapping[str, str], planets: Sequence[int], start: s
     if not known or start == "fresh" or (start == "shipped" and held_out):
         return
     fix = "take weights that have not, such as laptop, and train=finetune"
-    raise UserError(f"the network has learned from {len(known)} planets of this very run. Fix: {fix}")
+    raise UserError(f"the network has learned from {plural(len(known), 'planet')} of this very run. Fix: {fix}")

@@ -24,7 +24,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..core.contracts import read_csv, read_npz, read_submission
-from ..core.errors import ContractError, UserError
+from ..core.errors import ContractError, UserError, plural
 from ..core.files import run_folder, short
 from ..core.instrument import N_BINS
 from ..pipeline.config import read_settings
@@ -109,7 +109,7 @@ def look_at_violations(run: Path) -> SeenArtifact:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ContractError(path, "file", f"is not an audit ({error})", "see the command") from error
-    return path, f"{len(records)} planets, {broken} break a rule"
+    return path, f"{plural(len(records), 'planet')}, {broken} of them break a rule"
 
 # %% ../../nbs/operations/acceptance.ipynb #58b11ff8
 def quantiles(run: Path) -> SeenArtifact:
@@ -194,7 +194,7 @@ def look_at_bundle(run: Path) -> SeenArtifact:
     plan = json.loads(_there(run / "00_calibration/artifacts/plan.json").read_text(encoding="utf-8"))
     if lost := {*plan["planets"]["test"]} - {*found.planet_id.tolist()}:
         raise ContractError(path, "file", f"lacks {len(lost)} of the run's test planets", "see the command")
-    return path, f"{len(found.mu)} planets, {len(known)} files, sha256 {sha256(path)[:12]}"
+    return path, f"{plural(len(found.mu), 'planet')}, {plural(len(known), 'file')}, sha256 {sha256(path)[:12]}"
 
 # %% ../../nbs/operations/acceptance.ipynb #1fda9fc3
 @dataclass(frozen=True)

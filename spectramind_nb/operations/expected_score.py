@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.files import OUT_OF_FOLD_FILE, run_folder
 from ..core.metric import BIN_WEIGHTS, FGS1_WEIGHT, Reference, bin_scores, reference_of
 from ..pipeline.learned import OutOfFold, read_learned, read_out_of_fold
@@ -139,16 +139,16 @@ def expectation_lines(found: Expectation, simulated: bool = False) -> list[str]:
     """Format the expected leaderboard score for a terminal."""
     edges = " and ".join(_figure(edge, 2) for edge in found.interval)
     head = f"expected score {_figure(found.score)}, {LEVEL:.0%} of leaderboards between {edges}"
-    lines = [f"{head} (from {found.planets} planets out of fold)", ""]
+    lines = [f"{head} (from {plural(found.planets, 'planet')} out of fold)", ""]
     lines += [f"{'predictor':<17} {found.predictor}"]
     lines += [
-        f"{'unsure by':<17} {_figure(found.known_std)} for having {found.planets} planets to judge by, "
+        f"{'unsure by':<17} {_figure(found.known_std)} for having {plural(found.planets, 'planet')} to judge by, "
         f"{_figure(found.drawn_std)} for which {found.test_planets} the leaderboard draws"
     ]
     for name, (score, *edge) in found.parts.items():
         lines.append(f"{name.upper():<17} {_figure(score)} ({_range(*edge)}), {WEIGHTS[name]:.0%} of the weight")
     named = ", ".join(map(str, found.worst[:5])) + (", ..." if len(found.worst) > 5 else "")
-    who = f"the worst {len(found.worst)} of {found.planets} planets"
+    who = f"the worst {len(found.worst)} of {plural(found.planets, 'planet')}"
     lines.append(f"{'worst planets':<17} {_figure(found.worst_cost)} is lost to {who}: {named}")
     return [*lines, "", *_unknowable(simulated)]
 

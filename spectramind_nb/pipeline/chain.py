@@ -97,13 +97,17 @@ def _last_cell(stage: Stage) -> str:
 
 
 def _tidy_notebook(path: Path) -> None:
-    """Keep this machine's folders out of the executed notebook's metadata."""
-    if path.is_file():
-        with contextlib.suppress(ValueError, KeyError, UserError):
-            notebook = json.loads(path.read_text(encoding="utf-8"))
-            about = notebook["metadata"]["papermill"]
-            about |= {key: Path(about[key]).name for key in ("input_path", "output_path")} | {"parameters": {}}
-            write_json(path, notebook)
+    """Keep this machine's folders out of the executed notebook's metadata; remove a notebook that was cut short."""
+    if not path.is_file():
+        return
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # papermill writes in place, and the disk was full
+        return path.unlink()
+    with contextlib.suppress(KeyError, UserError):
+        about = notebook["metadata"]["papermill"]
+        about |= {key: Path(about[key]).name for key in ("input_path", "output_path")} | {"parameters": {}}
+        write_json(path, notebook)
 
 # %% ../../nbs/pipeline/chain.ipynb #6e180fc2
 @contextlib.contextmanager
@@ -226,9 +230,7 @@ def _run_stage(
     try:
         _prepare_folder(stage, work, keep)
     except OSError as error:
-        raise ContractError(
-            stage.folder, "folder", f"can't be written ({error.strerror})", "choose a writable --run-dir"
-        ) from error
+        raise ContractError(stage.folder, "folder", f"can't be written ({error.strerror})", os_fix(error)) from error
     begun, clock, state = utc_now(), time.monotonic(), stage.folder / "progress.json"
     watched = show.watch(lambda: show.inner(*found) if (found := read_progress(state)) else None)
     with watched as watch, _variables(**{WORKERS: str(cfg.chain.workers)}):

@@ -21,9 +21,9 @@ import pandas as pd
 import torch
 
 from ..core.contracts import load_arrays, write_npz
-from ..core.errors import ContractError, UserError
+from ..core.errors import ContractError, UserError, plural
 from ..core.extras import MissingExtra
-from ..core.files import NETWORK_FILE, atomic_path, run_folder
+from ..core.files import NETWORK_FILE, STEP_FILE, atomic_path, run_folder
 from ..core.progress import progress
 from spectramind_nb.network.attributions import (
     INPUT_GROUPS,
@@ -34,7 +34,6 @@ from spectramind_nb.network.attributions import (
 )
 from spectramind_nb.network.latents import (
     LATENT_FILES,
-    STEP_FILE,
     Latents,
     Positions,
     edges_of,
@@ -256,7 +255,7 @@ def _write_explained(
     keep: Kept,
 ) -> None:
     """Compute and write the attributions of planets, unless a note says why there are none."""
-    report.say(f"explaining {len(planets)} planets")
+    report.say(f"explaining {plural(len(planets), 'planet')}")
     clock = time.perf_counter()
     if (values := _explain(weights, found, training, planets, seed, report.note, keep)) is not None:
         write_attributions(folder, values)
@@ -286,7 +285,7 @@ def look_closely(
         report.note("this run predicts without a network: there are no latents, no attention and no attributions")
     for name in (*LATENT_FILES, STEP_FILE):  # files of an earlier call
         (folder / name).unlink(missing_ok=True)
-    report.say(f"looking at {len(planets)} planets")
+    report.say(f"looking at {plural(len(planets), 'planet')}")
     found, quality = latents_of_run(run_dir, weights, planets.tolist())
     latent, pooled = (np.zeros((len(planets), 0), np.float32),) * 2 if found is None else (found.fused, found.pooled)
     report.seconds["latents"] = round(time.perf_counter() - clock, 2)

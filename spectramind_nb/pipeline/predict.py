@@ -45,21 +45,14 @@ from ..detector.signal_files import read_ahead
 from ..network.weights import read_network
 from .frame_counts import frames_note, use_package_factors
 from .integrity import write_predicted_integrity
-from spectramind_nb.pipeline.learned import (
-    check_learned,
-    copy_whole,
-    predict_each,
-    read_learned,
-    read_out_of_fold,
-    take_over,
-)
+from .learned import copy_whole, read_learned, read_out_of_fold
 from .planets import Failure, Workers, _attempt, open_executor, require_any, unless_of_machine
 from .prediction import Prediction, fill_failed, join_predictions, write_prediction
-from .predictors import read_fits
+from .predictors import check_learned, predict_each, read_fits, take_over
 from .provenance import CHALLENGE_PLANETS, SUMMARY, code_hash, digest, raw_fingerprint
 from .selection import check_planet, check_rows, read_plan
 from .sigma_calibration import CALIBRATION_FILES, calibrate_sigmas
-from .stages import check_run_versions
+from .stages import check_finished, check_run_versions
 from ..transits.fit_file import fit_to_file, read_fit_options
 from ..transits.fit_priors import FitOptions
 from ..uncertainty.calibration import CalibOptions
@@ -77,6 +70,7 @@ RUN_FILES = {
 
 def copy_learned(run_dir: str | Path, out: str | Path) -> Path:
     """Copy the files of a run that a prediction needs into `out`, which then predicts the same. Raises `UserError`."""
+    check_finished(Path(run_dir), "07_uncertainty")
     prediction_settings(run_dir)
     names = ["config.yaml", SUMMARY, *(f"{folder}/{name}" for folder, names in RUN_FILES.items() for name in names)]
     for name in names:

@@ -36,9 +36,8 @@ from spectramind_nb.core.depth_checks import (
 from ..core.errors import ContractError
 from ..core.files import run_folder, short
 from ..core.instrument import N_BINS
-from ..core.metric import Reference
+from ..core.metric import NORMAL_10, Reference
 from ..detector.raw import RawFolder, choose_planets
-from ..network.decoders import NORMAL_10
 from .provenance import sha256
 from .sigma_calibration import CALIBRATION_FILES, read_sigma_calibration
 from ..uncertainty.corel import normal_quantile

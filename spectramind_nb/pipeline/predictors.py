@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST_OTHERS', 'read_fits', 'labelled_planets', 'FurtherSpectra', 'further_spectra', 'prior_of_labels', 'join',
-           'standardised_percentiles', 'predict_both', 'predict_neural', 'read_folds', 'planets_needed',
-           'adapted_folds', 'out_of_fold_predictions', 'cross_fitted_sigma']
+           'standardised_percentiles', 'predict_both', 'predict_neural', 'predict_each', 'check_learned', 'take_over',
+           'read_folds', 'planets_needed', 'adapted_folds', 'out_of_fold_predictions', 'cross_fitted_sigma']
 
 # %% ../../nbs/pipeline/predictors.ipynb #77e9804e
 import json
@@ -20,18 +20,30 @@ import pandas as pd
 import torch
 
 from ..core.contracts import read_csv
-from ..core.errors import ContractError
-from ..core.files import read_json, run_folder
+from ..core.errors import ContractError, plural
+from spectramind_nb.core.files import (
+    LEARNED,
+    NETWORK_FILE,
+    OUT_OF_FOLD_FILE,
+    PREDICTORS_FILE,
+    PRIOR_FILE,
+    network_file,
+    read_json,
+    run_folder,
+    write_json,
+)
 from ..core.instrument import N_BINS
 from ..core.metric import Reference
 from ..detector.raw import RawFolder, choose_planets
 from ..network.fine_tuning import fgs1_inputs_of_planets
 from ..network.fit_evidence import apply_evidence, fit_figures
 from ..network.model import NetworkOutput, SpectralNetwork, apply_corrections, network_start, run_network
-from ..network.weights import Weights
+from ..network.weights import Weights, read_network
+from .learned import copy_whole, read_learned
 from .selection import read_plan
+from .stages import check_run_versions
 from ..prior.learning import MIN_SPECTRA, learn_prior
-from ..prior.spectral_prior import SpectralPrior
+from ..prior.spectral_prior import SpectralPrior, read_prior, write_prior
 from ..transits.fit_file import read_fit
 from ..transits.fit_report import Depths
 from ..uncertainty.gaussian import predict_gaussian, predicted_of
@@ -94,7 +106,8 @@ def further_spectra(raw: RawFolder, known: Iterable[int] = ()) -> FurtherSpectra
         labels = raw.labels(planets)
         assert labels is not None
     except ContractError as error:
-        return FurtherSpectra(problem=f"{len(planets)} labelled spectra without frames are left out: {error}")
+        one, many = "labelled spectrum without frames is left out", "labelled spectra without frames are left out"
+        return FurtherSpectra(problem=f"{plural(len(planets), one, many)}: {error}")
     rows = _star_rows(raw, labels.index)
     return FurtherSpectra(labels.to_numpy(), rows.reset_index(drop=True))
 
@@ -153,6 +166,48 @@ def predict_both(weights: Weights, fits: Fits, batch: int = 64) -> dict[str, Pre
 def predict_neural(weights: Weights, fits: Fits, batch: int = 64) -> Predicted:
     """Correct the Gaussian predictions of these fits with a network, which takes `batch` planets at once."""
     return predict_both(weights, fits, batch)["neural"]
+
+# %% ../../nbs/pipeline/predictors.ipynb #e1e98cd2
+def predict_each(run_dir: str | Path, fits: Fits, batch: int = 64, network: str = "") -> dict[str, Predicted]:
+    """Predict by every predictor that a run has learned; by a `network` of another file in place of the run's.
+
+    Raises `ContractError`.
+    """
+    folder = run_folder(run_dir, "outputs/checkpoints")
+    predicted = {"gaussian": predict_gaussian(read_prior(folder / PRIOR_FILE), fits)}
+    if "neural" in read_learned(run_dir).factors:
+        path = network_file(network) if network else folder / NETWORK_FILE
+        predicted["neural"] = predict_neural(read_network(path), fits, batch)
+    return predicted
+
+
+def check_learned(run_dir: str | Path) -> None:
+    """Read all files that predictions of a run need. Raises `ContractError` where one is missing or damaged."""
+    folder = run_folder(run_dir, "outputs/checkpoints")
+    read_prior(folder / PRIOR_FILE)
+    if "neural" in read_learned(run_dir).factors:
+        read_network(folder / NETWORK_FILE)
+
+# %% ../../nbs/pipeline/predictors.ipynb #5ec7260c
+def take_over(run_dir: Path, weights_dir: str, network: str) -> None:
+    """Copy the files that an earlier run learned, or those of a network's weights. Raises `ContractError`."""
+    target = run_folder(run_dir, "outputs/checkpoints")
+    (target / OUT_OF_FOLD_FILE).unlink(missing_ok=True)
+    if weights_dir:
+        source = run_folder(weights_dir, "outputs/checkpoints")
+        check_run_versions(weights_dir)
+        read_prior(source / PRIOR_FILE)
+        for name in (name for name in LEARNED if (source / name).exists()):
+            copy_whole(source / name, target / name)
+        return
+    path = network_file(network or "laptop")
+    weights = read_network(path)
+    if "factors" not in weights.about:
+        raise ContractError(path, "factors", "are missing", "add train.csv, or give --weights of an earlier run")
+    write_prior(target / PRIOR_FILE, weights.prior)
+    factors = json.loads(weights.about["factors"])
+    write_json(target / PREDICTORS_FILE, {"chosen": "neural", "factors": factors, "weights": path.stem})
+    copy_whole(path, target / NETWORK_FILE)
 
 # %% ../../nbs/pipeline/predictors.ipynb #b09152b8
 def read_folds(run_dir: str | Path, planets: np.ndarray) -> np.ndarray:  # int, (P,)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.files import atomic_path, run_folder, write_json
 from ..core.instrument import N_BINS, wavelengths
 from .learned import OutOfFold, copy_whole, read_learned, read_out_of_fold
@@ -148,7 +148,7 @@ def calibration_lines(run_dir: str | Path) -> list[str]:
     folder = run_folder(run_dir, "outputs/calibration")
     record = json.loads((folder / CALIBRATION_FILES[0]).read_text(encoding="utf-8"))
     taus = ", ".join(f"{name} {tau:.3f}" for name, tau in record["tau"].items())
-    lines = [f"temperature       {taus} ({record['planets']} planets)"]
+    lines = [f"temperature       {taus} ({plural(record['planets'], 'planet')})"]
     if record["corel"]:
         table = pd.read_csv(folder / CALIBRATION_FILES[1]).groupby("predictor")["q"]
         ranges = [f"{name} {q.min():.2f} to {q.max():.2f}" for name, q in table]

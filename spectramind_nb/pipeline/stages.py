@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMON', 'Stage', 'notebooks_folder', 'find_stages', 'stage_index', 'reader_folder', 'declared_parameters',
            'stage_parameters', 'read_manifest', 'notebook_code', 'code_hashes', 'stage_work', 'why_run', 'stage_inputs',
-           'find_manifests', 'check_run_versions', 'finished', 'raw_of', 'rerun_settings']
+           'find_manifests', 'check_run_versions', 'check_finished', 'finished', 'raw_of', 'rerun_settings']
 
 # %% ../../nbs/pipeline/stages.ipynb #270e5d6f
 import ast
@@ -22,6 +22,7 @@ from .. import __version__
 from ..core.errors import ContractError, UserError, absence
 from ..core.extras import missing_packages
 from ..core.files import known_json, network_file, short
+from ..core.lifetime import process_in
 from ..core.versions import VERSIONS, check_versions
 from spectramind_nb.pipeline.config import (
     ConfigError,
@@ -216,6 +217,21 @@ def check_run_versions(run_dir: str | Path) -> None:
         facts = {f"{name}_version": str(version) for name, version in versions.items()}
         fix = f"make the run again: spectramind run --run-dir {run_dir}"
         check_versions(Path(run_dir) / stage / "manifest.json", facts, names, fix)
+
+
+def check_finished(run_dir: Path, last: str) -> None:
+    """Raise `UserError` where a run has not come to its stage `last`, or is at work on an earlier one."""
+    folders = sorted(path for path in run_dir.glob("[0-9][0-9]_*") if path.name <= last)
+    late = [path.name for path in folders if not (path / "manifest.json").is_file()]
+    late += [last] if not (run_dir / last).is_dir() else []
+    if late and (process := process_in(run_dir)):
+        problem = f"process {process} is still at work there, and has not finished {late[0]}"
+        raise UserError(f"{run_dir}: {problem}. Fix: wait until the run has ended, then repeat the command")
+    begun = any((path / name).is_file() for path in folders for name in ("begun.json", "manifest.json"))
+    if late and begun:  # else it is what `kaggle pack` copied of a run
+        saved = run_dir / "config.yaml"
+        raw = f" --raw {short(raw_of(run_dir))}" if saved.is_file() and read_settings(saved).data.raw else ""
+        raise UserError(f"{run_dir}: {late[0]} is not finished. Fix: spectramind run --run-dir {run_dir}{raw}")
 
 
 def finished(stage: Stage) -> bool:

@@ -15,9 +15,8 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from sklearn.mixture import GaussianMixture
 
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.instrument import N_BINS, wavelengths
 from ..core.opacity import opacity_table
 from .spectral_prior import AmplitudeLaw, SpectralPrior, log_scale
@@ -48,6 +47,8 @@ def kinds_of(shapes: np.ndarray, kinds: int | None = None) -> np.ndarray:  # int
     kinds = min(MOST_KINDS, len(shapes) // PER_KIND) if kinds is None else kinds
     if kinds < 2:
         return np.zeros(len(shapes), int)
+    from sklearn.mixture import GaussianMixture  # slow to import
+
     directions, _ = principal_components(shapes, KIND_RANK)
     position = shapes @ directions.T
     share = GaussianMixture(kinds, reg_covar=0.1, n_init=2, random_state=0).fit(position).predict_proba(position)
@@ -211,7 +212,7 @@ def learn_prior(
         raise ContractError(
             "train.csv",
             "planet_id",
-            f"{len(spectra)} labelled planets are too few for a spectral prior",
+            f"{plural(len(spectra), 'labelled planet is', 'labelled planets are')} too few for a spectral prior",
             f"give {MIN_SPECTRA} or more, in a run {MIN_SPECTRA + 1}, or --weights of an earlier run",
         )
     chosen = np.unique(np.linspace(0, len(spectra) - 1, min(len(spectra), MOST_SPECTRA)).astype(int))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALARM_SIGMA', 'CROSSED', 'TOP_BINS', 'LOG', 'MAPS', 'Verdict', 'verdict_of', 'tensor_or_none', 'verdicts',
-           'verdict_details', 'record_of', 'ratio_value', 'audit', 'statuses', 'summarise_audit', 'write_audit',
-           'read_quantiles', 'audit_file', 'audit_lines']
+           'verdict_details', 'record_of', 'ratio_value', 'audit', 'summarise_audit', 'write_audit', 'read_quantiles',
+           'audit_file', 'audit_lines']
 
 # %% ../../nbs/rules/auditor.ipynb #fb3cf274
 import json
@@ -23,8 +23,9 @@ from ..core.errors import ContractError, UserError
 from ..core.files import write_json
 from ..core.instrument import N_BINS
 from .influence import influence_by_rule
-from .losses import RULES, Terms, prepare_spectra, rule_terms
+from .losses import Terms, prepare_spectra, rule_terms
 from .rule_table import RuleTable, equilibrium_kelvin, read_rules
+from .statuses import RULES, statuses
 
 # %% ../../nbs/rules/auditor.ipynb #da7ae3eb
 ALARM_SIGMA, CROSSED, TOP_BINS = 2.9, 1e-3, 8
@@ -151,18 +152,6 @@ def audit(
                 violations[name] = each
         records.append({"planet_id": int(planet), "violations": violations})
     return records
-
-# %% ../../nbs/rules/auditor.ipynb #d74cd539
-def statuses(record: Mapping[str, Any]) -> dict[str, str]:
-    """Reduce a record to the status of each of the six rules: violated if any part is, else ok if any was judged."""
-    found = dict.fromkeys(RULES, "not judged")
-    for name, outcome in record["violations"].items():
-        rule = name.partition(":")[0]
-        parts = outcome.values() if rule == "ratios" else [outcome]
-        for status in [part["status"] for part in parts]:
-            if status == "violated" or found[rule] == "not judged":
-                found[rule] = status
-    return found
 
 # %% ../../nbs/rules/auditor.ipynb #0143bce8
 def summarise_audit(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 
 from .. import __version__
-from ..core.errors import UserError
+from ..core.errors import UserError, plural
 from ..core.instrument import N_BINS
 from .fit import fit_planet
 from .fit_priors import FitOptions, priors
@@ -168,4 +168,4 @@ def conclusion(table: Table) -> list[str]:
     else:
         verdict = "depths come back within their error bars"
         verdict += "; those of the AIRS bins are wider than need be" if bins < TOO_LARGE else ""
-    return [*lines, f"{len(table)} draw{'s' if len(table) > 1 else ''}: {verdict}"]
+    return [*lines, f"{plural(len(table), 'draw')}: {verdict}"]

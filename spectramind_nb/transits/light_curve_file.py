@@ -21,7 +21,7 @@ from astropy import units
 from astropy.table import Table
 
 from ..core.bin_order import bin_order_fault, point_scatter
-from ..core.errors import ContractError, absence
+from ..core.errors import ContractError, absence, plural
 from ..core.files import atomic_path
 from ..core.instrument import VISIT_HOURS, wavelengths
 from ..core.star_table import ERROR_COLUMNS, STAR_VALUES, error_fault, star_fault
@@ -244,7 +244,7 @@ def common_visits(path: Path, channels: Sequence[FileChannel]) -> np.ndarray:
     """List the visits of both channels. Raises `ContractError` if they differ, or are too many."""
     visits = [np.unique(channel.visit) for channel in channels]
     if len(visits[0]) > MOST_VISITS or not np.array_equal(visits[0], visits[1]):
-        problem = f"{len(visits[0])} visits with FGS1 and {len(visits[1])} with AIRS"
+        problem = f"{plural(len(visits[0]), 'visit')} with FGS1 and {len(visits[1])} with AIRS"
         raise ContractError(path, "visit", problem, f"give 1 to {MOST_VISITS} visits, each with both channels")
     return visits[0]
 

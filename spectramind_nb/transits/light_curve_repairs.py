@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.bin_order import point_scatter
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from .light_curve_formats import FileChannel
 
 # %% ../../nbs/transits/light_curve_repairs.ipynb #0a2a532c
@@ -147,7 +147,7 @@ def repaired_visit(
     flux, variance = (np.where(np.isfinite(values), values, np.nan) for values in (flux, variance))
     constant = constant_bins(flux)
     if constant.mean() > MOST_CONSTANT:
-        problem = f"{constant.sum()} of {len(constant)} bins of {name} have the same value in all steps"
+        problem = f"{name} has the same value in all steps of {constant.sum()} of {plural(len(constant), 'bin')}"
         raise ContractError(path, "flux", problem, "give the star's light, with all its digits, not its errors")
     flux = np.where(constant, np.nan, flux)
     filled = filled_points(flux) & ~stray_points(flux)

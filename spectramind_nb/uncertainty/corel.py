@@ -11,8 +11,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import beta
+from scipy.special import betaincinv, ndtri
 
 from ..core.instrument import N_BINS
 from ..prior.wavelength_graph import spectral_edges
@@ -80,6 +79,6 @@ def share_inside(inside: np.ndarray) -> tuple[float, float, float]:
     if not inside.size:
         return math.nan, 0.0, 1.0
     count = share * planets
-    low = beta.ppf(0.025, count, planets - count + 1) if count > 0 else 0.0
-    high = beta.ppf(0.975, count + 1, planets - count) if count < planets else 1.0
+    low = betaincinv(count, planets - count + 1, 0.025) if count > 0 else 0.0
+    high = betaincinv(count + 1, planets - count, 0.975) if count < planets else 1.0
     return share, float(low), float(high)

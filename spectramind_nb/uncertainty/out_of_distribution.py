@@ -10,7 +10,7 @@ __all__ = ['FOLDS', 'LEAST_TRAINING', 'RESIDUALS', 'squared_distances', 'held_ou
 import numpy as np
 import pandas as pd
 
-from ..core.errors import UserError
+from ..core.errors import UserError, plural
 
 # %% ../../nbs/uncertainty/out_of_distribution.ipynb #e4ddf7fb
 FOLDS, LEAST_TRAINING = 20, 5
@@ -39,7 +39,8 @@ def held_out_percentile(points: np.ndarray, training: np.ndarray) -> np.ndarray:
     """
     points, rows = np.asarray(points, float), np.flatnonzero(training)
     if len(rows) < LEAST_TRAINING:
-        raise UserError(f"{len(rows)} training planets are too few for distances. Fix: give at least {LEAST_TRAINING}")
+        few = plural(len(rows), "training planet is", "training planets are")
+        raise UserError(f"{few} too few for distances. Fix: give at least {LEAST_TRAINING}")
     fold, own, wins = np.arange(len(rows)) % min(FOLDS, len(rows)), np.empty(len(rows)), np.zeros(len(points))
     for k in range(fold.max() + 1):
         out = fold == k

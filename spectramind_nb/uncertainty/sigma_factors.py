@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
 
 from ..core.lifetime import usable_cores
 from ..core.metric import BIN_WEIGHTS, SIGMA_FLOOR, SIGMA_TRUE, Reference, log_likelihood
@@ -174,6 +173,8 @@ def fit_factors(
         scores, slopes = scores_of_errors(errors, predicted, weight * logs)
         gradient = 2 * penalty * coefficients - q.T @ (weight * slopes) / len(truth)
         return float((penalty * coefficients**2).sum() - scores.mean()), gradient.ravel()
+
+    from scipy.optimize import minimize  # slow to import
 
     bounds = [(-3.0, 3.0)] * len(PARTS) + [(-1.0, 1.0)] * (len(PARTS) * len(measures))
     found = minimize(loss, np.zeros(len(bounds)), jac=True, method="L-BFGS-B", bounds=bounds)

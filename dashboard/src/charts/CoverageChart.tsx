@@ -1,6 +1,6 @@
 import type { Coverage } from "../api";
 import { stepColour } from "../lib/colours";
-import { formula, percent, share } from "../lib/format";
+import { formula, percent, plural, share } from "../lib/format";
 import { useWidth } from "../lib/use-width";
 import { XAxis } from "./axes";
 import { Frame, Reading } from "./Frame";
@@ -29,7 +29,7 @@ export function CoverageChart({ groups, target }: { groups: Coverage[]; target: 
             const group = groups[Math.floor((py - margin.top) / ROW)];
             if (!group) return null;
             const rows = STEPS.map((step): [string, string, string] => [STEP_LABELS[step], `${percent(group[step])} (${percent(group[`${step}_low`])} to ${percent(group[`${step}_high`])})`, stepColour(step)]);
-            return { x: x(target), content: <Reading head={`${formula(group.group)}: ${group.planets} planets, ${group.bins} bins`} rows={rows} /> };
+            return { x: x(target), content: <Reading head={`${formula(group.group)}: ${plural(group.planets, "planet")}, ${plural(group.bins, "bin")}`} rows={rows} /> };
           }}
         >
           <XAxis {...{ width, height, margin }} label="Share of truths inside" ticks={x.ticks(Math.max(3, Math.round(width / 130))).map((value) => ({ at: x(value), label: `${Math.round(100 * value)}%` }))} />

@@ -1,5 +1,6 @@
 /** Answers of the API: embedded in the page if they are there, otherwise from the server that the page came from. */
 import type { Answers, Missing, Panel } from "../api";
+import { plural } from "./format";
 
 export type Loaded<T> =
   | { state: "loading" }
@@ -43,7 +44,7 @@ async function leftOut(): Promise<Missing> {
   const [planets, overview] = await Promise.all([load("api/planets"), load("api/overview")]);
   const detailed = planets.state === "ready" ? planets.data.filter((row) => row.detailed).length : 0;
   const run = overview.state === "ready" ? overview.data.run : "<run>";
-  return { what: `is left out of this page, which holds ${detailed} planets in detail`, command: `spectramind diagnose serve --run ${run}` };
+  return { what: `is left out of this page, which holds ${plural(detailed, "planet")} in detail`, command: `spectramind diagnose serve --run ${run}` };
 }
 
 async function answer(path: string): Promise<Loaded<unknown>> {

@@ -10,12 +10,12 @@ import { Toggles, useHidden } from "../components/Toggles";
 import { Grid, View, WIDE } from "../components/View";
 import { binName } from "../lib/bands";
 import { coloursOf } from "../lib/colours";
-import { capitalised, count, fixed3, ppm, spaced } from "../lib/format";
+import { capitalised, fixed3, plural, ppm, spaced } from "../lib/format";
 import { useLoaded } from "../lib/use-loaded";
 
 export function AttributionView() {
   const overlays = useLoaded("api/overlays");
-  const planets = overlays.state === "ready" ? ` Means over ${count(overlays.data.planets)} planets.` : "";
+  const planets = overlays.state === "ready" ? ` Means over ${plural(overlays.data.planets, "planet")}.` : "";
   return (
     <View title="Attribution" lead="Where the network looks, and where the rules of physics push.">
       <Grid>

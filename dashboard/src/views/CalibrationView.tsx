@@ -13,7 +13,7 @@ import { Legend, Toggles, useHidden } from "../components/Toggles";
 import { Grid, View, WIDE } from "../components/View";
 import { binName, useBands } from "../lib/bands";
 import { predictorColour, stepColour } from "../lib/colours";
-import { capitalised, count, fixed2, fixed3, percent, share } from "../lib/format";
+import { capitalised, count, fixed2, fixed3, percent, plural, share } from "../lib/format";
 import { useLoaded } from "../lib/use-loaded";
 
 export function CalibrationView() {
@@ -144,7 +144,7 @@ function QuantilesOf({ quantiles: { predictor, q, q_by_itself: alone, factor } }
           </>
         )}
       </WavelengthChart>
-      {infinitely > 0 && <p className="mb-2 text-xs text-muted">{infinitely} bins have no finite quantile: too few planets.</p>}
+      {infinitely > 0 && <p className="mb-2 text-xs text-muted">No finite quantile in {plural(infinitely, "bin")}: too few planets.</p>}
       <DataTable label={`Quantiles of ${predictor} by bin`} columns={QUANTILES} rows={rows} rowKey={({ bin }) => bin} page={10} />
     </>
   );

@@ -9,6 +9,7 @@ import { Legend } from "../components/Toggles";
 import { Grid, View, WIDE } from "../components/View";
 import { rampColour, setColour } from "../lib/colours";
 import { figureOf, knownFigures, withLabelUnit, type Figure } from "../lib/figures";
+import { plural } from "../lib/format";
 import { useRows } from "../lib/planet-rows";
 import { planetLink, useParam } from "../lib/route";
 import { part } from "../lib/load";
@@ -58,7 +59,7 @@ function Steps({ steps }: { steps: StepMap }) {
       <div className="mb-4"><ColourBar low="outside" high="mid-transit" label="Depth of the fitted transit at this step" /></div>
       <div className="rounded-lg border border-line">
         <Scatter
-          label={`UMAP of ${points.length} steps of ${planets} planets, coloured by the transit's depth`}
+          label={`UMAP of ${plural(points.length, "step")} of ${plural(planets, "planet")}, coloured by the transit's depth`}
           points={points}
           height={420}
           tell={(at) => <Reading head={`Planet ${steps.planet[at]}`} rows={[["step", String(steps.step[at])], ["transit", steps.transit[at].toFixed(2)]]} />}
@@ -92,7 +93,7 @@ function Maps({ embedding, byId, figure }: MapsProps) {
             <h3 className="mb-2 text-xs font-semibold text-ink">{name}</h3>
             <div className="rounded-lg border border-line">
               <Scatter
-                label={`${name} of ${points.length} planets, coloured by ${figure?.label ?? "set"}`}
+                label={`${name} of ${plural(points.length, "planet")}, coloured by ${figure?.label ?? "set"}`}
                 points={points}
                 height={420}
                 marked={marked}

@@ -10,7 +10,7 @@ import { Legend } from "../components/Toggles";
 import { Grid, View, WIDE } from "../components/View";
 import { setColour } from "../lib/colours";
 import { figureOf, knownFigures, withLabelUnit, type Figure } from "../lib/figures";
-import { percent, share } from "../lib/format";
+import { percent, plural, share } from "../lib/format";
 import { useRows } from "../lib/planet-rows";
 import { planetLink, useParam } from "../lib/route";
 
@@ -100,7 +100,7 @@ function Against({ rows, distance, against }: { rows: PlanetRow[]; distance: Fig
     <>
       <Legend series={SETS.map((name) => ({ name, colour: setColour(name) }))} />
       <Scatter
-        label={`${withLabelUnit(against)} against ${distance.label.toLowerCase()} of ${points.length} planets`}
+        label={`${withLabelUnit(against)} against ${distance.label.toLowerCase()} of ${plural(points.length, "planet")}`}
         points={points}
         height={340}
         x={axisOf(distance)}

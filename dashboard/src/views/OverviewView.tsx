@@ -6,7 +6,7 @@ import { Facts, type Fact } from "../components/Facts";
 import { Panel } from "../components/Panel";
 import { Grid, View, WIDE } from "../components/View";
 import { predictorColour } from "../lib/colours";
-import { count, duration, fixed1, fixed2, fixed3, moment, percent, ppm, spaced, withUnit } from "../lib/format";
+import { count, duration, fixed1, fixed2, fixed3, moment, percent, plural, ppm, spaced, withUnit } from "../lib/format";
 import { part } from "../lib/load";
 import { useLoaded } from "../lib/use-loaded";
 
@@ -57,7 +57,7 @@ function Submitted({ scores: every, submitted }: { scores: Score[]; submitted: s
         <div key={planets} className="min-w-0">
           <Metric className="text-4xl font-semibold tracking-tight text-ink">{fixed3(score)}</Metric>
           <p className="mb-3 mt-1 text-muted">
-            {planets}, {count(number)} planets{score == null && ": no truth is known"}
+            {planets}, {plural(number, "planet")}{score == null && ": no truth is known"}
           </p>
           <Bars label={`Scores by predictor, ${planets}`} rows={every.filter((other) => other.planets === planets && other.score != null).map((other) => ({ name: other.predictor, value: other.score ?? 0, text: fixed3(other.score), colour: predictorColour(other.predictor) }))} />
         </div>

@@ -7,7 +7,7 @@ import { Legend } from "../components/Toggles";
 import { View } from "../components/View";
 import { setColour } from "../lib/colours";
 import { FIGURES, knownFigures, withLabelUnit, type Figure } from "../lib/figures";
-import { count } from "../lib/format";
+import { count, plural } from "../lib/format";
 import { load } from "../lib/load";
 import { BY_ID, usePlanetList, type PlanetList } from "../lib/planet-list";
 import { useRows } from "../lib/planet-rows";
@@ -137,7 +137,7 @@ function Controls({ list, figures, search, total, someThin, narrow = false }: Co
       <Select label="Set" value={list.set} options={[{ value: "", label: "All" }, ...SETS.map((name) => ({ value: name, label: name }))]} onChange={list.setSet} />
       <Select label="Sort" value={order} options={sortings} onChange={(value) => list.setOrder(value.replace(/^-/, ""), value.startsWith("-"))} />
       {someThin && <Checkbox label="Only those in full" checked={list.onlyDetailed} onChange={list.setOnlyDetailed} />}
-      <p role="status" className="text-xs text-muted">{count(list.rows.length)} of {count(total)} planets</p>
+      <p role="status" className="text-xs text-muted">{count(list.rows.length)} of {plural(total, "planet")}</p>
     </div>
   );
 }

@@ -2,12 +2,12 @@ import { PeriodogramChart } from "../charts/PeriodogramChart";
 import { Panel } from "../components/Panel";
 import { View } from "../components/View";
 import { channelColour } from "../lib/colours";
-import { count } from "../lib/format";
+import { plural } from "../lib/format";
 import { useLoaded } from "../lib/use-loaded";
 
 export function ResidualsView() {
   const residuals = useLoaded("api/residuals");
-  const planets = residuals.state === "ready" ? ` over ${count(residuals.data.planets)} planets` : "";
+  const planets = residuals.state === "ready" ? ` over ${plural(residuals.data.planets, "planet")}` : "";
   const lines = residuals.state === "ready" && !residuals.data.lines.length ? "No line of the pointing's jitter is known." : "Dashed verticals: known lines of the pointing's jitter.";
   return (
     <View title="Residuals" lead="What the fits leave over, by frequency. White noise lies at 1; a line or a rise to the left is what nothing models.">
