@@ -333,7 +333,7 @@ def test_calibrating_runs_the_last_stages_and_writes_the_submission_again(
 ) -> None:
     out, home = later
     OmegaConf.save(compose(["calib.temp.enabled=false", "calib.corel.enabled=false"]), home / "config.yaml")
-    for stage in ("06_training", "09_submission"):
+    for stage in ("00_calibration", *(path.name for path in home.glob("0[1-6]_*")), "06_training", "09_submission"):
         (home / stage).mkdir(exist_ok=True)
         (home / stage / "manifest.json").write_text('{"status": "ok", "artifacts": {}}')
     seen = []

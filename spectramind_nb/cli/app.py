@@ -265,7 +265,7 @@ def train(
         phases = _phases_of(phase)
         with joined_processes() as call.tells:
             if call.tells:
-                ensure_run(call, run, "05_symbolic")
+                ensure_run(call, run, "05_symbolic", needed="02_transit")
             wait_for_all()
             training = _plan_training(call, run, overrides or [], files or [], phases)
             start = network or (str(out) if unfinished(out) else "laptop")

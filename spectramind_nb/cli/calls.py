@@ -209,8 +209,10 @@ def repeated(
 DEMO = Path("runs/demo")
 
 
-def ensure_run(call: Call, run: Path, last: str) -> None:
-    """Run the demo up to the stage `last`; refuse another run that has not come to it. Log the call beside the run.
+def ensure_run(call: Call, run: Path, last: str, needed: str = "") -> None:
+    """Run the demo up to the stage `last`; refuse another run that has not come to the stage `needed`, or to `last`.
+
+    The call is logged beside the run.
 
     Raises `UserError` and `StageError`.
     """
@@ -221,7 +223,7 @@ def ensure_run(call: Call, run: Path, last: str) -> None:
 
     if run != DEMO or (run / last / "manifest.json").is_file():
         remember(call, run)
-        return check_finished(run, last)
+        return check_finished(run, needed or last)
 
     print(f"{run} has not come to {last}: this is done first")
     cfg = rerun_settings(run, {})[0] if list(run.glob("*/manifest.json")) else compose()

@@ -195,11 +195,11 @@ def _calibrate(call: Call, run: Path | None, submission: Path | None, settings: 
     from spectramind_nb.pipeline.stages import rerun_settings
 
     folder = run or (Path(read_prediction(submission)[1]["run"]) if submission else DEMO)
-    ensure_run(call, folder, "07_uncertainty")
+    ensure_run(call, folder, "07_uncertainty", needed="06_training")
     cfg, last = rerun_settings(folder, settings)
     show = make_show()
     try:
-        run_chain(cfg, folder, first="07_uncertainty", last=last, show=show)
+        run_chain(cfg, folder, first="07_uncertainty", last=max(last, "07_uncertainty"), show=show)
     finally:
         show.close()
     remember(call, folder)
