@@ -77,7 +77,7 @@ def apply_backend() -> None:
     if (matplotlib := sys.modules.get("matplotlib")) and (name := os.environ.get("MPLBACKEND")):
         matplotlib.use(name)
 
-
+# %% ../../nbs/core/lifetime.ipynb #df689556
 def begin_process(parent: int) -> None:
     """Bind a new kernel or worker to the process `parent` that started it, and take its share of the run's lock."""
     end_with(parent)

@@ -122,8 +122,7 @@ class EvidenceNetwork(EvidenceLayers):
         scaled = ((figures - self.mean) / self.std).clamp(-MOST_FIGURE, MOST_FIGURE)
         known = scaled.isfinite().all(dim=1)[None, :, None]
         scaled = scaled.nan_to_num()
-        if noise:
-            scaled = scaled + noise * torch.randn(len(self.first), *scaled.shape)
+        scaled = scaled + noise * torch.randn(len(self.first), *scaled.shape) if noise else scaled
         hidden = self.dropout(nn.functional.gelu(scaled @ self.first + self.bias))
         shift, log = ((hidden @ self.last + self.level) * known).split([2, 3], dim=2)
         return MOST_SHIFT * torch.tanh(shift / MOST_SHIFT), MOST_LOG_FACTOR * torch.tanh(log / MOST_LOG_FACTOR)

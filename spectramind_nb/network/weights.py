@@ -294,7 +294,7 @@ def _run_exported(path: Path, inputs: Mapping[str, Tensor]) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(str(path))
     return list(session.run(None, {one.name: inputs[one.name].numpy() for one in session.get_inputs()}))
 
-
+# %% ../../nbs/network/weights.ipynb #1859cb0c
 def export_network(weights: Weights, path: str | Path, form: str, steps: int = 90) -> float:
     """Write both networks of some weights as TorchScript or ONNX; return the largest relative difference of its output.
 

@@ -218,7 +218,7 @@ def check_run_versions(run_dir: str | Path) -> None:
         fix = f"make the run again: spectramind run --run-dir {run_dir}"
         check_versions(Path(run_dir) / stage / "manifest.json", facts, names, fix)
 
-
+# %% ../../nbs/pipeline/stages.ipynb #440a48b5
 def check_finished(run_dir: Path, last: str) -> None:
     """Raise `UserError` where a run has not come to its stage `last`, or is at work on an earlier one."""
     folders = sorted(path for path in run_dir.glob("[0-9][0-9]_*") if path.name <= last)

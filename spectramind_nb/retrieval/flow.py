@@ -118,7 +118,7 @@ def _in_parts(draw: Callable[..., Tensor], *rows: Tensor) -> np.ndarray:
     parts = range(0, len(rows[0]), AT_ONCE) if len(rows[0]) else [0]
     return torch.cat([draw(*(row[k : k + AT_ONCE] for row in rows)) for k in parts]).double().numpy()
 
-
+# %% ../../nbs/retrieval/flow.ipynb #9af04acb
 def propose(proposal: Proposal, summary: np.ndarray, count: int, seed: int) -> Proposals:
     """Draw `count` proposals for a summary (SUMMARY_SIZE,): nine tenths by the flow, the others by the prior."""
     rng, start = np.random.default_rng(seed), torch.random.get_rng_state()
