@@ -58,6 +58,7 @@ from spectramind_nb.pipeline.planet_retrieval import (
     DRAWN_LABELS,
     RETRIEVALS_FILE,
     UNDER,
+    free_probability,
     read_retrieval,
     retrieval_name,
 )
@@ -281,7 +282,7 @@ def retrieved_parameter(posterior: Retrieval, name: str) -> RetrievedParameter:
         share=_shares(posterior.weight, values, spans),
     )
 
-
+# %% ../../nbs/dashboard/planet_panels.ipynb #393b9a26
 def retrieved_pair(posterior: Retrieval, x: int, y: int) -> RetrievedPair:
     """Summarise the posterior of two of the drawn parameters by a histogram."""
     names = [*DRAWN_LABELS]
@@ -303,7 +304,7 @@ def retrieval_panel(run: Run, planet: int) -> RetrievedAtmosphere:
         effective=round(posterior.effective, 1),
         proposals=len(posterior.weight),
         reliable=posterior.reliable,
-        free_chemistry=round(posterior.free_chemistry, 3),
+        free_chemistry=round(free_probability(posterior), 3),
         parameters=[retrieved_parameter(posterior, name) for name in DRAWN_LABELS],
         pairs=[retrieved_pair(posterior, x, y) for y in range(len(DRAWN_LABELS)) for x in range(y)],
     )

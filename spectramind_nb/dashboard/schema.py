@@ -225,7 +225,7 @@ class RetrievedPair(BaseModel):
     y: int
     share: list[list[float]]  # of the weight in each bin; a list for each bin of y
 
-
+# %% ../../nbs/dashboard/schema.ipynb #540a3c1a
 class RetrievedAtmosphere(BaseModel):
     """Posterior of a planet's atmosphere, which holds under the simulator's chemistry only."""
 

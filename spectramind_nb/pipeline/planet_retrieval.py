@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNDER', 'DRAWN_LABELS', 'RETRIEVALS_FILE', 'fit_to_retrieve', 'retrieve_planet', 'draw_retrieval', 'retrieval_arrays',
-           'write_retrieval', 'retrieval_name', 'read_retrieval', 'retrieval_summary', 'write_retrievals',
-           'show_retrieval']
+           'write_retrieval', 'free_probability', 'retrieval_name', 'read_retrieval', 'retrieval_summary',
+           'write_retrievals', 'show_retrieval']
 
 # %% ../../nbs/pipeline/planet_retrieval.ipynb #294737d7
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import ContractError, UserError, of_machine
@@ -40,6 +41,7 @@ def fit_to_retrieve(run_dir: str | Path, planet: int) -> tuple[np.ndarray, np.nd
     return depth, covariance, result.star
 
 
+@threadpool_limits.wrap(limits=1)  # several threads gain little, and cost much where the cores are busy
 def retrieve_planet(
     run_dir: str | Path, planet: int, retriever: Retriever, proposals: int = 4000, seed: int = 1
 ) -> Retrieval:
@@ -86,6 +88,11 @@ def write_retrieval(folder: str | Path, planet: int, retrieval: Retrieval) -> tu
     write_png(picture, draw_retrieval(retrieval, planet))
     return path, picture
 
+# %% ../../nbs/pipeline/planet_retrieval.ipynb #f8c32a6f
+def free_probability(retrieval: Retrieval) -> float:
+    """Return the probability that chemistry is free, not in equilibrium."""
+    return float(retrieval.weight @ retrieval.values[:, RETRIEVED_NAMES.index("free_chemistry")])
+
 
 def retrieval_name(planet: int | str) -> str:
     """Return the name of the file of a planet's retrieval; `*` stands for every planet."""
@@ -109,7 +116,7 @@ def retrieval_summary(retrieval: Retrieval) -> list[str]:
     for name in RETRIEVED_NAMES[:-1]:
         low, middle, high = retrieval.quantiles(name, (0.16, 0.5, 0.84))
         lines.append(f"{name:<17} {middle:.4g} (+{high - middle:.2g}, -{middle - low:.2g})")
-    lines[-1] = f"free_chemistry    probability {retrieval.free_chemistry:.2f}"
+    lines[-1] = f"free_chemistry    probability {free_probability(retrieval):.2f}"
     lines.insert(1, f"effective size    {retrieval.effective:.0f} of {len(retrieval.weight)} proposals")
     if not retrieval.reliable:
         lines.append("not reliable      few proposals count, or none fits the depths: use the predicted spectrum")
@@ -140,7 +147,8 @@ def write_retrievals(
     write_json(folder / RETRIEVALS_FILE, {str(planet): reasons.get(planet, "") for planet in planets})
     return reasons
 
-
+# %% ../../nbs/pipeline/planet_retrieval.ipynb #2fdbe482
+@threadpool_limits.wrap(limits=1)
 def _kept_retrieval(run_dir: str | Path, planet: int, seed: int, keep: Kept) -> dict[str, np.ndarray]:
     fit = fit_to_retrieve(run_dir, planet)
     code = code_hash("import spectramind_nb.retrieval.importance")

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from threadpoolctl import threadpool_limits
 
 from ..core.errors import ContractError
 from ..core.instrument import N_BINS
@@ -97,11 +96,6 @@ class Retrieval:
         """Tell whether enough proposals count, and the best of them fits the depths."""
         return self.effective >= LEAST_EFFECTIVE and self.excess <= MOST_CHI2
 
-    @property
-    def free_chemistry(self) -> float:
-        """Return the probability that chemistry is free, not in equilibrium."""
-        return float(self.weight @ self.values[:, RETRIEVED_NAMES.index("free_chemistry")])
-
     def quantiles(self, name: str, shares: tuple[float, ...] = (0.05, 0.16, 0.5, 0.84, 0.95)) -> np.ndarray:
         """Compute posterior quantiles of one of `RETRIEVED_NAMES`, over the proposals that have it."""
         column = self.values[:, RETRIEVED_NAMES.index(name)]
@@ -126,7 +120,6 @@ def check_fit(depth: np.ndarray, covariance: np.ndarray) -> None:
         raise ContractError("fit", "covariance", "is not positive definite", fix) from None
 
 # %% ../../nbs/retrieval/importance.ipynb #de0413c7
-@threadpool_limits.wrap(limits=1)  # several threads gain nothing, and cost much where cores are busy
 def retrieve(
     retriever: Retriever,
     depth: np.ndarray,

@@ -191,8 +191,8 @@ function Retrieval({ atmosphere }: { atmosphere: RetrievedAtmosphere }) {
   const { valid, effective, proposals, reliable, free_chemistry: free, parameters } = atmosphere;
   const columns: Column<RetrievedParameter>[] = [
     { key: "name", label: "Parameter", cell: ({ name }) => formula(capitalised(name)) },
-    { key: "median", label: "Median", numeric: true, cell: ({ median }) => tick(median) },
-    { key: "interval", label: "68% interval", numeric: true, cell: ({ low, high }) => `${tick(low)} to ${tick(high)}` },
+    { key: "median", label: "Median", numeric: true, cell: ({ median }) => ppm(median) },
+    { key: "interval", label: "68% interval", numeric: true, cell: ({ low, high }) => `${ppm(low)} to ${ppm(high)}` },
   ];
   return (
     <>
@@ -201,7 +201,7 @@ function Retrieval({ atmosphere }: { atmosphere: RetrievedAtmosphere }) {
         <Status text={valid} />
         {!reliable && <strong className="font-medium text-bad">Few proposals count, or none fits the depths: use the predicted spectrum.</strong>}
       </p>
-      <div className="grid grid-cols-[minmax(0,1fr)] gap-6 lg:grid-cols-[minmax(0,2fr)_minmax(0,1fr)]">
+      <div className="grid grid-cols-[minmax(0,1fr)] gap-6 lg:grid-cols-[minmax(0,3fr)_minmax(0,2fr)]">
         <CornerChart label={`Corner plot of ${parameters.length} parameters ${valid}${reliable ? "" : ", not reliable"}; their medians and intervals are in the table`} atmosphere={atmosphere} />
         <div className="min-w-0">
           <DataTable label="Retrieved parameters" columns={columns} rows={parameters} rowKey={({ name }) => name} />
