@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace as replaced
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from hypothesis import given
 from typer.testing import CliRunner
 
 from spectramind_nb.cli.app import app as command
+from spectramind_nb.core.contracts import write_npz
 from spectramind_nb.core.metric import reference_of, score
 from spectramind_nb.dashboard.page import WHOLE, api_responses, explained, quiet, template, worst_and_random, write_page
 from spectramind_nb.dashboard.panels import scores
@@ -32,6 +34,7 @@ from spectramind_nb.dashboard.planet_table import planet_rows, planet_set
 from spectramind_nb.dashboard.run_reader import Run, numbers, panel
 from spectramind_nb.dashboard.schema import Panel, PlanetRow
 from spectramind_nb.dashboard.server import app_of, make_app
+from spectramind_nb.pipeline.planet_retrieval import read_retrieval, retrieval_arrays
 from spectramind_nb.pipeline.selection import read_plan
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +77,36 @@ def test_a_finished_run_fills_every_panel(finished: Run) -> None:
     for planet in explained(finished):
         assert not {name: found.missing for name, found in of_planet(finished, planet).items() if found.missing}
     other = next(planet for planet in kinds if planet not in explained(finished))
-    assert of_planet(finished, other)["attribution"].missing.command.endswith(" --shap 18")  # type: ignore[union-attr]
+    for name in ("attribution", "retrieval"):
+        assert of_planet(finished, other)[name].missing.command.endswith(" --shap 18")  # type: ignore[union-attr]
+
+
+def test_a_retrieval_is_shown_as_its_file_has_it(finished: Run) -> None:
+    planet = explained(finished)[0]
+    posterior = read_retrieval(finished.folder / f"08_diagnostics/artifacts/retrieval_{planet}.npz")
+    shown = of_planet(finished, planet)["retrieval"].data
+    assert shown is not None and shown.valid == "under the simulator's chemistry"
+    assert shown.reliable == posterior.reliable and shown.proposals == len(posterior.weight)
+    low, median, high = posterior.quantiles("temperature_K", (0.16, 0.5, 0.84))
+    temperature, water, *_ = shown.parameters
+    assert (temperature.name, water.name) == ("temperature (K)", "log H2O")
+    assert [temperature.low, temperature.median, temperature.high] == pytest.approx([low, median, high], rel=1e-3)
+    assert all(sum(each.share) == pytest.approx(1, abs=2e-3) for each in shown.parameters)
+    places = {(pair.x, pair.y) for pair in shown.pairs}
+    assert places == {(x, y) for y in range(len(shown.parameters)) for x in range(y)}
+    pair = np.array(next(pair.share for pair in shown.pairs if (pair.x, pair.y) == (0, 1)))
+    assert pair.sum(axis=0) == pytest.approx(temperature.share, abs=5e-3), "a list for each bin of y"
+    assert pair.sum(axis=1) == pytest.approx(water.share, abs=5e-3)
+    assert len(shown.model_dump_json()) < 120_000, "sixty of them fit into a page"
+
+
+def test_why_a_planet_was_not_retrieved_stands_in_its_panel(copy: Run) -> None:
+    planet, other = two_planets(copy)
+    path = copy.folder / "08_diagnostics/artifacts/retrievals.json"
+    replace(path, json.dumps({str(planet): "star table: Mp: is missing"}).encode())
+    found, unknown = (of_planet(copy, each)["retrieval"].missing for each in (planet, other))
+    assert found is not None and found.what == "this planet can't be retrieved: star table: Mp: is missing"
+    assert unknown is not None and unknown.what == "retrievals were made for 1 planets, not for this one"
 
 
 def test_planets_own_scores_add_up_to_the_reports(finished: Run) -> None:
@@ -110,6 +142,8 @@ SPOILED = {
     "08_diagnostics/artifacts/attributions.npz": {"overlays", "attribution", "*attribution"},
     "08_diagnostics/artifacts/attention.npz": {"attention", "*attention"},
     "08_diagnostics/artifacts/influence.npz": {"overlays", "influence"},
+    "08_diagnostics/artifacts/retrieval_{planet}.npz": {"retrieval"},
+    "08_diagnostics/artifacts/retrievals.json": {"retrieval", "*retrieval"},
     "08_diagnostics/artifacts/constraint_violation_log.json": {"violations"},
     "08_diagnostics/artifacts/residual_spectra.npz": {"residuals", "periodograms", "*periodograms"},
     "09_submission/artifacts/report.json": {"runs"},
@@ -392,7 +426,7 @@ VIEWS = {
     "log": ("log",),
 }
 OF_A_PLANET = ("spectrum", "light-curves", "frames", "pointing", "attention", "influence", "attribution")
-OF_A_PLANET += ("periodograms", "violations")
+OF_A_PLANET += ("periodograms", "violations", "retrieval")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LOCAL = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install it to see the page")
@@ -462,6 +496,23 @@ def test_every_view_shows_its_data(width: int, tab: Any, page_file: Path) -> Non
         assert wide <= 0, f"{route} is wider than {width} pixels"
     show(tab, page_file, f"planets/{worst_of(page_file)}", *OF_A_PLANET)
     assert "example" in tab.title()
+
+
+@in_browser
+def test_a_retrieval_that_is_not_reliable_says_so(tab: Any, copy: Run, tmp_path: Path) -> None:
+    planet = two_planets(copy)[0]
+    path = copy.folder / f"08_diagnostics/artifacts/retrieval_{planet}.npz"
+    reliable = replaced(read_retrieval(path), effective=1500.0, excess=0.0)
+    for effective, words in ((1500.0, "reliable"), (7.0, "not reliable")):
+        path.unlink()
+        arrays = retrieval_arrays(planet, replaced(reliable, effective=effective))
+        write_npz(path, "retrieval", **arrays)
+        page = write_page(copy.folder, tmp_path / f"{words}.html", detailed=4)
+        show(tab, page, f"planets/{planet}", "retrieval")
+        text = tab.get_by_test_id("panel-retrieval").inner_text()
+        assert f"\n{words}\n" in f"\n{text}\n" and "under the simulator's chemistry" in text
+        assert ("use the predicted spectrum" in text) is (words == "not reliable")
+        assert "two thirds of the planets" in text and "log H₂O" in text.replace("Log", "log")
 
 
 @in_browser

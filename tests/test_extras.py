@@ -163,6 +163,8 @@ def test_diagnostics_are_made_once_their_packages_are_there(monkeypatch: Patch) 
     block(monkeypatch, "shap")
     assert missing_packages("explain") == ["shap"]
     assert stage_inputs([], heavy) == {"packages not installed": "shap"} and stage_inputs([], light) == {}
+    block(monkeypatch, "zuko")
+    assert stage_inputs([], heavy) == {"packages not installed": "shap, zuko"}
 
 
 def test_panels_say_what_to_install(monkeypatch: Patch, tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from safetensors.torch import save_file
 from scipy.stats import kstest
 from typer.testing import CliRunner
 
+from spectramind_nb.chapters.diagnostics import retrieve_some
 from spectramind_nb.cli.retrieve import retrievals
 from spectramind_nb.core.contracts import read_npz, write_npz
 from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.extras import MissingExtra, install_command
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.pipeline.planet_retrieval import retrieve_planet
+from spectramind_nb.pipeline import planet_retrieval
+from spectramind_nb.pipeline.planet_retrieval import retrieve_planet, show_retrieval
 from spectramind_nb.retrieval.emulator import Emulator, measure_error
 from spectramind_nb.retrieval.flow import (
     FlowExamples,
@@ -276,6 +278,26 @@ def test_the_command_writes_posterior_and_corner_plot(run_with_a_fit: Path, tmp_
     assert facts["effective"] == pytest.approx(effective_size(arrays["weight"]))
     np.testing.assert_allclose(arrays["mean"], 0.012, rtol=1e-3)
     assert (out / "retrieval_7.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_stage_retrieves_what_it_can_and_keeps_it(
+    run_with_a_fit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, kept, read = tmp_path / "out", tmp_path / "kept", list[Path]()
+    monkeypatch.setattr(planet_retrieval, "read_retriever", lambda path: (read.append(path), a_retriever(0.0))[1])
+    first = retrieve_some(run_with_a_fit, out, [8, 7, 9], 1, kept)
+    assert first[0].startswith("no retrieval of 8: ") and "planet 8: has no fit there" in first[0]
+    assert {path.name for path in out.iterdir()} == {"retrieval_7.npz", "retrievals.json"} and len(read) == 1
+    weight = read_npz(out / "retrieval_7.npz", "retrieval")["weight"]
+    assert "planet 7, under the simulator's chemistry" in str(show_retrieval(out)._suptitle)  # type: ignore[union-attr]
+    assert retrieve_some(run_with_a_fit, out, [7], 1, kept) == [] and len(read) == 1, "not computed again"
+    assert np.array_equal(read_npz(out / "retrieval_7.npz", "retrieval")["weight"], weight)
+    assert retrieve_some(run_with_a_fit, out, [], 1, kept) == [] and not [*out.iterdir()], "nothing of before stays"
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "zuko.flows", None)
+    (note,) = retrieve_some(run_with_a_fit, out, [7], 2, kept)
+    assert note.startswith("no retrieval of 7: A retrieval needs zuko, which is not installed.")
+    assert show_retrieval(out) == note.replace("no retrieval of 7", "no retrieval")
 
 
 def test_depths_of_smoothed_light_curves_are_sharpened(run_with_a_fit: Path) -> None:

@@ -528,6 +528,11 @@ export interface components {
             data?: components["schemas"]["Residuals"] | null;
             missing?: components["schemas"]["Missing"] | null;
         };
+        /** Panel[RetrievedAtmosphere] */
+        Panel_RetrievedAtmosphere_: {
+            data?: components["schemas"]["RetrievedAtmosphere"] | null;
+            missing?: components["schemas"]["Missing"] | null;
+        };
         /** Panel[Spectrum] */
         Panel_Spectrum_: {
             data?: components["schemas"]["Spectrum"] | null;
@@ -638,6 +643,7 @@ export interface components {
             attention: components["schemas"]["Panel_Attention_"];
             influence: components["schemas"]["Panel_Influence_"];
             attribution: components["schemas"]["Panel_Attribution_"];
+            retrieval: components["schemas"]["Panel_RetrievedAtmosphere_"];
             periodograms: components["schemas"]["Panel_list_Periodogram__"];
         };
         /**
@@ -777,6 +783,56 @@ export interface components {
             lines: components["schemas"]["JitterLine"][];
             /** Planets */
             planets: number;
+        };
+        /**
+         * RetrievedAtmosphere
+         * @description Posterior of a planet's atmosphere, which holds under the simulator's chemistry only.
+         */
+        RetrievedAtmosphere: {
+            /** Valid */
+            valid: string;
+            /** Effective */
+            effective: number;
+            /** Proposals */
+            proposals: number;
+            /** Reliable */
+            reliable: boolean;
+            /** Free Chemistry */
+            free_chemistry: number;
+            /** Parameters */
+            parameters: components["schemas"]["RetrievedParameter"][];
+            /** Pairs */
+            pairs: components["schemas"]["RetrievedPair"][];
+        };
+        /**
+         * RetrievedPair
+         * @description Posterior of two parameters, by their number in the list of parameters.
+         */
+        RetrievedPair: {
+            /** X */
+            x: number;
+            /** Y */
+            y: number;
+            /** Share */
+            share: number[][];
+        };
+        /**
+         * RetrievedParameter
+         * @description Posterior of one parameter of an atmosphere.
+         */
+        RetrievedParameter: {
+            /** Name */
+            name: string;
+            /** Median */
+            median: number;
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
+            /** Edges */
+            edges: number[];
+            /** Share */
+            share: number[];
         };
         /**
          * RunScore
@@ -960,6 +1016,7 @@ export type PanelInfluence = components['schemas']['Panel_Influence_'];
 export type PanelOverlays = components['schemas']['Panel_Overlays_'];
 export type PanelOverview = components['schemas']['Panel_Overview_'];
 export type PanelResiduals = components['schemas']['Panel_Residuals_'];
+export type PanelRetrievedAtmosphere = components['schemas']['Panel_RetrievedAtmosphere_'];
 export type PanelSpectrum = components['schemas']['Panel_Spectrum_'];
 export type PanelStepMap = components['schemas']['Panel_StepMap_'];
 export type PanelDictStrInt = components['schemas']['Panel_dict_str__int__'];
@@ -981,6 +1038,9 @@ export type Problem = components['schemas']['Problem'];
 export type Quantiles = components['schemas']['Quantiles'];
 export type ResidualSpectrum = components['schemas']['ResidualSpectrum'];
 export type Residuals = components['schemas']['Residuals'];
+export type RetrievedAtmosphere = components['schemas']['RetrievedAtmosphere'];
+export type RetrievedPair = components['schemas']['RetrievedPair'];
+export type RetrievedParameter = components['schemas']['RetrievedParameter'];
 export type RunScore = components['schemas']['RunScore'];
 export type Score = components['schemas']['Score'];
 export type Spectrum = components['schemas']['Spectrum'];

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'pointing_of_planet', 'pointing_lines', 'shortest_visit', 'write_residual_spectra', 'audit_out_of_fold',
-           'planets_to_explain', 'diagnose_run', 'explore']
+           'planets_to_explain', 'retrieve_some', 'diagnose_run', 'explore']
 
 # %% ../../nbs/08_diagnostics.ipynb #f0636224
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import numpy as np
 import pandas as pd
 
 from ..core.contracts import read_npz, write_npz
+from ..core.errors import first_of
 from ..core.files import run_folder
 from ..core.metric import BIN_WEIGHTS, bin_scores, reference_of
 from ..figures.picture import Picture
 from ..figures.scores import plot_residual_spectrum
 from ..pipeline.learned import read_learned, read_out_of_fold
 from ..pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
+from ..pipeline.planet_retrieval import RETRIEVALS_FILE, retrieval_name, write_retrievals
 from ..pipeline.selection import planets_of_run, read_plan, row_of_planet
 from ..rules.auditor import write_audit
 from ..rules.rule_table import equilibrium_kelvin
@@ -88,7 +91,7 @@ def audit_out_of_fold(run_dir: str | Path, folder: Path) -> dict[str, int]:
 
 # %% ../../nbs/08_diagnostics.ipynb #256d0e9e
 def planets_to_explain(run_dir: str | Path, count: int, seed: int) -> list[int]:
-    """Choose at most `count` planets of a run for SHAP values."""
+    """Choose at most `count` planets of a run for SHAP values and retrievals."""
     plan, found = read_plan(run_dir, STAGE)[0], read_out_of_fold(run_dir)
     worst: list[int] = []
     if found is not None:
@@ -98,6 +101,18 @@ def planets_to_explain(run_dir: str | Path, count: int, seed: int) -> list[int]:
         worst = found.planet[order[: -(-count // 2)]].tolist()
     rest = np.array([planet for planet in (*plan["train"], *plan["test"]) if planet not in worst], np.int64)
     return worst + some_to_explain(rest, np.isin(rest, plan["train"]), count - len(worst), seed)
+
+# %% ../../nbs/08_diagnostics.ipynb #f18aa43b
+def retrieve_some(run_dir: str | Path, folder: Path, planets: Sequence[int], seed: int, kept: Path) -> list[str]:
+    """Retrieve planets of a run into `folder` in place of earlier ones; return notes on those that could not be."""
+    for path in (*folder.glob(retrieval_name("*")), folder / RETRIEVALS_FILE):
+        path.unlink(missing_ok=True)
+    if not planets:
+        return []
+    by_reason: dict[str, list[int]] = {}
+    for planet, why in write_retrievals(run_dir, folder, planets, seed, kept).items():
+        by_reason.setdefault(why, []).append(planet)
+    return [f"no retrieval of {first_of(lacking)}: {why}" for why, lacking in by_reason.items()]
 
 # %% ../../nbs/08_diagnostics.ipynb #3cc9b02b
 def diagnose_run(
@@ -116,6 +131,9 @@ def diagnose_run(
     explained = planets_to_explain(run_dir, int(shap["planets"]), seed)
     kept = folder.parent / "kept"  # outlives the stage's artifacts
     looked = look_closely(run_dir, folder, not skip_heavy_diag, explained, seed, options=maps, kept=kept)
+    begun = time.perf_counter()
+    looked["notes"] += retrieve_some(run_dir, folder, [] if skip_heavy_diag else explained, seed, kept / "retrievals")
+    looked["seconds"]["retrievals"] = round(time.perf_counter() - begun, 2)
     return {"lines (mHz)": lines, "planets breaking a rule": broken, **looked}
 
 # %% ../../nbs/08_diagnostics.ipynb #b73e8646

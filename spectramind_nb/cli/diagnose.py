@@ -38,9 +38,9 @@ def _last_shown(run: Path) -> str:
 @diagnose.command(epilog="Example: spectramind diagnose prepare --run runs/demo")
 def prepare(
     run: DiagnosedRunOption = Path("runs/demo"),
-    light: Annotated[bool, typer.Option("--light", help="Skip UMAP, t-SNE and SHAP.")] = False,
+    light: Annotated[bool, typer.Option("--light", help="Skip UMAP, t-SNE, SHAP and retrievals.")] = False,
     shap: Annotated[
-        int | None, typer.Option("--shap", min=1, help="Number of planets with SHAP values: one second each.")
+        int | None, typer.Option("--shap", min=1, help="Number of planets with SHAP values and a retrieval: 2 s each.")
     ] = None,
 ) -> None:
     """Regenerate missing or damaged files that the dashboard shows; writes to the run folder."""

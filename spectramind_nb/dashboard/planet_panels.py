@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['SHOWN_STAR_UNITS', 'MOST_DRAWN_STEPS', 'MOST_EDGES', 'PPM', 'ppm', 'spectrum', 'transit_fit', 'in_groups',
            'light_curve_panel', 'pointing_panel', 'frames', 'violation_panel', 'influence_panel', 'row_in',
-           'periodograms', 'attention', 'shap_arrays', 'attribution', 'star', 'planet_of']
+           'periodograms', 'attention', 'shap_arrays', 'attribution', 'retrieved_parameter', 'retrieved_pair',
+           'retrieval_panel', 'star', 'planet_of']
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #d71f95ad
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,11 +46,24 @@ from spectramind_nb.dashboard.schema import (
     Planet,
     PlanetRow,
     Pointing,
+    RetrievedAtmosphere,
+    RetrievedPair,
+    RetrievedParameter,
     Spectrum,
     Violation,
 )
 from ..detector.signal_files import read_signal
 from ..detector.time_axis import read_pair_times
+from ..figures.corner import CORNER_BINS, corner_spans
+from spectramind_nb.pipeline.planet_retrieval import (
+    DRAWN_LABELS,
+    RETRIEVALS_FILE,
+    UNDER,
+    free_probability,
+    read_retrieval,
+    retrieval_name,
+)
+from ..retrieval.importance import RETRIEVED_NAMES, Retrieval
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #b355ae9e
 SHOWN_STAR_UNITS = {"Rs": "Rsun", "Ms": "Msun", "Ts": "K", "Mp": "Mjup", "e": "", "P": "d", "sma": "Rs", "i": "deg"}
@@ -250,6 +264,52 @@ def attribution(run: Run, planet: int) -> Attribution:
         planet_features={name: float(own[row]) for name, own in zip(names, arrays["planet_shap"], strict=True)},
     )
 
+# %% ../../nbs/dashboard/planet_panels.ipynb #ef749bf9
+def _shares(weight: np.ndarray, values: np.ndarray, spans: Sequence[tuple[float, float]]) -> Any:
+    return np.histogramdd(values, CORNER_BINS, range=spans, weights=weight)[0].round(4).tolist()
+
+
+def retrieved_parameter(posterior: Retrieval, name: str) -> RetrievedParameter:
+    """Summarise the posterior of one parameter by its median, 68% interval and histogram."""
+    values = posterior.values[:, [RETRIEVED_NAMES.index(name)]]
+    low, median, high = numbers(posterior.quantiles(name, (0.16, 0.5, 0.84)), 4)
+    spans = corner_spans(values)
+    return RetrievedParameter(
+        name=DRAWN_LABELS[name],
+        median=median,
+        low=low,
+        high=high,
+        edges=numbers(np.linspace(*spans[0], CORNER_BINS + 1), 5),
+        share=_shares(posterior.weight, values, spans),
+    )
+
+# %% ../../nbs/dashboard/planet_panels.ipynb #393b9a26
+def retrieved_pair(posterior: Retrieval, x: int, y: int) -> RetrievedPair:
+    """Summarise the posterior of two of the drawn parameters by a histogram."""
+    names = [*DRAWN_LABELS]
+    values = posterior.values[:, [RETRIEVED_NAMES.index(names[k]) for k in (y, x)]]
+    return RetrievedPair(x=x, y=y, share=_shares(posterior.weight, values, corner_spans(values)))
+
+# %% ../../nbs/dashboard/planet_panels.ipynb #a6de5adf
+def retrieval_panel(run: Run, planet: int) -> RetrievedAtmosphere:
+    """Return the posterior of a planet's atmosphere. Raises `Absent`, with the reason where it can't be retrieved."""
+    reasons = run.json(DIAGNOSE, RETRIEVALS_FILE)
+    if (why := reasons.get(str(planet))) is None:
+        what = f"retrievals were made for {len(reasons)} planets, not for this one"
+        raise Absent(what, f"{run.prepare} --shap {len(planet_set(run).planet)}")
+    if why:
+        raise Absent(f"this planet can't be retrieved: {why}", run.prepare)
+    posterior = read_retrieval(run.path(DIAGNOSE, retrieval_name(planet)))
+    return RetrievedAtmosphere(
+        valid=UNDER,
+        effective=round(posterior.effective, 1),
+        proposals=len(posterior.weight),
+        reliable=posterior.reliable,
+        free_chemistry=round(free_probability(posterior), 3),
+        parameters=[retrieved_parameter(posterior, name) for name in DRAWN_LABELS],
+        pairs=[retrieved_pair(posterior, x, y) for y in range(len(DRAWN_LABELS)) for x in range(y)],
+    )
+
 # %% ../../nbs/dashboard/planet_panels.ipynb #92f75842
 def star(run: Run, planet: int) -> dict[str, float]:
     """Return the star table's row, names with their units; empty where it is not known."""
@@ -273,6 +333,7 @@ def planet_of(run: Run, planet: int, row: PlanetRow, left_out: Missing | None = 
         "attention": lambda: attention(run, planet),
         "influence": lambda: influence_panel(run, planet),
         "attribution": lambda: attribution(run, planet),
+        "retrieval": lambda: retrieval_panel(run, planet),
         "periodograms": lambda: periodograms(run, planet),
     }
     panels = {name: Panel(missing=left_out) if left_out else panel(run, build) for name, build in builds.items()}

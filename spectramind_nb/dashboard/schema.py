@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['T', 'Missing', 'Panel', 'Bands', 'Score', 'StageTime', 'Overview', 'PlanetRow', 'Spectrum', 'LightCurve', 'Pointing',
-           'Frame', 'Violation', 'Attention', 'Influence', 'Attribution', 'Periodogram', 'Planet', 'StepMap',
-           'Embedding', 'Overlays', 'JitterLine', 'ResidualSpectrum', 'Residuals', 'Quantiles', 'Coverage', 'Histogram',
-           'Calibrated', 'RunScore', 'Event']
+           'Frame', 'Violation', 'Attention', 'Influence', 'Attribution', 'Periodogram', 'RetrievedParameter',
+           'RetrievedPair', 'RetrievedAtmosphere', 'Planet', 'StepMap', 'Embedding', 'Overlays', 'JitterLine',
+           'ResidualSpectrum', 'Residuals', 'Quantiles', 'Coverage', 'Histogram', 'Calibrated', 'RunScore', 'Event']
 
 # %% ../../nbs/dashboard/schema.ipynb #27649377
 from typing import Generic, Literal, TypeVar
@@ -206,6 +206,37 @@ class Periodogram(BaseModel):
     frequency_mhz: list[float]
     power: list[float]
 
+# %% ../../nbs/dashboard/schema.ipynb #fd818196
+class RetrievedParameter(BaseModel):
+    """Posterior of one parameter of an atmosphere."""
+
+    name: str  # with its unit
+    median: float
+    low: float  # of the 68% interval
+    high: float
+    edges: list[float]  # of the bins, one more than bins
+    share: list[float]  # of the weight in each bin
+
+
+class RetrievedPair(BaseModel):
+    """Posterior of two parameters, by their number in the list of parameters."""
+
+    x: int
+    y: int
+    share: list[list[float]]  # of the weight in each bin; a list for each bin of y
+
+# %% ../../nbs/dashboard/schema.ipynb #540a3c1a
+class RetrievedAtmosphere(BaseModel):
+    """Posterior of a planet's atmosphere, which holds under the simulator's chemistry only."""
+
+    valid: str  # under which chemistry
+    effective: float  # sample size
+    proposals: int
+    reliable: bool  # enough proposals count and one fits; says nothing of other chemistry
+    free_chemistry: float  # probability
+    parameters: list[RetrievedParameter]
+    pairs: list[RetrievedPair]
+
 # %% ../../nbs/dashboard/schema.ipynb #2ba60ff9
 class Planet(BaseModel):
     """Panels of one planet, except its raw frames."""
@@ -219,6 +250,7 @@ class Planet(BaseModel):
     attention: Panel[Attention]
     influence: Panel[Influence]
     attribution: Panel[Attribution]
+    retrieval: Panel[RetrievedAtmosphere]
     periodograms: Panel[list[Periodogram]]
 
 # %% ../../nbs/dashboard/schema.ipynb #78e20353

@@ -7,7 +7,7 @@ const NEUTRAL = "text-muted ring-line dark:text-muted dark:ring-line";
 
 const TONES: Record<string, string> = {
   ok: GOOD, success: GOOD, done: GOOD, finished: GOOD,
-  violated: BAD, failed: BAD, error: BAD,
+  violated: BAD, failed: BAD, error: BAD, "not reliable": BAD,
   running: OPEN, started: OPEN, simulated: OPEN,
 };
 

@@ -1,7 +1,8 @@
 import { memo, useEffect, useState, type ReactNode } from "react";
-import type { Attribution, Frame, Influence, Planet, PlanetRow, Violation } from "../api";
+import type { Attribution, Frame, Influence, Planet, PlanetRow, RetrievedAtmosphere, RetrievedParameter, Violation } from "../api";
 import { AttentionChart } from "../charts/AttentionChart";
 import { Bars } from "../charts/Bars";
+import { CornerChart } from "../charts/CornerChart";
 import { DetectorFrame } from "../charts/DetectorFrame";
 import { LightCurveChart } from "../charts/LightCurveChart";
 import { PeriodogramChart } from "../charts/PeriodogramChart";
@@ -19,7 +20,7 @@ import { Grid, WIDE } from "../components/View";
 import { useBands } from "../lib/bands";
 import { channelColour, coloursOf } from "../lib/colours";
 import { FIGURES, withLabelUnit } from "../lib/figures";
-import { fixed2, ppm, tick } from "../lib/format";
+import { capitalised, count, fixed2, formula, ppm, share, tick } from "../lib/format";
 import { panelState } from "../lib/load";
 import { planetDrawn } from "../lib/timing";
 import { useLoaded } from "../lib/use-loaded";
@@ -100,6 +101,9 @@ const PlanetPanels = memo(function PlanetPanels({ planet }: { planet: Planet }) 
       <Panel testid="panel-attribution" title="What the correction rests on" description="SHAP values of the network's correction in ppm, by output. Numbers at the left: each strip's largest size." loaded={panelState(planet.attribution)}>
         {(attribution) => <AttributionStrips attribution={attribution} />}
       </Panel>
+      <Panel testid="panel-retrieval" title="Retrieval" description={RETRIEVAL_HELP} loaded={panelState(planet.retrieval)} className={WIDE}>
+        {(atmosphere) => <Retrieval atmosphere={atmosphere} />}
+      </Panel>
     </Grid>
   );
 });
@@ -176,6 +180,36 @@ function AttributionStrips({ attribution: { by_output: outputs, planet_features:
           <Bars label="SHAP in ppm from features that belong to no bin, by output" rows={others.map(([name, value]) => ({ name, value, text: ppm(value), colour: colours[name] }))} />
         </>
       )}
+    </>
+  );
+}
+
+const RETRIEVAL_HELP =
+  "Posterior of temperature and composition, which holds under the simulator's chemistry only: no other gas, temperature profile or cloud is considered. Reliable means that enough proposals count and the best one fits. It does not confirm the chemistry: two thirds of the planets whose chemistry the simulator does not know count as reliable, too. Mixing ratios and pressures are log10; shade: 68% interval; dashed: median.";
+
+function Retrieval({ atmosphere }: { atmosphere: RetrievedAtmosphere }) {
+  const { valid, effective, proposals, reliable, free_chemistry: free, parameters } = atmosphere;
+  const columns: Column<RetrievedParameter>[] = [
+    { key: "name", label: "Parameter", cell: ({ name }) => formula(capitalised(name)) },
+    { key: "median", label: "Median", numeric: true, cell: ({ median }) => ppm(median) },
+    { key: "interval", label: "68% interval", numeric: true, cell: ({ low, high }) => `${ppm(low)} to ${ppm(high)}` },
+  ];
+  return (
+    <>
+      <p className="mb-4 flex flex-wrap items-center gap-2">
+        <Status text={reliable ? "reliable" : "not reliable"} />
+        <Status text={valid} />
+        {!reliable && <strong className="font-medium text-bad">Few proposals count, or none fits the depths: use the predicted spectrum.</strong>}
+      </p>
+      <div className="grid grid-cols-[minmax(0,1fr)] gap-6 lg:grid-cols-[minmax(0,3fr)_minmax(0,2fr)]">
+        <CornerChart label={`Corner plot of ${parameters.length} parameters ${valid}${reliable ? "" : ", not reliable"}; their medians and intervals are in the table`} atmosphere={atmosphere} />
+        <div className="min-w-0">
+          <DataTable label="Retrieved parameters" columns={columns} rows={parameters} rowKey={({ name }) => name} />
+          <div className="mt-5">
+            <Facts facts={[["Effective sample size", `${count(Math.round(effective))} of ${count(proposals)}`], ["Free chemistry, probability", share(free)]]} />
+          </div>
+        </div>
+      </div>
     </>
   );
 }
