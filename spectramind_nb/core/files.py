@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['RUN_FOLDERS', 'PRIOR_FILE', 'PREDICTORS_FILE', 'NETWORK_FILE', 'OUT_OF_FOLD_FILE', 'LEARNED', 'CHECKPOINT_FILES',
-           'STEP_FILE', 'SHIPPED', 'run_folder', 'network_file', 'stored_path', 'resolved_path', 'atomic_path', 'short',
-           'expand_word', 'write_json', 'write_serialised', 'read_json', 'none_empty', 'known_json']
+           'STEP_FILE', 'RETRIEVALS_FILE', 'SHIPPED', 'run_folder', 'network_file', 'stored_path', 'resolved_path',
+           'atomic_path', 'short', 'expand_word', 'write_json', 'write_serialised', 'read_json', 'none_empty',
+           'known_json']
 
 # %% ../../nbs/core/files.ipynb #28b35acb
 import io
@@ -43,6 +44,8 @@ LEARNED = (PRIOR_FILE, PREDICTORS_FILE, NETWORK_FILE)  # what a later run can st
 CHECKPOINT_FILES = (*LEARNED, OUT_OF_FOLD_FILE)
 
 STEP_FILE = "step_latents.npz"  # of outputs/diagnostics
+
+RETRIEVALS_FILE = "retrievals.json"  # of outputs/diagnostics: each planet, and why it could not be retrieved
 
 # %% ../../nbs/core/files.ipynb #4026e646
 def run_folder(run_dir: str | Path, name: str) -> Path:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.errors import plural
 from ..core.extras import install_command, missing_packages
+from ..core.files import RETRIEVALS_FILE
 from ..core.instrument import CHANNELS, trace_meta
 from ..core.metric import BIN_WEIGHTS
 from .planet_table import PlanetSet, planet_set, read_audit
@@ -55,15 +56,10 @@ from spectramind_nb.dashboard.schema import (
 from ..detector.signal_files import read_signal
 from ..detector.time_axis import read_pair_times
 from ..figures.corner import CORNER_BINS, corner_spans
-from spectramind_nb.pipeline.planet_retrieval import (
-    DRAWN_LABELS,
-    RETRIEVALS_FILE,
-    UNDER,
-    free_probability,
-    read_retrieval,
-    retrieval_name,
-)
-from ..retrieval.importance import RETRIEVED_NAMES, Retrieval
+
+# %% ../../nbs/dashboard/planet_panels.ipynb #bd2bc374
+if TYPE_CHECKING:  # it loads PyTorch, which only a page with retrievals needs
+    from spectramind_nb.retrieval.importance import Retrieval
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #b355ae9e
 SHOWN_STAR_UNITS = {"Rs": "Rsun", "Ms": "Msun", "Ts": "K", "Mp": "Mjup", "e": "", "P": "d", "sma": "Rs", "i": "deg"}
@@ -269,8 +265,11 @@ def _shares(weight: np.ndarray, values: np.ndarray, spans: Sequence[tuple[float,
     return np.histogramdd(values, CORNER_BINS, range=spans, weights=weight)[0].round(4).tolist()
 
 
-def retrieved_parameter(posterior: Retrieval, name: str) -> RetrievedParameter:
+def retrieved_parameter(posterior: "Retrieval", name: str) -> RetrievedParameter:
     """Summarise the posterior of one parameter by its median, 68% interval and histogram."""
+    from spectramind_nb.pipeline.planet_retrieval import DRAWN_LABELS
+    from spectramind_nb.retrieval.importance import RETRIEVED_NAMES
+
     values = posterior.values[:, [RETRIEVED_NAMES.index(name)]]
     low, median, high = numbers(posterior.quantiles(name, (0.16, 0.5, 0.84)), 4)
     spans = corner_spans(values)
@@ -284,8 +283,11 @@ def retrieved_parameter(posterior: Retrieval, name: str) -> RetrievedParameter:
     )
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #393b9a26
-def retrieved_pair(posterior: Retrieval, x: int, y: int) -> RetrievedPair:
+def retrieved_pair(posterior: "Retrieval", x: int, y: int) -> RetrievedPair:
     """Summarise the posterior of two of the drawn parameters by a histogram."""
+    from spectramind_nb.pipeline.planet_retrieval import DRAWN_LABELS
+    from spectramind_nb.retrieval.importance import RETRIEVED_NAMES
+
     names = [*DRAWN_LABELS]
     values = posterior.values[:, [RETRIEVED_NAMES.index(names[k]) for k in (y, x)]]
     return RetrievedPair(x=x, y=y, share=_shares(posterior.weight, values, corner_spans(values)))
@@ -299,15 +301,18 @@ def retrieval_panel(run: Run, planet: int) -> RetrievedAtmosphere:
         raise Absent(what, f"{run.prepare} --shap {len(planet_set(run).planet)}")
     if why:
         raise Absent(f"this planet can't be retrieved: {why}", run.prepare)
-    posterior = read_retrieval(run.path(DIAGNOSE, retrieval_name(planet)))
+    from spectramind_nb.pipeline import planet_retrieval
+
+    names = planet_retrieval.DRAWN_LABELS
+    posterior = planet_retrieval.read_retrieval(run.path(DIAGNOSE, planet_retrieval.retrieval_name(planet)))
     return RetrievedAtmosphere(
-        valid=UNDER,
+        valid=planet_retrieval.UNDER,
         effective=round(posterior.effective, 1),
         proposals=len(posterior.weight),
         reliable=posterior.reliable,
-        free_chemistry=round(free_probability(posterior), 3),
-        parameters=[retrieved_parameter(posterior, name) for name in DRAWN_LABELS],
-        pairs=[retrieved_pair(posterior, x, y) for y in range(len(DRAWN_LABELS)) for x in range(y)],
+        free_chemistry=round(planet_retrieval.free_probability(posterior), 3),
+        parameters=[retrieved_parameter(posterior, name) for name in names],
+        pairs=[retrieved_pair(posterior, x, y) for y in range(len(names)) for x in range(y)],
     )
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #92f75842
