@@ -223,8 +223,9 @@ def check_run_versions(run_dir: str | Path) -> None:
 def check_finished(run_dir: Path, last: str) -> None:
     """Raise `UserError` where a run has not come to its stage `last`, or is at work on an earlier one."""
     folders = sorted(path for path in run_dir.glob("[0-9][0-9]_*") if path.name <= last)
-    cut = [path.name for path in folders if (path / "begun.json").is_file()]
-    late = cut or [last] * (not (run_dir / last / "manifest.json").is_file())
+    unrecorded = [path for path in folders if not (path / "manifest.json").is_file()]  # put together from files
+    late = [path.name for path in unrecorded if (path / "begun.json").is_file()]
+    late += [last] if not unrecorded and not (run_dir / last).is_dir() else []
     if late and (process := process_in(run_dir)):
         problem = f"process {process} is still at work there, and has not finished {late[0]}"
         raise UserError(f"{run_dir}: {problem}. Fix: wait until the run has ended, then repeat the command")
