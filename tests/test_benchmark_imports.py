@@ -1,4 +1,4 @@
-"""What benchmarks and tools import exists: they are run too rarely for a missing name to be noticed."""
+"""Every name that a benchmark or a tool imports exists; they are run too rarely for a missing one to be noticed."""
 
 import ast
 import importlib

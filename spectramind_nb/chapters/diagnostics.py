@@ -18,17 +18,17 @@ import pandas as pd
 
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import first_of
-from ..core.files import run_folder
+from ..core.files import RETRIEVALS_FILE, run_folder
 from ..core.metric import BIN_WEIGHTS, bin_scores, reference_of
 from ..figures.picture import Picture
 from ..figures.scores import plot_residual_spectrum
 from ..pipeline.learned import read_learned, read_out_of_fold
 from ..pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
-from ..pipeline.planet_retrieval import RETRIEVALS_FILE, retrieval_name, write_retrievals
+from ..pipeline.planet_retrieval import retrieval_name, write_retrievals
 from ..pipeline.selection import planets_of_run, read_plan, row_of_planet
 from ..rules.auditor import write_audit
 from ..rules.rule_table import equilibrium_kelvin
-from ..transits.fit_file import read_fit
+from ..transits.fit_file import read_fit, read_record
 from ..transits.residual_spectra import found_lines, frequencies_mhz, residual_power, whitened_power
 
 # %% ../../nbs/08_diagnostics.ipynb #d3b74a3f
@@ -84,8 +84,8 @@ def audit_out_of_fold(run_dir: str | Path, folder: Path) -> dict[str, int]:
     if found is None:
         return {}
     name = read_learned(run_dir).chosen
-    records = [json.loads(str(read_fit(run_dir, planet)["parameters"])) for planet in found.planet.tolist()]
-    kelvin = equilibrium_kelvin(pd.DataFrame([record.get("star", {}) for record in records]))
+    stars = [read_record(run_dir, planet).get("star", {}) for planet in found.planet.tolist()]
+    kelvin = equilibrium_kelvin(pd.DataFrame(stars))
     summary = write_audit(folder, found.planet, found.mu[name], found.sigma[name], kelvin)
     return {rule: int(each["violated"]) for rule, each in summary.items()}
 

@@ -216,14 +216,14 @@ def ensure_run(call: Call, run: Path, last: str, needed: str = "") -> None:
 
     Raises `UserError` and `StageError`.
     """
-    from spectramind_nb.core.progress import make_show
-    from spectramind_nb.pipeline.chain import run_chain
-    from spectramind_nb.pipeline.config import compose
     from spectramind_nb.pipeline.stages import check_finished, rerun_settings
 
     if run != DEMO or (run / last / "manifest.json").is_file():
         remember(call, run)
         return check_finished(run, needed or last)
+    from spectramind_nb.core.progress import make_show
+    from spectramind_nb.pipeline.chain import run_chain
+    from spectramind_nb.pipeline.config import compose
 
     print(f"{run} has not come to {last}: this is done first")
     cfg = rerun_settings(run, {})[0] if list(run.glob("*/manifest.json")) else compose()

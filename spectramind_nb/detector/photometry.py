@@ -291,7 +291,7 @@ def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
     background = np.where(plan.usable & (plan.weights[:, 1] != 0), profile.background.ravel(), 0)
     weight = np.where(plan.usable, profile.weight.ravel(), 0)
 
-    precision = np.float32 if plan.groups > 1 else np.float64  # of AIRS, there are as many sums as columns
+    precision = np.float32 if plan.groups > 1 else np.float64  # AIRS has 356 sums a pair
 
     def denominator(image: np.ndarray) -> np.ndarray:  # (groups, pairs)
         total = np.repeat(np.bincount(plan.group, image, plan.groups).astype(precision)[:, None], pairs, axis=1)
@@ -302,7 +302,7 @@ def sum_series(series: PixelSeries, plan: Plan, pairs: int) -> Summed:
     light, measured = (sums[:, kind] + denominator(usual[kind]) for kind in (0, 1))
     seen = denominator(weight * profile.star.ravel())
     if plan.groups == 1:
-        pictures = np.array([sums[0, kind] + denominator(usual[kind])[0] for kind in (2, 3, 4, 5)])
+        pictures = np.array([sums[0, kind] + denominator(usual[kind])[0] for kind in range(2, len(usual))])
         moves, covariance, products = _moves(plan, pictures, pixel, pair), np.zeros((2, 2)), None
     else:
         moves, covariance, products = _column_moves(plan, sums)

@@ -217,8 +217,11 @@ class Exported(nn.Module):
     def __init__(self, network: SpectralNetwork, evidence: EvidenceNetwork | None = None) -> None:
         super().__init__()
         self.network, self.evidence = network, evidence
-        own = ("evidence_shift", "evidence_log_factor") if evidence else ()
-        self.inputs, self.outputs = (*Inputs._fields, "figures")[: None if evidence else -1], ("shift", "sigma", *own)
+        self.inputs: tuple[str, ...] = Inputs._fields
+        self.outputs: tuple[str, ...] = ("shift", "sigma")
+        if evidence:
+            self.inputs += ("figures",)
+            self.outputs += ("evidence_shift", "evidence_log_factor")
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Compute the `outputs` from the `inputs`, in the order of their names."""

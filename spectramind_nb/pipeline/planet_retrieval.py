@@ -9,7 +9,8 @@ __all__ = ['UNDER', 'DRAWN_LABELS', 'fit_to_retrieve', 'retrieve_planet', 'draw_
 
 # %% ../../nbs/pipeline/planet_retrieval.ipynb #294737d7
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,10 @@ def write_retrievals(
     `retrievals.json` names all these planets, each with that reason or an empty text. `kept` caches the results.
     """
     reasons, keep = dict[int, str](), Kept(kept)
+    retriever = lru_cache(lambda: read_retriever(PACKAGE_RETRIEVER))  # not read where all results are kept
     for planet in progress(planets, label="retrievals"):
         try:
-            arrays = _kept_retrieval(run_dir, planet, seed, keep)
+            arrays = _kept_retrieval(run_dir, planet, seed, keep, retriever)
         except (UserError, ValueError) as error:  # ValueError: no proposal has a finite weight
             if of_machine(error):
                 raise
@@ -145,14 +147,20 @@ def write_retrievals(
     return reasons
 
 # %% ../../nbs/pipeline/planet_retrieval.ipynb #2fdbe482
+@lru_cache
+def _retrieved_by() -> tuple[str, str]:
+    return code_hash("import spectramind_nb.retrieval.importance"), sha256(PACKAGE_RETRIEVER)
+
+
 @threadpool_limits.wrap(limits=1)
-def _kept_retrieval(run_dir: str | Path, planet: int, seed: int, keep: Kept) -> dict[str, np.ndarray]:
+def _kept_retrieval(
+    run_dir: str | Path, planet: int, seed: int, keep: Kept, retriever: Callable[[], Retriever]
+) -> dict[str, np.ndarray]:
     fit = fit_to_retrieve(run_dir, planet)
-    code = code_hash("import spectramind_nb.retrieval.importance")
-    key = key_of("retrieval", planet, seed, code, sha256(PACKAGE_RETRIEVER), *fit)
+    key = key_of("retrieval", planet, seed, *_retrieved_by(), *fit)
     arrays = keep.get(key)
     if arrays is None:
-        arrays = retrieval_arrays(planet, retrieve(read_retriever(PACKAGE_RETRIEVER), *fit, seed=seed))
+        arrays = retrieval_arrays(planet, retrieve(retriever(), *fit, seed=seed))
         keep.put(key, arrays)
     return arrays
 

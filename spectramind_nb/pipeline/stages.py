@@ -221,16 +221,18 @@ def check_run_versions(run_dir: str | Path) -> None:
 
 # %% ../../nbs/pipeline/stages.ipynb #440a48b5
 def check_finished(run_dir: Path, last: str) -> None:
-    """Raise `UserError` where a run has not come to its stage `last`, or is at work on an earlier one."""
+    """Raise `UserError` where a run has not come to its stage `last`, or is at work on an earlier one.
+
+    A folder that was put together from files, as `kaggle pack` does it, has stages without a record and passes.
+    """
     folders = sorted(path for path in run_dir.glob("[0-9][0-9]_*") if path.name <= last)
-    unrecorded = [path for path in folders if not (path / "manifest.json").is_file()]  # put together from files
+    unrecorded = [path for path in folders if not (path / "manifest.json").is_file()]
     late = [path.name for path in unrecorded if (path / "begun.json").is_file()]
     late += [last] if not unrecorded and not (run_dir / last).is_dir() else []
     if late and (process := process_in(run_dir)):
         problem = f"process {process} is still at work there, and has not finished {late[0]}"
         raise UserError(f"{run_dir}: {problem}. Fix: wait until the run has ended, then repeat the command")
-    begun = any((path / name).is_file() for path in folders for name in ("begun.json", "manifest.json"))
-    if late and begun:  # else it is what `kaggle pack` copied of a run
+    if late and folders:
         saved = run_dir / "config.yaml"
         raw = f" --raw {short(raw_of(run_dir))}" if saved.is_file() and read_settings(saved).data.raw else ""
         raise UserError(f"{run_dir}: {late[0]} is not finished. Fix: spectramind run --run-dir {run_dir}{raw}")

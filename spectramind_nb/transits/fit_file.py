@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_UNLIKE', 'UNLIKE_SIGMA', 'MARGIN_SIGMA', 'MOST_MARGIN', 'NO_MIDDLE', 'WHOLE_VISIT_H', 'BINS_AROUND',
-           'MOST_ODD_BINS', 'MOST_ODD_DEPTH', 'ODD_DEPTH_SIGMA', 'white_light', 'write_fit', 'read_fit',
+           'MOST_ODD_BINS', 'MOST_ODD_DEPTH', 'ODD_DEPTH_SIGMA', 'white_light', 'write_fit', 'read_fit', 'read_record',
            'read_evidence', 'read_fit_options', 'unlike_channels', 'check_channels', 'check_middle', 'stray_bins',
            'without_bins', 'fit_sound_bins', 'fit_to_file']
 
@@ -69,9 +69,14 @@ def read_fit(run_dir: str | Path, planet: int) -> dict[str, np.ndarray]:
     return read_npz(run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz", "transit")
 
 
+def read_record(run_dir: str | Path, planet: int) -> dict[str, Any]:
+    """Read what a planet's fit file states beside its arrays: parameters, quality, star. Raises `ContractError`."""
+    return dict(json.loads(str(read_fit(run_dir, planet)["parameters"])))
+
+
 def read_evidence(run_dir: str | Path, planet: int) -> tuple[Evidence, dict[str, float]] | None:
     """Read what a planet's light curves say of the priors, and its star; None where an older fit file lacks it."""
-    record = json.loads(str(read_fit(run_dir, planet)["parameters"]))
+    record = read_record(run_dir, planet)
     return (Evidence.from_record(record["evidence"]), record["star"]) if "evidence" in record else None
 
 # %% ../../nbs/transits/fit_file.ipynb #618f0206

@@ -7,6 +7,7 @@ __all__ = ['COMBINED', 'combine_fits', 'predicted_of', 'predict_gaussian']
 
 # %% ../../nbs/uncertainty/gaussian.ipynb #96d94033
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields
@@ -47,26 +48,30 @@ def _keep(path: Path, found: dict[str, Any]) -> None:
         np.savez(stream, **found)  # without the file it will be computed again
 
 # %% ../../nbs/uncertainty/gaussian.ipynb #d0e3e854
-def _combined(
+def _combine_one(
+    prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, width: float, star: Any
+) -> dict[str, Any]:
+    found = combine(prior, *sharpen(depth, covariance, width), star)
+    parts = (part[0] for part in split_variance(found.covariance[None]))
+    values = (found.mean, *parts, found.log_evidence, found.kinds, found.unknown)
+    return dict(zip(COMBINED, values, strict=True))
+
+
+def _combine_or_read(
     prior: SpectralPrior,
     prior_key: bytes,
     depth: np.ndarray,
     covariance: np.ndarray,
     width: float,
     star: Any,
-    path: Any,
+    path: Path,
 ) -> dict[str, Any]:
     given = repr((width, sorted(star.items()))).encode()
     key = hashlib.sha256(b"".join([prior_key, depth.tobytes(), covariance.tobytes(), given])).hexdigest()
-    if path and (kept := _read_kept(path, key)) is not None:
-        return kept
-    found = combine(prior, *sharpen(depth, covariance, width), star)  # all covariances would take gigabytes
-    parts = (part[0] for part in split_variance(found.covariance[None]))
-    values = (found.mean, *parts, found.log_evidence, found.kinds, found.unknown)
-    row = {"key": key, **dict(zip(COMBINED, values, strict=True))}
-    if path:
-        _keep(path, row)
-    return row
+    if (found := _read_kept(path, key)) is None:
+        found = _combine_one(prior, depth, covariance, width, star)
+        _keep(path, {"key": key, **found})
+    return found
 
 # %% ../../nbs/uncertainty/gaussian.ipynb #99d491e9
 def combine_fits(prior: SpectralPrior, fits: Fits, keep: bool = False) -> Combined:
@@ -74,10 +79,11 @@ def combine_fits(prior: SpectralPrior, fits: Fits, keep: bool = False) -> Combin
 
     With `keep`, results are kept in the files `fits.kept`, and those that are there are not computed again.
     """
-    combine_one, count = partial(_combined, prior, _key_of(prior)), len(fits.depth)
-    widths = np.zeros(count) if fits.line_shape is None else fits.line_shape
-    files = fits.kept if keep and fits.kept is not None else [None] * count
-    columns = (fits.depth, fits.covariance, widths.tolist(), fits.stars.to_dict("records"), files)
+    widths = np.zeros(len(fits.depth)) if fits.line_shape is None else fits.line_shape
+    columns = [fits.depth, fits.covariance, widths.tolist(), fits.stars.to_dict("records")]
+    combine_one: Callable[..., dict[str, Any]] = partial(_combine_one, prior)
+    if keep and fits.kept is not None:
+        combine_one, columns = partial(_combine_or_read, prior, _key_of(prior)), [*columns, fits.kept]
     with ThreadPoolExecutor(usable_cores()) as pool:  # NumPy and SciPy work without Python's lock
         found = [*pool.map(combine_one, *columns)]
     return Combined(**{name: np.array([row[name] for row in found]) for name in COMBINED})
