@@ -25,8 +25,9 @@ from spectramind_nb.retrieval.flow import (
     train_proposal,
     write_retriever,
 )
-from spectramind_nb.retrieval.importance import RETRIEVED_NAMES, retrieve
+from spectramind_nb.retrieval.importance import retrieve
 from spectramind_nb.retrieval.parameters import RETRIEVED_GASES, hosts_of
+from spectramind_nb.retrieval.posterior import RETRIEVED_NAMES
 from spectramind_nb.simulator.bank import Bank, read_bank
 from spectramind_nb.uncertainty.sigma_factors import Fits
 

@@ -34,8 +34,8 @@ from spectramind_nb.dashboard.planet_table import planet_rows, planet_set
 from spectramind_nb.dashboard.run_reader import Run, numbers, panel
 from spectramind_nb.dashboard.schema import Panel, PlanetRow
 from spectramind_nb.dashboard.server import app_of, make_app
-from spectramind_nb.pipeline.planet_retrieval import read_retrieval, retrieval_arrays
 from spectramind_nb.pipeline.selection import read_plan
+from spectramind_nb.retrieval.posterior import read_retrieval, retrieval_arrays
 
 ROOT = Path(__file__).parents[1]
 NO_LOCK = shutil.ignore_patterns(".lock")  # one file by two names would be one lock
@@ -106,7 +106,7 @@ def test_why_a_planet_was_not_retrieved_stands_in_its_panel(copy: Run) -> None:
     replace(path, json.dumps({str(planet): "star table: Mp: is missing"}).encode())
     found, unknown = (of_planet(copy, each)["retrieval"].missing for each in (planet, other))
     assert found is not None and found.what == "this planet can't be retrieved: star table: Mp: is missing"
-    assert unknown is not None and unknown.what == "retrievals were made for 1 planets, not for this one"
+    assert unknown is not None and unknown.what == "retrievals were made for 1 planet, not for this one"
 
 
 def test_planets_own_scores_add_up_to_the_reports(finished: Run) -> None:

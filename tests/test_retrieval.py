@@ -36,15 +36,11 @@ from spectramind_nb.retrieval.flow import (
     write_retriever,
 )
 from spectramind_nb.retrieval.importance import (
-    RETRIEVED_NAMES,
-    Retrieval,
-    effective_size,
     fit_levels,
     normalised_weights,
     retrieve,
     spectrum_or_fallback,
     weighted_moments,
-    weighted_quantiles,
 )
 from spectramind_nb.retrieval.parameters import (
     DIMENSIONS,
@@ -55,6 +51,7 @@ from spectramind_nb.retrieval.parameters import (
     unit_parameters,
     values_of,
 )
+from spectramind_nb.retrieval.posterior import RETRIEVED_NAMES, Retrieval, effective_size, weighted_quantiles
 from spectramind_nb.simulator.atmosphere import draw_atmosphere
 from spectramind_nb.simulator.population import draw_system, equilibrium_temperature
 from spectramind_nb.transits.fit_priors import LearnedPriors

@@ -6,7 +6,6 @@
 __all__ = ['STAGE', 'line_shape_of_run', 'learn_of_run', 'prior_table', 'fit_run', 'explore']
 
 # %% ../../nbs/02_transit.ipynb #246656a1
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,7 +22,7 @@ from ..pipeline.planets import Workers, map_planets, write_failures
 from ..pipeline.selection import read_plan
 from ..prior.sharpening import MOST_PLANETS, learn_line_shape, width_evidence
 from ..prior.spectral_prior import prior_of_weights
-from ..transits.fit_file import fit_to_file, read_evidence, read_fit
+from ..transits.fit_file import fit_record, fit_to_file, read_evidence, read_fit
 from ..transits.fit_priors import LIMB_PRIORS, FitOptions, LearnedPriors
 from ..transits.fit_report import Depths
 from ..transits.learned_priors import learn_fit_priors
@@ -38,7 +37,7 @@ def line_shape_of_run(run_dir: str | Path, planets: Sequence[int]) -> float:
     prior, evidence = prior_of_weights(network_file("laptop")), []
     for planet in planets[:: -(-len(planets) // MOST_PLANETS)]:
         fit = read_fit(run_dir, planet)
-        covariance, star = Depths.of(fit).covariance, json.loads(str(fit["parameters"]))["star"]
+        covariance, star = Depths.of(fit).covariance, fit_record(fit)["star"]
         evidence.append(width_evidence(prior, fit["depth"], covariance, star))
     return learn_line_shape(evidence)
 

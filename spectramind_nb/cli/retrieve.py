@@ -41,10 +41,10 @@ def retrieve_atmosphere(
     The posterior of temperature, composition and clouds holds under the simulator's chemistry only. The effective
     sample size says how many of the weighed atmospheres count.
     """
-    words = {"planet": planet, "out": out, "weights": weights, "proposals": proposals}
-    with recorded("retrieve", run=run, seed=seed, **words) as call:
-        from spectramind_nb.pipeline.planet_retrieval import retrieval_summary, retrieve_planet, write_retrieval
+    with recorded("retrieve", run=run, seed=seed, planet=planet, out=out, weights=weights, proposals=proposals) as call:
+        from spectramind_nb.pipeline.planet_retrieval import retrieve_planet, write_retrieval
         from spectramind_nb.retrieval.flow import PACKAGE_RETRIEVER, read_retriever
+        from spectramind_nb.retrieval.posterior import retrieval_summary
 
         remember(call, run)
         found = retrieve_planet(run, planet, read_retriever(weights or PACKAGE_RETRIEVER), proposals, seed)

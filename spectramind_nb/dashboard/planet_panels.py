@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +35,21 @@ from spectramind_nb.dashboard.run_reader import (
     read_cached,
     stamp_of,
 )
+from ..detector.signal_files import read_signal
+from ..detector.time_axis import read_pair_times
+from ..figures.corner import CORNER_BINS, corner_spans
+from spectramind_nb.retrieval.posterior import (
+    DRAWN_LABELS,
+    RETRIEVED_NAMES,
+    UNDER,
+    Retrieval,
+    free_probability,
+    read_retrieval,
+    retrieval_name,
+)
+from ..transits.fit_file import fit_record
+
+# %% ../../nbs/dashboard/planet_panels.ipynb #c1d51f16
 from spectramind_nb.dashboard.schema import (
     Attention,
     Attribution,
@@ -53,13 +68,6 @@ from spectramind_nb.dashboard.schema import (
     Spectrum,
     Violation,
 )
-from ..detector.signal_files import read_signal
-from ..detector.time_axis import read_pair_times
-from ..figures.corner import CORNER_BINS, corner_spans
-
-# %% ../../nbs/dashboard/planet_panels.ipynb #bd2bc374
-if TYPE_CHECKING:  # it loads PyTorch, which only a page with retrievals needs
-    from spectramind_nb.retrieval.importance import Retrieval
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #b355ae9e
 SHOWN_STAR_UNITS = {"Rs": "Rsun", "Ms": "Msun", "Ts": "K", "Mp": "Mjup", "e": "", "P": "d", "sma": "Rs", "i": "deg"}
@@ -265,11 +273,8 @@ def _shares(weight: np.ndarray, values: np.ndarray, spans: Sequence[tuple[float,
     return np.histogramdd(values, CORNER_BINS, range=spans, weights=weight)[0].round(4).tolist()
 
 
-def retrieved_parameter(posterior: "Retrieval", name: str) -> RetrievedParameter:
+def retrieved_parameter(posterior: Retrieval, name: str) -> RetrievedParameter:
     """Summarise the posterior of one parameter by its median, 68% interval and histogram."""
-    from spectramind_nb.pipeline.planet_retrieval import DRAWN_LABELS
-    from spectramind_nb.retrieval.importance import RETRIEVED_NAMES
-
     values = posterior.values[:, [RETRIEVED_NAMES.index(name)]]
     low, median, high = numbers(posterior.quantiles(name, (0.16, 0.5, 0.84)), 4)
     spans = corner_spans(values)
@@ -283,11 +288,8 @@ def retrieved_parameter(posterior: "Retrieval", name: str) -> RetrievedParameter
     )
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #393b9a26
-def retrieved_pair(posterior: "Retrieval", x: int, y: int) -> RetrievedPair:
+def retrieved_pair(posterior: Retrieval, x: int, y: int) -> RetrievedPair:
     """Summarise the posterior of two of the drawn parameters by a histogram."""
-    from spectramind_nb.pipeline.planet_retrieval import DRAWN_LABELS
-    from spectramind_nb.retrieval.importance import RETRIEVED_NAMES
-
     names = [*DRAWN_LABELS]
     values = posterior.values[:, [RETRIEVED_NAMES.index(names[k]) for k in (y, x)]]
     return RetrievedPair(x=x, y=y, share=_shares(posterior.weight, values, corner_spans(values)))
@@ -297,28 +299,25 @@ def retrieval_panel(run: Run, planet: int) -> RetrievedAtmosphere:
     """Return the posterior of a planet's atmosphere. Raises `Absent`, with the reason where it can't be retrieved."""
     reasons = run.json(DIAGNOSE, RETRIEVALS_FILE)
     if (why := reasons.get(str(planet))) is None:
-        what = f"retrievals were made for {len(reasons)} planets, not for this one"
+        what = f"retrievals were made for {plural(len(reasons), 'planet')}, not for this one"
         raise Absent(what, f"{run.prepare} --shap {len(planet_set(run).planet)}")
     if why:
         raise Absent(f"this planet can't be retrieved: {why}", run.prepare)
-    from spectramind_nb.pipeline import planet_retrieval
-
-    names = planet_retrieval.DRAWN_LABELS
-    posterior = planet_retrieval.read_retrieval(run.path(DIAGNOSE, planet_retrieval.retrieval_name(planet)))
+    posterior = read_retrieval(run.path(DIAGNOSE, retrieval_name(planet)))
     return RetrievedAtmosphere(
-        valid=planet_retrieval.UNDER,
+        valid=UNDER,
         effective=round(posterior.effective, 1),
         proposals=len(posterior.weight),
         reliable=posterior.reliable,
-        free_chemistry=round(planet_retrieval.free_probability(posterior), 3),
-        parameters=[retrieved_parameter(posterior, name) for name in names],
-        pairs=[retrieved_pair(posterior, x, y) for y in range(len(names)) for x in range(y)],
+        free_chemistry=round(free_probability(posterior), 3),
+        parameters=[retrieved_parameter(posterior, name) for name in DRAWN_LABELS],
+        pairs=[retrieved_pair(posterior, x, y) for y in range(len(DRAWN_LABELS)) for x in range(y)],
     )
 
 # %% ../../nbs/dashboard/planet_panels.ipynb #92f75842
 def star(run: Run, planet: int) -> dict[str, float]:
     """Return the star table's row, names with their units; empty where it is not known."""
-    fit = panel(run, lambda: json.loads(str(transit_fit(run, planet)["parameters"]))).data or {}
+    fit = panel(run, lambda: fit_record(transit_fit(run, planet))).data or {}
     named = {f"{name} ({unit})" if unit else name: name for name, unit in SHOWN_STAR_UNITS.items()}
     known_star = fit.get("star", {})
     return {title: float(known_star[name]) for title, name in named.items() if name in known_star}

@@ -21,7 +21,7 @@ from ..core.files import run_folder, write_json
 from ..core.instrument import CHANNELS
 from .planets import read_failures
 from .selection import read_plan
-from ..transits.fit_file import read_fit, read_fit_options
+from ..transits.fit_file import fit_record, read_fit, read_fit_options
 from ..transits.fit_priors import SOLAR_K, FitOptions, limb_priors, orbit_priors
 from ..transits.fit_report import Depths
 from ..transits.learned_priors import Evidence
@@ -123,7 +123,7 @@ def _of_fit(run_dir: Path, planet: int, options: FitOptions) -> dict[str, Any]:
     if not (run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz").is_file():
         return {"orbit": None, "dead_bins": []}
     fit = read_fit(run_dir, planet)
-    record, depths = json.loads(str(fit["parameters"])), Depths.of(fit)
+    record, depths = fit_record(fit), Depths.of(fit)
     orbit = table_against_fit(record, options) if "star" in record else None
     return {"orbit": orbit, "dead_bins": depths.dead_bins.tolist()}
 

@@ -44,7 +44,7 @@ from .selection import read_plan
 from .stages import check_run_versions
 from ..prior.learning import MIN_SPECTRA, learn_prior
 from ..prior.spectral_prior import SpectralPrior, read_prior, write_prior
-from ..transits.fit_file import read_fit
+from ..transits.fit_file import fit_record, read_fit
 from ..transits.fit_report import Depths
 from ..uncertainty.gaussian import predict_gaussian, predicted_of
 from ..uncertainty.sigma_factors import Fits, Predicted, learn_factors, sigma_of, take_planets
@@ -54,7 +54,7 @@ def read_fits(run_dir: str | Path, planets: Sequence[int]) -> Fits:
     """Read the fits of planets of a run, with their FGS1 light curves where these exist."""
     found = [read_fit(run_dir, planet) for planet in planets]
     covariance = [Depths.of(fit).covariance for fit in found]
-    records = [json.loads(str(fit["parameters"])) for fit in found]
+    records = [fit_record(fit) for fit in found]
     kept = run_folder(run_dir, "outputs/fits").parents[1] / "kept"  # outlives the stage's artifacts
     return Fits(
         np.array(planets, np.int64),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST_UNLIKE', 'UNLIKE_SIGMA', 'MARGIN_SIGMA', 'MOST_MARGIN', 'NO_MIDDLE', 'WHOLE_VISIT_H', 'BINS_AROUND',
-           'MOST_ODD_BINS', 'MOST_ODD_DEPTH', 'ODD_DEPTH_SIGMA', 'white_light', 'write_fit', 'read_fit', 'read_record',
-           'read_evidence', 'read_fit_options', 'unlike_channels', 'check_channels', 'check_middle', 'stray_bins',
-           'without_bins', 'fit_sound_bins', 'fit_to_file']
+           'MOST_ODD_BINS', 'MOST_ODD_DEPTH', 'ODD_DEPTH_SIGMA', 'white_light', 'write_fit', 'read_fit', 'fit_record',
+           'read_record', 'read_evidence', 'read_fit_options', 'unlike_channels', 'check_channels', 'check_middle',
+           'stray_bins', 'without_bins', 'fit_sound_bins', 'fit_to_file']
 
 # %% ../../nbs/transits/fit_file.ipynb #c4fe25cc
 import json
@@ -69,9 +69,14 @@ def read_fit(run_dir: str | Path, planet: int) -> dict[str, np.ndarray]:
     return read_npz(run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz", "transit")
 
 
+def fit_record(fit: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return what the arrays of a fit file state beside depths and curves: parameters, quality, evidence, star."""
+    return dict(json.loads(str(fit["parameters"])))
+
+
 def read_record(run_dir: str | Path, planet: int) -> dict[str, Any]:
-    """Read what a planet's fit file states beside its arrays: parameters, quality, star. Raises `ContractError`."""
-    return dict(json.loads(str(read_fit(run_dir, planet)["parameters"])))
+    """Read the record of a planet's fit file (see `fit_record`). Raises `ContractError`."""
+    return fit_record(read_fit(run_dir, planet))
 
 
 def read_evidence(run_dir: str | Path, planet: int) -> tuple[Evidence, dict[str, float]] | None:
@@ -179,7 +184,7 @@ def fit_to_file(
     near = None
     if again:
         earlier = read_fit(run_dir, who[1])
-        near = earlier["depth"], json.loads(str(earlier["parameters"]))["shared"]
+        near = earlier["depth"], fit_record(earlier)["shared"]
     with threadpool_limits(1):  # matrices are small: more threads would only slow each other down
         if options.learned and not again:  # as a run does it: first with the guesses
             blocks, first = fit_sound_bins(who[1], blocks, star, replace(options, learned=None))

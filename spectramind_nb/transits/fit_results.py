@@ -10,7 +10,6 @@ __all__ = ['LEAST_SEEN', 'USUAL_ERRORS', 'MOST_CLIPPED', 'MOST_OWN_DRIFT_PPM', '
            'export_fit']
 
 # %% ../../nbs/transits/fit_results.ipynb #72f2319d
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from ..core.errors import ContractError, first_of
 from ..core.files import atomic_path, run_folder
 from ..core.instrument import bin_edges, wavelengths
 from .fit import BOUNDS
+from .fit_file import fit_record
 from .fit_priors import MOST_WHITE_DEPTH
 from .fit_report import Depths, Fit
 from .light_curve_file import STAR_FILE_UNITS, ObservedLightCurves, write_ecsv
@@ -217,7 +217,7 @@ def read_result(run_dir: str | Path, planet: int) -> Result:
         fix = f"choose one of the {len(there)} there, such as {some}" if there else "run the chain up to 02_transit"
         raise ContractError(run_dir, f"planet {planet}", "has no fit there", fix)
     arrays = read_npz(path, "transit")
-    record = json.loads(str(arrays["parameters"]))
+    record = fit_record(arrays)
     entries = (record[name] for name in ("shared", "shared_std", "quality", "star"))
     return Result(arrays["depth"], arrays["noise_variance"], arrays["nuisance"], *entries)
 
