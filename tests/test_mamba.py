@@ -108,12 +108,15 @@ def test_planets_of_a_batch_are_encoded_alone() -> None:
     assert not torch.allclose(latent[0], latent[1], atol=1e-3)
 
 
-def white_and_fit(noise: float, visits: int = 2) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def white_and_fit(
+    noise: float, visits: int = 2, half_h: float = 1.5
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     time = np.tile(np.linspace(0, 7.5, STEPS), visits)
     visit = np.repeat(np.arange(visits), STEPS)
-    model = 1 - 0.01 * (np.abs(time - 3.75) < 1.5)
+    model = 1 - 0.01 * (np.abs(time - 3.75) < half_h)
     drift = 1e-3 * (time - 3.75)
+    model /= np.median(model)  # as a run normalises light curves
     flux = model * (1 + drift) + noise * rng.normal(size=len(time))
     pointing = rng.normal(0, 0.1, (len(time), 2))
     white = {"time": time, "visit": visit, "centroid": pointing, "jitter": pointing}
@@ -126,6 +129,13 @@ def test_inputs_are_of_order_one_whatever_the_noise() -> None:
         inputs = fgs1_inputs(*white_and_fit(noise), visit=1)
         assert inputs.shape == (STEPS, len(FGS1_CHANNELS)) and np.abs(inputs).max() <= MOST
         assert inputs[:, 1].std() == pytest.approx(1, abs=0.3) and set(inputs[:, 0]) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("half_h", [0.3, 1.5, 2.5, 3.4])
+def test_the_shape_is_relative_to_the_light_out_of_transit(half_h: float) -> None:
+    white, fit = white_and_fit(1e-4, half_h=half_h)  # beyond 1.9 h the median lies in transit
+    inside = np.abs(white["time"][:STEPS] - 3.75) < half_h
+    assert fgs1_inputs(white, fit, visit=0)[:, 0] == pytest.approx(inside.astype(float), abs=1e-6)
 
 
 def test_missing_pointing_is_no_news() -> None:

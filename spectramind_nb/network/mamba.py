@@ -36,7 +36,8 @@ def fgs1_inputs(white: Mapping[str, np.ndarray], fit: Mapping[str, np.ndarray], 
     """Compute the encoder's inputs of one visit, (T, 9) as in `FGS1_CHANNELS`, from `fgs1_white` and `transit`."""
     of_visit, fitted = white["visit"] == visit, (fit["visit"] == visit) & (fit["channel"] == 0)
     drift = fit["white_drift"][fitted]
-    shape = 1 - fit["white_model"][fitted] / (1 + drift)
+    star = fit["white_model"][fitted] / (1 + drift)
+    shape = 1 - star / star.max()  # of the light out of transit: the model's unit is the median, often in transit
     left = (fit["white_flux"] - fit["white_model"])[fitted]
     typical = 1.4826 * np.median(np.abs(np.diff(left))) / np.sqrt(2)  # white noise of a step, whatever drifts remain
     left = left / max(typical, 1e-9)
