@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEAST_OTHERS', 'read_fits', 'labelled_planets', 'FurtherSpectra', 'further_spectra', 'prior_of_labels', 'join',
-           'standardised_percentiles', 'predict_both', 'predict_neural', 'predict_each', 'check_learned', 'take_over',
-           'read_folds', 'planets_needed', 'adapted_folds', 'out_of_fold_predictions', 'cross_fitted_sigma']
+           'standardised_percentiles', 'predict_both', 'predict_neural', 'prior_of_run', 'network_of_run',
+           'predict_each', 'check_learned', 'take_over', 'read_folds', 'planets_needed', 'adapted_folds',
+           'out_of_fold_predictions', 'cross_fitted_sigma']
 
 # %% ../../nbs/pipeline/predictors.ipynb #77e9804e
 import json
@@ -167,26 +168,37 @@ def predict_neural(weights: Weights, fits: Fits, batch: int = 64) -> Predicted:
     """Correct the Gaussian predictions of these fits with a network, which takes `batch` planets at once."""
     return predict_both(weights, fits, batch)["neural"]
 
+# %% ../../nbs/pipeline/predictors.ipynb #9b5989b3
+def prior_of_run(run_dir: str | Path) -> SpectralPrior:
+    """Read the spectral prior that a run has learned. Raises `ContractError`."""
+    return read_prior(run_folder(run_dir, "outputs/checkpoints") / PRIOR_FILE)
+
+
+def network_of_run(run_dir: str | Path, other: str = "") -> Weights | None:
+    """Read the network that a run has learned to predict with, or the `other`, by name or file, in its place.
+
+    Returns None where the run has none. Raises `ContractError`.
+    """
+    if "neural" not in read_learned(run_dir).factors:
+        return None
+    return read_network(network_file(other) if other else run_folder(run_dir, "outputs/checkpoints") / NETWORK_FILE)
+
 # %% ../../nbs/pipeline/predictors.ipynb #e1e98cd2
 def predict_each(run_dir: str | Path, fits: Fits, batch: int = 64, network: str = "") -> dict[str, Predicted]:
     """Predict by every predictor that a run has learned; by a `network` of another file in place of the run's.
 
     Raises `ContractError`.
     """
-    folder = run_folder(run_dir, "outputs/checkpoints")
-    predicted = {"gaussian": predict_gaussian(read_prior(folder / PRIOR_FILE), fits)}
-    if "neural" in read_learned(run_dir).factors:
-        path = network_file(network) if network else folder / NETWORK_FILE
-        predicted["neural"] = predict_neural(read_network(path), fits, batch)
+    predicted = {"gaussian": predict_gaussian(prior_of_run(run_dir), fits)}
+    if weights := network_of_run(run_dir, network):
+        predicted["neural"] = predict_neural(weights, fits, batch)
     return predicted
 
 
 def check_learned(run_dir: str | Path) -> None:
     """Read all files that predictions of a run need. Raises `ContractError` where one is missing or damaged."""
-    folder = run_folder(run_dir, "outputs/checkpoints")
-    read_prior(folder / PRIOR_FILE)
-    if "neural" in read_learned(run_dir).factors:
-        read_network(folder / NETWORK_FILE)
+    prior_of_run(run_dir)
+    network_of_run(run_dir)
 
 # %% ../../nbs/pipeline/predictors.ipynb #5ec7260c
 def take_over(run_dir: Path, weights_dir: str, network: str) -> None:
