@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.files import atomic_path
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
@@ -40,7 +41,7 @@ from spectramind_nb.simulator.world_parts import (
 from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World
 from spectramind_nb.transits.drift_hypotheses import drift_hypotheses
 from spectramind_nb.transits.fit import fit_planet
-from spectramind_nb.transits.fit_file import white_light
+from spectramind_nb.transits.fit_file import check_channels, white_light
 from spectramind_nb.transits.fit_priors import LIMB_PRIORS, FitOptions, LearnedPriors
 from spectramind_nb.transits.fit_report import Fit
 from spectramind_nb.transits.learned_priors import Evidence, learn_fit_priors
@@ -194,7 +195,8 @@ def fitted(
     try:
         blocks = blocks_of(features)
         fit = fit_planet(blocks, star, options, near)
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        check_channels(fit, 0)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError, UserError) as error:
         print(f"a planet was not fitted: {error!r}", file=sys.stderr)
         flat, wide = np.full(N_BINS, DEFAULT_REFERENCE.mean), np.full((N_BINS, 1), DEFAULT_REFERENCE.std)
         return Fitted(flat, 1e-4 * wide[:, 0] ** 2, wide, {}, time.perf_counter() - start)

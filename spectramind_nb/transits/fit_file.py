@@ -25,7 +25,7 @@ from ..core.errors import UserError, first_of
 from ..core.files import read_json, run_folder
 from .fit import fit_planet
 from .fit_priors import FitOptions
-from .fit_report import Fit
+from .fit_report import LEAST_SEEN, Fit
 from .learned_priors import Evidence
 from .model import DEAD_VARIANCE, Block, read_blocks
 
@@ -113,7 +113,11 @@ def unlike_channels(fit: Fit) -> str:
 
 
 def check_channels(fit: Fit, planet: int) -> None:
-    """Raise `UserError` if FGS1 and AIRS show transits of depths that one planet can't have."""
+    """Raise `UserError` if no transit is seen, or if FGS1 and AIRS show depths that one planet can't have."""
+    mean, error = fit.airs_depth
+    if mean < LEAST_SEEN * error:
+        seen = f"no transit is seen (AIRS shows a depth of {mean:.6f} +- {error:.6f})"
+        raise UserError(f"planet {planet}: {seen}. Fix: check the frames, and P, sma and i in the star table")
     if depths := unlike_channels(fit):
         raise UserError(f"planet {planet}: {depths}. Fix: check that the frames and times of both are of one visit")
 
