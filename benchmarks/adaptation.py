@@ -134,7 +134,7 @@ def fitted_in(pool: ProcessPoolExecutor, setting: Setting, world: World, kind: s
 
 
 def main() -> None:
-    """Print a table for each world, the means, and the JSON line."""
+    """Print the gains in each world, and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option, default in {"labelled": 200, "planets": 100, "seed": 1, "workers": 2}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
