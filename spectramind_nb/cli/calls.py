@@ -282,6 +282,7 @@ def _as_output(stream: Any) -> Any:
     """Return a text stream on the same file that replaces unknown characters; a captured stream stays."""
     if getattr(stream, "name", "") not in ("<stdout>", "<stderr>", 1, 2):
         return stream
+    stream.flush()  # what was written before must come before
     raw, through = _Output(stream.fileno(), "w", closefd=False), getattr(stream, "write_through", False)
     lines = stream.line_buffering or stream.isatty()
     return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "replace", None, lines, through)
