@@ -336,7 +336,5 @@ def test_a_planet_without_a_transit_is_refused(depth: float, seen: bool) -> None
     if seen:
         check_channels(fit, 7)
         return
-    with pytest.raises(
-        UserError, match=r"7: no transit is seen \(AIRS shows a depth of .* \+- 0\.000100\)\. Fix"
-    ):
+    with pytest.raises(UserError, match=r"7: no transit is seen \(AIRS shows a depth of .* \+- 0\.000100\)\. Fix"):
         check_channels(fit, 7)
