@@ -1,4 +1,4 @@
-"""What labelled planets of another world are worth to predictors that learned in simulated ones; last line JSON.
+"""Measure how much predictors trained in the default world gain from labelled planets of another; last line JSON.
 
     python benchmarks/adaptation.py [--labelled 200] [--planets 100] [--only NAME,NAME] [--network laptop] [--seed 1]
                                     [--workers 2]
@@ -50,7 +50,7 @@ TUNING = TrainOptions(epochs=4, batch=64, lr=3e-4)  # as configs/train/shipped.y
 
 @dataclass(frozen=True)
 class Planets:
-    """Fitted planets with their true spectra."""
+    """Hold fitted planets with their true spectra."""
 
     fits: Fits
     truth: np.ndarray  # (P, 283)
@@ -59,7 +59,7 @@ class Planets:
 
 
 def read_planets(paths: Sequence[Path]) -> Planets:
-    """All planets of files that `fit_twice` wrote."""
+    """Read all planets of files that `fit_twice` wrote."""
     parts = []
     for path in paths:
         with np.load(path) as archive:
@@ -77,12 +77,12 @@ def read_planets(paths: Sequence[Path]) -> Planets:
 
 
 def learned_prior(labelled: Planets, chosen: np.ndarray) -> Predictor:
-    """`gaussian`, with a spectral prior learned from some of the labelled spectra."""
+    """Learn a spectral prior from some of the labelled spectra; return `gaussian` with it."""
     return partial(predict_gaussian, learn_prior(labelled.truth[chosen], labelled.fits.stars[chosen]))
 
 
 def tuned_network(weights: Weights, labelled: Planets, chosen: np.ndarray) -> Predictor:
-    """`neural`, the network trained on from its weights on some of the labelled planets."""
+    """Fine-tune the network on some of the labelled planets; return `neural` with it."""
     no_curves = np.full((len(labelled.truth), 1, len(FGS1_CHANNELS)), np.nan)
     start = network_start(weights.prior, labelled.fits)
     material = Material(start, labelled.truth, no_curves, labelled.noise_variance, labelled.nuisance)
@@ -90,7 +90,7 @@ def tuned_network(weights: Weights, labelled: Planets, chosen: np.ndarray) -> Pr
 
 
 def out_of_fold(labelled: Planets, learn: Callable[[Planets, np.ndarray], Predictor]) -> Predicted:
-    """Predictions of labelled planets by a predictor that has learned from every other one of them."""
+    """Predict each half of the labelled planets by a predictor that has learned from the other half."""
     even = np.arange(len(labelled.truth)) % 2 == 0
     parts = [learn(labelled, ~half)(take_planets(labelled.fits, half)) for half in (even, ~even)]
     return join(parts, np.argsort(np.concatenate([np.flatnonzero(half) for half in (even, ~even)])))
@@ -99,36 +99,36 @@ def out_of_fold(labelled: Planets, learn: Callable[[Planets, np.ndarray], Predic
 def in_world(labelled: Planets, test: Planets, weights: Weights) -> dict[str, dict[str, Judged]]:
     """Judge `gaussian` and `neural` as shipped, and after each has learned from labelled planets."""
     everyone, found = np.ones(len(labelled.truth), bool), dict[str, dict[str, Judged]]()
-    ways: dict[str, tuple[Predictor, str, Callable[[Planets, np.ndarray], Predictor]]] = {
+    predictors: dict[str, tuple[Predictor, str, Callable[[Planets, np.ndarray], Predictor]]] = {
         "gaussian": (partial(predict_gaussian, weights.prior), "prior", learned_prior),
         "neural": (partial(predict_neural, weights), "tuned", partial(tuned_network, weights)),
     }
-    for name, (shipped, further, learn) in ways.items():
+    for name, (shipped, further, learn) in predictors.items():
         own, answers = shipped(labelled.fits), Answers(shipped(test.fits), 0.0, np.zeros(len(test.truth)))
-        taught = replace(answers, predicted=learn(labelled, everyone)(test.fits))
+        adapted = replace(answers, predicted=learn(labelled, everyone)(test.fits))
         found[name] = {
             "as shipped": judged(test.truth, answers, factors_of(json.loads(weights.about["factors"])[name])),
             "factors": judged(test.truth, answers, factors_by(labelled, own)),
-            further: judged(test.truth, taught, factors_by(labelled, out_of_fold(labelled, learn))),
+            further: judged(test.truth, adapted, factors_by(labelled, out_of_fold(labelled, learn))),
         }
     return found
 
 
 def factors_by(labelled: Planets, predicted: Predicted) -> SigmaFactors:
-    """Factors of sigma by labelled planets."""
+    """Learn factors of sigma from labelled planets."""
     return learn_factors(labelled.truth, predicted, DEFAULT_REFERENCE, λ_FACTORS)
 
 
 def figures_of(seen: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[str, dict[str, float]]]:
     """Print and return the score of each row, z, and what the row gains over `as shipped`."""
     return {
-        name: {way: one.figures | gain(f"  {name}, {way}", one, rows["as shipped"], 1) for way, one in rows.items()}
+        name: {row: one.figures | gain(f"  {name}, {row}", one, rows["as shipped"], 1) for row, one in rows.items()}
         for name, rows in seen.items()
     }
 
 
 def fitted_in(pool: ProcessPoolExecutor, setting: Setting, world: World, kind: str, count: int) -> Planets:
-    """Planets of a world, as a run fits them."""
+    """Fit planets of a world as a run does."""
     yardsticks = kind == "test"  # with those, the files are the ones of benchmarks/worlds.py
     return read_planets(fit_twice(pool, setting, kind, count, package_prior(), world, yardsticks)[1])
 
