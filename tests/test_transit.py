@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.transits.fit import converge, fit_planet
+from spectramind_nb.transits.fit import converge, fit_planet, starts
 from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.transits.fit_problem import equations
 from spectramind_nb.transits.fit_report import Fit
@@ -296,3 +296,22 @@ def test_incomplete_transits_have_wide_and_true_errors(t0: float, sma: float, wi
         pulls.append([error[0] / sigma[0], error[1:].mean() / error_of_mean(fit)])
         assert np.isfinite(fit.depth).all() and (np.abs(error) < 3 * sigma).mean() > 0.95
     assert np.abs(pulls).max() < 3
+
+
+@pytest.mark.parametrize(
+    ("b", "table_b", "slower"),
+    [(0.1, 0.7, 1.0), (0.1, 0.85, 1.0), (0.75, 0.1, 1.0), (0.1, 0.1, 1.35), (0.1, 0.1, 1.2), (0.1, 0.1, 0.75)],
+)
+def test_an_orbit_far_from_the_star_table_is_found(b: float, table_b: float, slower: float) -> None:
+    """The transit is much longer or shorter than the table says; its true length is in the light curves."""
+    for seed in (10, 11):
+        depth = spectrum(seed)
+        fit = fit_planet(observe(depth, b, seed), star(table_b, SMA * slower))
+        assert abs((fit.depth - depth)[1:].mean()) < 4 * error_of_mean(fit)
+        assert error_of_mean(fit) < 5 * error_of_mean(fitted(0)[0]) and fit.quality["red_noise"] < 1
+
+
+def test_an_orbit_near_the_star_table_has_no_other_start() -> None:
+    for seed in range(4):
+        b = (0.1, 0.3, 0.45, 0.6)[seed]
+        assert len(starts(observe(spectrum(seed), b, seed), star(b + 0.05))) == 1

@@ -25,7 +25,7 @@ from ..core.errors import UserError, first_of
 from ..core.files import read_json, run_folder
 from .fit import fit_planet
 from .fit_priors import FitOptions
-from .fit_report import LEAST_SEEN, Fit
+from .fit_report import LEAST_SEEN, MOST_IMPACT, MOST_RED, Fit
 from .learned_priors import Evidence
 from .model import DEAD_VARIANCE, Block, read_blocks
 
@@ -113,11 +113,21 @@ def unlike_channels(fit: Fit) -> str:
 
 
 def check_channels(fit: Fit, planet: int) -> None:
-    """Raise `UserError` if no transit is seen, or if FGS1 and AIRS show depths that one planet can't have."""
+    """Raise `UserError` if a fit's depths can't be those of a planet.
+
+    No transit is seen, the planet hides but a sliver of the star's edge, the light curves don't follow the model, or
+    FGS1 and AIRS show depths that no planet has together.
+    """
     mean, error = fit.airs_depth
     if mean < LEAST_SEEN * error:
         seen = f"no transit is seen (AIRS shows a depth of {mean:.6f} +- {error:.6f})"
         raise UserError(f"planet {planet}: {seen}. Fix: check the frames, and P, sma and i in the star table")
+    if (impact := fit.quality.get("impact", 0.0)) > MOST_IMPACT:
+        passes = f"only grazes the star's edge (impact parameter {impact:.2f}), which doesn't tell its depth"
+        raise UserError(f"planet {planet}: {passes}. Fix: check P, sma and i in the star table")
+    if (red := fit.quality.get("red_noise", 0.0)) > MOST_RED:
+        left = f"the light curves don't follow its transit (what is left over is {red:.0f} times the white noise)"
+        raise UserError(f"planet {planet}: {left}. Fix: check P, sma and i in the star table, and the frames")
     if depths := unlike_channels(fit):
         raise UserError(f"planet {planet}: {depths}. Fix: check that the frames and times of both are of one visit")
 
