@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'SHAPES', 'CLEARER', 'ELSEWHERE_H', 'ROUNDS', 'WARM_ROUNDS', 'MOST_TENSION',
-           'MOST_WIDENINGS', 'WIDENINGS', 'moved', 'not_below', 'descend', 'held', 'Start', 'starts_of_shape', 'starts',
-           'rough_fit', 'warm_fit', 'tilted_width', 'weigh_orbit', 'converge', 'converge_orbit', 'fit_planet']
+           'MOST_WIDENINGS', 'WIDENINGS', 'moved', 'not_below', 'descend', 'held', 'StartingPoint', 'starts_of_shape',
+           'starts', 'rough_fit', 'warm_fit', 'tilted_width', 'weigh_orbit', 'converge', 'converge_orbit', 'fit_planet']
 
 # %% ../../nbs/transits/fit.ipynb #4f87ecfc
 from collections.abc import Mapping, Sequence
@@ -96,7 +96,7 @@ ROUNDS, WARM_ROUNDS = 3, 2  # of noise estimate, choice of priors and descent
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingPoint:
     """Hold the starting point of a fit."""
 
     places: list[tuple[float, float]]  # mid-transit time (h) and depth of every visit
@@ -112,12 +112,12 @@ def starts_of_shape(
     places = [[guesses[min(k, len(guesses) - 1)] for guesses, _ in found] for k in range(max(len(g) for g, _ in found))]
     return places, sum(chi2 for _, chi2 in found)
 
-
-def starts(blocks: Sequence[Block], star: Mapping[str, float]) -> list[Start]:
+# %% ../../nbs/transits/fit.ipynb #1302dfb3
+def starts(blocks: Sequence[Block], star: Mapping[str, float]) -> list[StartingPoint]:
     """List the starting points of a fit: by the star table, and by another shape that fits far better."""
     airs = [block for block in blocks if block.is_airs] or blocks
     usual, chi2 = starts_of_shape(airs, star, table_impact(star))
-    found = [Start(start) for start in starts_of_shape(blocks, star, table_impact(star))[0]]
+    found = [StartingPoint(start) for start in starts_of_shape(blocks, star, table_impact(star))[0]]
     others = []
     for slower, impact in SHAPES:
         shape = star["sma"] / slower, impact
@@ -125,7 +125,7 @@ def starts(blocks: Sequence[Block], star: Mapping[str, float]) -> list[Start]:
     places, least, shape = min(others, key=lambda other: other[1])
     away_h = max(abs(one[0] - other[0]) for one, other in zip(places[0], usual[0], strict=True))
     if chi2 > CLEARER * least and away_h > ELSEWHERE_H:
-        found.append(Start(places[0], shape))
+        found.append(StartingPoint(places[0], shape))
     return found
 
 # %% ../../nbs/transits/fit.ipynb #155b334f

@@ -25,7 +25,7 @@ from ..core.errors import UserError, first_of
 from ..core.files import read_json, run_folder
 from .fit import fit_planet
 from .fit_priors import FitOptions
-from .fit_report import LEAST_SEEN, MOST_IMPACT, MOST_RED, Fit
+from .fit_report import LEAST_SEEN, MOST_RED, SLIVER_IMPACT, Fit
 from .learned_priors import Evidence
 from .model import DEAD_VARIANCE, Block, read_blocks
 
@@ -122,7 +122,7 @@ def check_channels(fit: Fit, planet: int) -> None:
     if mean < LEAST_SEEN * error:
         seen = f"no transit is seen (AIRS shows a depth of {mean:.6f} +- {error:.6f})"
         raise UserError(f"planet {planet}: {seen}. Fix: check the frames, and P, sma and i in the star table")
-    if (impact := fit.quality.get("impact", 0.0)) > MOST_IMPACT:
+    if (impact := fit.quality.get("impact", 0.0)) > SLIVER_IMPACT:
         passes = f"only grazes the star's edge (impact parameter {impact:.2f}), which doesn't tell its depth"
         raise UserError(f"planet {planet}: {passes}. Fix: check P, sma and i in the star table")
     if (red := fit.quality.get("red_noise", 0.0)) > MOST_RED:

@@ -27,7 +27,7 @@ from ..core.instrument import bin_edges, wavelengths
 from .fit import BOUNDS
 from .fit_file import fit_record
 from .fit_priors import MOST_WHITE_DEPTH
-from .fit_report import LEAST_SEEN, MOST_IMPACT, Depths, Fit
+from .fit_report import LEAST_SEEN, SLIVER_IMPACT, Depths, Fit
 from .light_curve_file import STAR_FILE_UNITS, ObservedLightCurves, write_ecsv
 from .model import Block
 
@@ -115,7 +115,7 @@ def warnings_of(result: Result) -> list[str]:
         lines.append("no transit is seen: check star, times and unit before using these depths")
     elif abs(result.depth[0] - mean) > MOST_APART * mean + LEAST_SEEN * np.hypot(error, result.covariance[0, 0] ** 0.5):
         lines.append(f"the depth of FGS1 is {result.depth[0] / mean:.2g} times that of AIRS: are both of one planet?")
-    if (impact := quality.get("impact", 0.0)) > MOST_IMPACT:
+    if (impact := quality.get("impact", 0.0)) > SLIVER_IMPACT:
         lines.append(f"the planet only grazes the star's edge (impact parameter {impact:.2f}): don't use its depth")
     if max(mean, result.depth[0]) >= MOST_WHITE_DEPTH:
         lines.append(f"the depth reaches {MOST_WHITE_DEPTH:g}, the largest that the model describes: don't use it")
