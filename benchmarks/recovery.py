@@ -15,7 +15,7 @@ levels, drift, common noise) are integrated out, the model being linearised anew
 conditional Gaussians' mixture, so that the effective sample size is that of the chain: samples over the longest
 autocorrelation time of the ten parameters and of the depths' conditional means. The integral holds a volume, the
 product over 283 bins of how well each depth is known; a peak knows nothing of it. `volume held` weighs it away: what
-is left is curvature and the cut at b2 = 0.
+is left is curvature and the shape of the prior of b2.
 """
 
 import argparse
@@ -33,19 +33,20 @@ import emcee
 import numpy as np
 from fitted_planets import Setting, known_options, known_star, open_pool, side_by_side, simulated
 from numpy.polynomial import legendre
-from scipy.stats import chisquare, norm, truncnorm
+from scipy.stats import chisquare, norm
 
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.simulator.line_shape import smoothing_of_bins
 from spectramind_nb.simulator.population import PlanetSpectrum, SimulatedPlanet, planet_stream
 from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World, find_world
 from spectramind_nb.transits.fit import averaged, converge, weigh_drifts
-from spectramind_nb.transits.fit_priors import SOLAR_K, FitOptions, limb_priors
+from spectramind_nb.transits.fit_priors import SOLAR_K, FitOptions, impact_by_table, limb_priors
 from spectramind_nb.transits.fit_problem import Equations, FitProblem, State, equations, local_prior
 from spectramind_nb.transits.fit_report import report
+from spectramind_nb.transits.impact_parameter import impact_posterior, with_impact_prior
 from spectramind_nb.transits.model import blocks_of
 from spectramind_nb.transits.normal_equations import posterior
-from spectramind_nb.transits.systematics import airs_coordinate, not_negative
+from spectramind_nb.transits.systematics import airs_coordinate
 
 LIMB = tuple(limb_priors(SOLAR_K))
 RANKED = ("fgs1_depth", "airs_depth_mean", "t0_h", "fgs1_u1", "airs_u1")  # of the first visit
@@ -69,20 +70,27 @@ class Recovered:
     pulls: dict[str, np.ndarray]  # one or more of each kind
     ranks: dict[str, float]  # 0 to 1
     hard: bool  # less than an hour of baseline, or grazing
-    edge_on: bool  # by the star table: there the simulator piles b2 up at 0, and the fit's prior doesn't
+    edge_on: bool  # by the star table: a world with `beyond_90: clip` piles b2 up at 0 there
     visits: int
     impact: float  # fitted
     truth: dict[str, float]
 
 
 def draw_ranks(
-    mean: np.ndarray, covariance: np.ndarray, truth: dict[str, float], rng: np.random.Generator
+    mean: np.ndarray,
+    covariance: np.ndarray,
+    prior: tuple[float, float],
+    table: tuple[float, float],
+    truth: dict[str, float],
+    rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Shares of draws from the posterior below the truth, of a/Rs, b2 and the inclination that follows from both; mean
-    (2,) and covariance (2, 2) of the Gaussian that is cut at b2 = 0.
+    """Shares of draws from the posterior below the truth, of a/Rs, b2 and the inclination that follows from both.
+
+    `mean` (2,) and `covariance` (2, 2) are those of the fit's Gaussian; `prior` and `table` as `with_impact_prior`.
     """
-    spread, slope = np.sqrt(covariance[1, 1]), covariance[0, 1] / covariance[1, 1]
-    b2 = truncnorm.rvs(-mean[1] / spread, np.inf, mean[1], spread, size=999, random_state=rng)
+    slope = covariance[0, 1] / covariance[1, 1]
+    b, probability = impact_posterior((float(mean[1]), float(covariance[1, 1])), prior, table)
+    b2 = rng.choice(b**2, 999, p=probability)
     rest = np.sqrt(covariance[0, 0] - slope * covariance[0, 1])
     sma = mean[0] + slope * (b2 - mean[1]) + rest * rng.normal(size=999)
     below = {"sma": sma < truth["sma"], "b2": b2 < truth["b2"]}
@@ -97,6 +105,14 @@ def given(planet: SimulatedPlanet, exact: int, world: World) -> tuple[dict[str, 
     return known_star(planet.system.row(), world), known_options(world)
 
 
+def impact_priors(
+    problem: FitProblem, state: State, star: dict[str, float]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Mean and variance of b2 in the fit; mean and standard deviation of b by the star table."""
+    b2 = problem.layout.place["b2"]
+    return (float(problem.mean[b2]), float(state.std[b2]) ** 2), impact_by_table(star, problem.options)
+
+
 def recover(seed: int, number: int, drawn: PlanetSpectrum, exact: int, world: World) -> Recovered:
     """Fit a planet and compare; depths with those that the line shape leaves in the light curves."""
     planet, features = simulated(seed, number, drawn, False, world)
@@ -107,7 +123,9 @@ def recover(seed: int, number: int, drawn: PlanetSpectrum, exact: int, world: Wo
     problem, state, now, *_ = converge(blocks_of(features), star, options)
     mean, wide = averaged(problem, now.reduced, *weigh_drifts(problem, now.reduced, state.std))
     place = problem.layout.place
-    fit, two = report(problem, state, now, *not_negative(mean, wide, place["b2"]), {}), [place["sma"], place["b2"]]
+    prior, table = impact_priors(problem, state, star)
+    fit = report(problem, state, now, *with_impact_prior(mean, wide, place["b2"], prior, table), {})
+    two = [place["sma"], place["b2"]]
     error, covariance = fit.depth - depths, fit.covariance
     pull = {name: (fit.shared[name] - value) / fit.shared_std[name] for name, value in truth.items()}
     pulls = {name: np.array([pull[f"{name}[{v}]"] for v in range(visits)]) for name in ("t0_h", "fgs1_delay_h")}
@@ -115,7 +133,8 @@ def recover(seed: int, number: int, drawn: PlanetSpectrum, exact: int, world: Wo
     pulls["airs_depth_mean"] = error[1:].mean(keepdims=True) / np.sqrt(covariance[1:, 1:].mean())
     pulls["airs_depth_bins"] = error[1:] / np.sqrt(np.diag(covariance)[1:])
     pulls |= {name: np.array([pull[name]]) for name in (*LIMB, "sma", "b2")}
-    ranks = draw_ranks(mean[two], wide[np.ix_(two, two)], truth, planet_stream(seed, "bank", number, 9))
+    rng = planet_stream(seed, "bank", number, 9)
+    ranks = draw_ranks(mean[two], wide[np.ix_(two, two)], prior, table, truth, rng)
     ranks |= {name: float(norm.cdf(-pulls[name][0])) for name in RANKED}
     impact = fit.quality["impact"]
     hard = bool(fit.quality["baseline_h"] < 1 or impact > 1 - np.sqrt(fit.depth[1:].mean().clip(0)))
@@ -199,9 +218,10 @@ def depth_moments(now: Equations, mean: np.ndarray, covariance: np.ndarray) -> t
 class Exact:
     """The posterior at given values of `SAMPLED`, all other parameters integrated out."""
 
-    def __init__(self, problem: FitProblem, state: State, now: Equations) -> None:
-        """Take the fit's last state."""
+    def __init__(self, problem: FitProblem, state: State, now: Equations, star: dict[str, float]) -> None:
+        """Take the fit's last state, and the row of the star table."""
         self.problem, self.state, self.reduced = problem, state, now.reduced
+        self.prior, self.table = impact_priors(problem, state, star)
         self.places = np.array([problem.layout.place[name] for name in SAMPLED])
         self.b2, self.sma = SAMPLED.index("b2"), SAMPLED.index("sma")
         self.centre, self.covariance = posterior(now.reduced, problem.mean, state.std)
@@ -213,10 +233,11 @@ class Exact:
 
         Slopes are taken where the fit's Gaussian expects the other parameters; a second round changes the log by .001.
         """
-        if theta[self.b2] < 0 or not 2 < theta[self.sma] < 40:
+        if theta[self.b2] <= 0 or not 2 < theta[self.sma] < 40:
             return -np.inf, np.zeros(2 * len(COMPONENTS) + 1)
         mean, std = self.problem.mean.copy(), self.state.std.copy()
         apart = (theta - mean[self.places]) / std[self.places]
+        apart[self.b2] = 0.0  # its prior is that of b
         mean[self.places], std[self.places] = theta, 0
         shared = self.centre + (theta - self.centre[self.places]) @ self.follow
         shared[self.places] = theta
@@ -226,8 +247,13 @@ class Exact:
         best, covariance = posterior(now.reduced, mean, std)
         bins = -float(np.linalg.slogdet(now.reduced.inverse)[1].sum())  # log determinant of their precision
         shape = float(np.linalg.slogdet(np.eye(len(std)) + std[:, None] * now.reduced.precision * std)[1])
-        cost = least_cost(problem, state, now, best) + bins + shape + float(apart @ apart)
+        cost = least_cost(problem, state, now, best) + bins + shape + float(apart @ apart) + self.impact_cost(theta)
         return -0.5 * cost, np.concatenate([*depth_moments(now, best, covariance), [bins]])
+
+    def impact_cost(self, theta: np.ndarray) -> float:
+        """-2 x log prior density of b2, up to a constant, where b is Gaussian and its sign is not seen."""
+        b, (middle, spread) = np.sqrt(theta[self.b2]), self.table
+        return float(2 * np.log(b) - 2 * np.logaddexp(*(-0.5 * ((b - s * middle) / spread) ** 2 for s in (1, -1))))
 
 
 def least_cost(problem: FitProblem, state: State, now: Equations, best: np.ndarray) -> float:
@@ -285,9 +311,10 @@ def moments(samples: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.
 def compare(seed: int, number: int, drawn: PlanetSpectrum, wanted: int, world: World) -> tuple[np.ndarray, float]:
     """Columns of `chains`, (15, 5), for the fit under its likeliest prior of the drift; effective samples."""
     planet, features = simulated(seed, number, drawn, False, world)
-    problem, state, now, *_ = converge(blocks_of(features), *given(planet, 0, world))
-    exact = Exact(problem, state, now)
-    mean, covariance = not_negative(exact.centre, exact.covariance, problem.layout.place["b2"])
+    star, options = given(planet, 0, world)
+    problem, state, now, *_ = converge(blocks_of(features), star, options)
+    exact, b2 = Exact(problem, state, now, star), problem.layout.place["b2"]
+    mean, covariance = with_impact_prior(exact.centre, exact.covariance, b2, exact.prior, exact.table)
     centre, within = mean[exact.places], covariance[np.ix_(exact.places, exact.places)]
     samples, effective = sample(exact, centre, np.linalg.cholesky(within), wanted, seed)
     depths, variance = depth_moments(now, mean, covariance)

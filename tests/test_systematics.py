@@ -17,7 +17,6 @@ from spectramind_nb.transits.systematics import (
     kept_power,
     noise_colour,
     noise_directions,
-    not_negative,
     own_drift_covariance,
     polynomial_factors,
 )
@@ -170,12 +169,3 @@ def test_own_drift_is_as_large_as_it_is(heavy: bool) -> None:
     found = own_drift_covariance(ones, noisy, np.zeros(2), ones, np.arange(2), steps=60)
     assert np.median(found[scale == 1, 0, 0]) == pytest.approx(4.0, rel=0.35)
     assert not heavy or np.median(found[scale > 1, 0, 0]) > 5 * np.median(found[scale == 1, 0, 0])
-
-
-@pytest.mark.parametrize("mean", [-2.0, 0.1, 3.0])
-def test_what_is_not_negative(mean: float) -> None:
-    covariance = np.array([[1.0, 0.6], [0.6, 2.0]])
-    draws = np.random.default_rng(4).multivariate_normal([mean, 1.0], covariance, 1_000_000)
-    kept = draws[draws[:, 0] >= 0]
-    ours = not_negative(np.array([mean, 1.0]), covariance, 0)
-    assert np.allclose(ours[0], kept.mean(axis=0), atol=0.03) and np.allclose(ours[1], np.cov(kept.T), atol=0.05)

@@ -16,7 +16,7 @@ import numpy as np
 from .dilution import with_dilution
 from .drift_hypotheses import averaged, weigh_drifts
 from .fit_noise import reweighed, with_common_noise, with_own_drift
-from .fit_priors import SOLAR_K, FitOptions, limb_priors, orbit_priors, orbit_widths
+from .fit_priors import SOLAR_K, FitOptions, impact_by_table, limb_priors, orbit_priors
 from spectramind_nb.transits.fit_problem import (
     Equations,
     FitProblem,
@@ -29,10 +29,11 @@ from spectramind_nb.transits.fit_problem import (
     with_priors,
 )
 from .fit_report import Fit, noise_quality, report
+from .impact_parameter import with_impact_prior
 from .learned_priors import evidence_of
 from .model import Block
 from .normal_equations import Reduced, marginal, posterior
-from .systematics import Colour, not_negative
+from .systematics import Colour
 
 # %% ../../nbs/transits/fit.ipynb #5d9eb60d
 BOUNDS = {"sma": (2.0, 40.0), "b2": (0.0, 1.7)}
@@ -181,7 +182,7 @@ def tilted_width(b2: float, star: Mapping[str, float], options: FitOptions) -> f
 
     The prior of the squared impact parameter has a longer tail than the Gaussian that the fit takes for it.
     """
-    b, spread = star["sma"] * np.cos(np.radians(star["i"])), star["sma"] * np.radians(orbit_widths(star, options)[1])
+    b, spread = impact_by_table(star, options)
     tilt = abs(np.sqrt(max(b2, 0.0)) - abs(b)) / spread
     return float(abs(b2 - b**2 - spread**2) / max(tilt, 1e-9))
 
@@ -285,7 +286,9 @@ def fit_planet(
     problem, state, now = with_dilution(problem, state, now)
     std, weighed = weigh_drifts(problem, now.reduced, state.std)
     mean, covariance = averaged(problem, now.reduced, std, weighed)
-    mean, covariance = not_negative(mean, covariance, problem.layout.place["b2"])
+    b2 = problem.layout.place["b2"]
+    prior, table = (float(problem.mean[b2]), float(state.std[b2]) ** 2), impact_by_table(star, problem.options)
+    mean, covariance = with_impact_prior(mean, covariance, b2, prior, table)
     quality = orbit | noise_quality(problem, state, colours)
     evidence = evidence_of(problem, now.reduced, std, weighed, colours)
     return report(problem, state, now, mean, covariance, quality, evidence)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEPTH_PRIOR', 'SOLAR_K', 'LIMB_HALF_UM', 'LIMB_PRIORS', 'OWN_ORDER', 'SHIFT_ORDER', 'NOISE_TERMS', 'MOST_WHITE_DEPTH',
            'START_SIZE', 'START_DECAY', 'LearnedPriors', 'as_tuples', 'FitOptions', 'Shared', 'limb_priors',
-           'orbit_widths', 'orbit_priors', 'priors']
+           'orbit_widths', 'impact_by_table', 'orbit_priors', 'priors']
 
 # %% ../../nbs/transits/fit_priors.ipynb #fecf864c
 from collections.abc import Mapping, Sequence
@@ -133,11 +133,16 @@ def orbit_widths(star: Mapping[str, float], options: FitOptions) -> tuple[float,
     return options.widening[0] * sma, options.widening[1] * star.get("i_err", usual.inclination_scatter_deg)
 
 # %% ../../nbs/transits/fit_priors.ipynb #71777bf4
+def impact_by_table(star: Mapping[str, float], options: FitOptions) -> tuple[float, float]:
+    """Return the impact parameter by a star table's row and its standard deviation, in stellar radii."""
+    spread = star["sma"] * np.radians(orbit_widths(star, options)[1])
+    return float(star["sma"] * np.cos(np.radians(star["i"]))), float(spread)
+
+
 def orbit_priors(star: Mapping[str, float], options: FitOptions) -> dict[str, tuple[float, float]]:
     """Return mean and standard deviation of a/Rs and of the squared impact parameter, from a star table's row."""
-    b = star["sma"] * np.cos(np.radians(star["i"]))
-    relative, inclination = orbit_widths(star, options)
-    spread = star["sma"] * np.radians(inclination)
+    b, spread = impact_by_table(star, options)
+    relative = orbit_widths(star, options)[0]
     offset = options.learned.sma_offset if options.learned else 0.0
     return {
         "sma": ((1 + offset) * star["sma"], relative * star["sma"]),

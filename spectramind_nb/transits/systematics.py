@@ -7,7 +7,7 @@ __all__ = ['TIME_ORDER', 'WAVELENGTH_ORDER', 'POLYNOMIAL_ORDER', 'MEMORIES_MIN',
            'CELLS', 'JUMPS', 'JUMP_SHARE', 'JUMP_SIZES', 'MOST_JUMPS', 'JUMP_TERMS', 'drift_priors', 'airs_coordinate',
            'unit_polynomials', 'polynomial_factors', 'own_drift_covariance', 'red_power', 'Colour', 'span_of',
            'kept_power', 'mean_colour', 'noise_colour', 'jump_odds', 'expected_jumps', 'noise_directions',
-           'common_directions', 'not_negative']
+           'common_directions']
 
 # %% ../../nbs/transits/systematics.ipynb #5c71f4d7
 from dataclasses import dataclass, field
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.polynomial.chebyshev import chebvander, poly2cheb
 from scipy.linalg import toeplitz
-from scipy.stats import norm
 
 from ..core.instrument import N_BINS, wavelengths
 
@@ -274,14 +273,3 @@ def common_directions(
     size = np.linalg.norm(strong, axis=0)
     directions, std = noise_directions(functions, covariance, most - JUMP_TERMS, rest)
     return np.hstack([directions, strong / np.maximum(size, 1e-300)]), np.concatenate([std, size])
-
-# %% ../../nbs/transits/systematics.ipynb #e1f3ab47
-def not_negative(mean: np.ndarray, covariance: np.ndarray, which: int) -> tuple[np.ndarray, np.ndarray]:
-    """Condition mean (S,) and covariance (S, S) of a Gaussian on its component `which` being not negative."""
-    std = np.sqrt(covariance[which, which])
-    if std == 0 or mean[which] > 5 * std:
-        return mean, covariance
-    edge = -mean[which] / std
-    hazard = np.exp(norm.logpdf(edge) - norm.logsf(edge))
-    slope = covariance[:, which] / std
-    return mean + slope * hazard, covariance - np.outer(slope, slope) * hazard * (hazard - edge)
