@@ -300,7 +300,12 @@ def spoil_calibration(rng: np.random.Generator, folder: Path, others: list[Path]
 
 
 def spoil_star(rng: np.random.Generator, star: pd.DataFrame, planet: int) -> pd.DataFrame:
-    """Give one value of a star's row in another unit, as NaN, or as zero."""
+    """Give one value of a star's row in another unit, as NaN or as zero; or an orbit that is wrong but possible."""
+    star, row = star.copy(), star["planet_id"] == planet
+    if rng.random() < 0.5:
+        a, impact = star.loc[row, "sma"] * rng.uniform(0.8, 1.3), rng.uniform(0, 0.9)
+        star.loc[row, "sma"], star.loc[row, "i"] = a, np.degrees(np.arccos(impact / a))
+        return star
     name, change = [
         ("P", 24.0),
         ("P", 86400.0),
@@ -313,8 +318,7 @@ def spoil_star(rng: np.random.Generator, star: pd.DataFrame, planet: int) -> pd.
         ("P", 0.0),
         ("i", np.nan),
     ][rng.integers(10)]
-    star = star.copy()
-    star.loc[star["planet_id"] == planet, name] *= change
+    star.loc[row, name] *= change
     return star
 
 
@@ -376,7 +380,7 @@ def spoil(rng: np.random.Generator, copied: RawFolder, planet: int, whole: RawFo
     channel = (FGS1, AIRS)[rng.integers(2)]
     place, beside = (one / "train" / str(n) for one, n in ((copied.root, planet), (whole.root, other)))
     signal, calibration = f"{channel.name}_signal_0.parquet", "{}_calibration_0"
-    kind, short = rng.choice(["reads", "part", "calibration", "star"], p=[0.35, 0.35, 0.25, 0.05]), channel.name[:4]
+    kind, short = rng.choice(["reads", "part", "calibration", "star"], p=[0.3, 0.3, 0.2, 0.2]), channel.name[:4]
     if kind == "star":
         path = copied.root / "train_star_info.csv"
         table = pd.read_csv(path)
