@@ -19,6 +19,7 @@ from scipy.linalg import toeplitz
 from scipy.stats import norm
 
 from ..core.instrument import N_BINS, wavelengths
+from .normal_equations import inverses, times
 
 # %% ../../nbs/transits/systematics.ipynb #80d8afc0
 TIME_ORDER, WAVELENGTH_ORDER = 8, 6  # the highest; the priors' decay cuts most visits off well below
@@ -89,14 +90,15 @@ def own_drift_covariance(
     data = precision[at] - gain @ cross
     known = information[:, rest] + prior_precision[away] @ prior_mean[rest]
     seen = information[:, own] - np.einsum("bij,bj->bi", gain, known)
-    covariance, scale = np.linalg.inv(prior_precision[at]).mean(axis=0), np.ones(len(precision))
+    covariance, scale = inverses(prior_precision[at]).mean(axis=0), np.ones(len(precision))
+    prior = np.linalg.inv(covariance + tiny)
     for _ in range(steps):
-        prior = np.linalg.inv(covariance + tiny) / scale[:, None, None]
-        inverse = np.linalg.inv(data + prior)
-        best = (inverse @ (seen + prior @ prior_mean[own])[:, :, None])[:, :, 0]
+        inverse = inverses(data + prior / scale[:, None, None])
+        best = times(inverse, seen + np.outer(1 / scale, prior @ prior_mean[own]))
         second = best[:, :, None] * best[:, None, :] + inverse
         covariance = (second / scale[:, None, None]).mean(axis=0)
-        distance = np.einsum("bij,ji->b", second, np.linalg.inv(covariance + tiny))
+        prior = np.linalg.inv(covariance + tiny)
+        distance = second.reshape(len(scale), -1) @ prior.ravel()
         scale = (freedom + distance) / (freedom + len(own))
     return scale[:, None, None] * covariance + 1e-2 * tiny
 
