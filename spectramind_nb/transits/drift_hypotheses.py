@@ -16,7 +16,7 @@ import numpy as np
 
 from .fit_priors import FitOptions
 from .fit_problem import FitProblem
-from .normal_equations import Reduced, log_evidence, marginal, posterior
+from .normal_equations import Reduced, inverses, log_evidence, marginal, posterior
 from .systematics import drift_priors, polynomial_factors
 
 # %% ../../nbs/transits/drift_hypotheses.ipynb #faaf0c20
@@ -30,6 +30,11 @@ class DriftHypotheses:
     places: tuple[np.ndarray, ...]  # their factors in wavelength, (7, 6) each; none for FGS1
     sizes: tuple[float, ...]  # rms of the products
     odds: np.ndarray  # prior probabilities, (H + places x sizes,)
+
+    def log_evidences(self, precision: np.ndarray, information: np.ndarray) -> np.ndarray:  # (H,)
+        """Compute the log probability of the data under each Gaussian prior, arguments as for `log_evidence`."""
+        parts = self.smooth, self.roots[len(self.smooth) :]
+        return np.concatenate([log_evidence(precision, information, part) for part in parts])
 
 # %% ../../nbs/transits/drift_hypotheses.ipynb #edefb087
 @lru_cache(maxsize=8)
@@ -90,10 +95,11 @@ def product_prior(
     left, strength, right = np.linalg.svd(np.linalg.solve(weight + np.eye(p * q), towards).reshape(p, q))
     f, g, log = left[:, 0] * np.sqrt(strength[0]), right[0] * np.sqrt(strength[0]), -np.inf
     for _ in range(steps):
-        f = np.linalg.solve((square @ np.outer(g, g).ravel()).reshape(p, p) + np.eye(p), towards_of @ g)
-        along = (np.outer(f, f).ravel() @ square).reshape(q, q)
-        g, before = np.linalg.solve(along + np.eye(q), f @ towards_of), log
-        log = float(f @ towards_of @ g - 0.5 * (g @ along @ g + f @ f + g @ g))
+        across = (square @ np.outer(g, g).ravel()).reshape(1, p, p)
+        f = inverses(across + np.eye(p))[0] @ (towards_of @ g)
+        along = (np.outer(f, f).ravel() @ square).reshape(1, q, q)
+        g, before = inverses(along + np.eye(q))[0] @ (f @ towards_of), log
+        log = float(f @ towards_of @ g - 0.5 * (g @ along[0] @ g + f @ f + g @ g))
         if log - before < 1e-3:
             break
     drift = np.outer(f, g).ravel()
@@ -124,8 +130,7 @@ def weigh_drifts(
         kept = np.zeros(len(std), bool)
         kept[problem.layout.of(block, "drift")] = True
         likelihood = marginal(reduced, kept, problem.mean, std)
-        parts = known.smooth, known.roots[len(known.smooth) :]
-        none, logs = np.zeros(kept.sum()), np.concatenate([log_evidence(*likelihood, part) for part in parts])
+        none, logs = np.zeros(kept.sum()), known.log_evidences(*likelihood)
         found = [DriftPrior(none, root, float(log)) for root, log in zip(known.roots, logs, strict=True)]
         likeliest = int(np.argmax(logs + np.log(known.odds[: len(logs)])))
         std[kept] = np.sqrt((known.roots[likeliest] ** 2).sum(axis=1))

@@ -8,8 +8,9 @@ __all__ = ['DEAD_VARIANCE', 'DRIFT_FUNCTIONS', 'Block', 'observed_steps', 'fill_
            'BlockModel', 'local_slopes', 'shared_slopes', 'linearise_model']
 
 # %% ../../nbs/transits/model.ipynb #9d0709d6
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from ..core.files import run_folder
 from ..core.instrument import N_BINS, VISIT_HOURS
 from .fit_priors import MOST_WHITE_DEPTH, OWN_ORDER, SHIFT_ORDER
 from .light_curve import Orbit
-from .limb_darkening import limb_series, root_coefficients
-from .normal_equations import Slopes, SlopeTerms, Terms
+from .limb_darkening import LimbSeries, limb_series, root_coefficients
+from .normal_equations import Slopes, SlopeStructure, SlopeTerms
 from .systematics import TIME_ORDER, WAVELENGTH_ORDER, airs_coordinate
 
 # %% ../../nbs/transits/model.ipynb #e3fcc108
@@ -174,12 +175,12 @@ class TermList:
             self.owner += [len(self.index)] * len(functions)
         self.index.append(int(index))
 
-    def terms(self) -> Terms:
+    def terms(self) -> SlopeStructure:
         """Return the terms of all parameters that were added."""
-        return Terms(np.array(self.index), np.array(self.owner), np.array(self.function))
+        return SlopeStructure(np.array(self.index), np.array(self.owner), np.array(self.function))
 
 # %% ../../nbs/transits/model.ipynb #65fa6516
-def local_terms(block: Block, layout: Layout) -> Terms:
+def local_terms(block: Block, layout: Layout) -> SlopeStructure:
     """List the terms of the slopes to each bin's depth, level and own drift."""
     rows = TermList()
     rows.add(0, _DEPTH, _CURVE)
@@ -189,8 +190,8 @@ def local_terms(block: Block, layout: Layout) -> Terms:
             rows.add(k, _DRIFT + i)
     return rows.terms()
 
-
-def shared_terms(block: Block, layout: Layout, noise: bool) -> Terms:
+# %% ../../nbs/transits/model.ipynb #3d201c4d
+def shared_terms(block: Block, layout: Layout, noise: bool) -> SlopeStructure:
     """List the terms of the slopes to the shared parameters, those of common noise only with `noise`."""
     rows, place = TermList(), layout.place
     for name, where in ((f"t0_h[{block.visit}]", _T0), ("sma", _SMA), ("b2", _B2)):
@@ -217,9 +218,9 @@ class BlockModel:
     period_h: float
     time: np.ndarray  # Chebyshev polynomials in time, from the first, (T, 8)
     wave: np.ndarray  # and in wavelength, from order 0, (B, 7) or (B, 1)
-    step_h: float  # length of a step
-    local: Terms
-    shared: tuple[Terms, Terms]  # without common noise and with it
+    series: Callable[[Orbit, float], LimbSeries]  # by orbit and depth; the last result is kept
+    local: SlopeStructure
+    shared: tuple[SlopeStructure, SlopeStructure]  # without common noise and with it
 
     @classmethod
     def of(cls, block: Block, layout: Layout, period_h: float) -> "BlockModel":
@@ -227,8 +228,9 @@ class BlockModel:
         time = chebyshev.chebvander(2 * block.time_h / VISIT_HOURS - 1, TIME_ORDER)[:, 1:]
         wave = chebyshev.chebvander(airs_coordinate(), WAVELENGTH_ORDER) if block.is_airs else np.ones((1, 1))
         step_h = float(np.median(np.diff(block.time_h)))
+        series = lru_cache(1)(partial(limb_series, block.time_h, step_h=step_h, curved=block.is_airs))
         shared = shared_terms(block, layout, False), shared_terms(block, layout, True)
-        return cls(block, layout, period_h, time, wave, step_h, local_terms(block, layout), shared)
+        return cls(block, layout, period_h, time, wave, series, local_terms(block, layout), shared)
 
     def drift(self, local: np.ndarray, shared: np.ndarray) -> np.ndarray:  # (T, B)
         """Compute the relative drift of the bins, without the noise that they share."""
@@ -278,7 +280,7 @@ def linearise_model(
     white = float(np.clip(np.average(depth, weights=1 / block.variance), 1e-5, MOST_WHITE_DEPTH))
     t0_h = value[f"t0_h[{block.visit}]"] + (0.0 if block.is_airs else value[f"fgs1_delay_h[{block.visit}]"])
     orbit = Orbit(t0_h, model.period_h, value["sma"], float(np.sqrt(max(value["b2"], 0.0))))
-    series = limb_series(block.time_h, orbit, white, model.step_h)
+    series = model.series(orbit, white)
     c, c_u = (np.ascontiguousarray(part.T) for part in root_coefficients(*limb_of(block, value)))
     excess = depth - white
     smooth = smooth_excess(excess, depth_variance, 0.5 * white) if block.is_airs else np.zeros(1)
