@@ -1,5 +1,8 @@
 """What the instrument adds: found where it is, not found where it isn't."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -104,7 +107,7 @@ def test_jumps_make_the_widths_that_they_need() -> None:
         series = rng.normal(size=STEPS) + size * (np.arange(STEPS) >= rng.integers(STEPS))
         left = series - dipped @ np.linalg.lstsq(dipped, series, rcond=None)[0]
         _, factor, _ = expected_jumps(left, dipped, WHITE)
-        directions, std = common_directions(dipped, np.zeros((STEPS, STEPS)), factor, 12)
+        directions, std = common_directions(dipped, np.zeros_like, factor, 12)
         design = np.hstack([dipped, directions])
         prior = np.diag(np.concatenate([np.zeros(dipped.shape[1]), 1 / np.maximum(std, 1e-9) ** 2]))
         covariance = np.linalg.inv(design.T @ design + prior)
@@ -152,8 +155,11 @@ def test_whitened_noise_is_white() -> None:
 
 
 def test_noise_directions_hold_all_that_noise_does_to_a_fit() -> None:
-    covariance = noise_colour(np.random.default_rng(2).normal(size=STEPS) * 2, 1.0).covariance(STEPS, 1.0)
-    directions, std = noise_directions(CURVES, covariance, 10)
+    colour = noise_colour(np.random.default_rng(2).normal(size=STEPS) * 2, 1.0)
+    colour = replace(colour, red=max(colour.red, 0.5), memory=0.9)
+    lags = np.abs(np.subtract.outer(np.arange(STEPS), np.arange(STEPS)))
+    covariance = colour.red * 0.9**lags + max(colour.white - 1.0, 0.0) * np.eye(STEPS)
+    directions, std = noise_directions(CURVES, partial(colour.covariance_times, known=1.0), 10)
     found = (directions * std**2) @ directions.T
     assert np.allclose(CURVES.T @ found @ CURVES, CURVES.T @ covariance @ CURVES)
     assert (std[6:] == 0).all() and (np.diff(std) <= 0).all()

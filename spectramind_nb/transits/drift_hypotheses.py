@@ -16,7 +16,7 @@ import numpy as np
 
 from .fit_priors import FitOptions
 from .fit_problem import FitProblem
-from .normal_equations import Reduced, log_evidence, marginal, posterior
+from .normal_equations import Reduced, inverses, log_evidence, marginal, posterior
 from .systematics import drift_priors, polynomial_factors
 
 # %% ../../nbs/transits/drift_hypotheses.ipynb #faaf0c20
@@ -25,10 +25,16 @@ class DriftHypotheses:
     """Hold the priors of a channel's drift of k coefficients: H Gaussian ones, and products."""
 
     roots: np.ndarray  # factors of the Gaussian priors' covariances, (H, k, k)
+    smooth: np.ndarray  # standard deviations of the first G of them, which are diagonal, (G, k)
     time: np.ndarray  # the products' factor in time, for coefficients of standard deviation 1, (8, 5)
     places: tuple[np.ndarray, ...]  # their factors in wavelength, (7, 6) each; none for FGS1
     sizes: tuple[float, ...]  # rms of the products
     odds: np.ndarray  # prior probabilities, (H + places x sizes,)
+
+    def log_evidences(self, precision: np.ndarray, information: np.ndarray) -> np.ndarray:  # (H,)
+        """Compute the log probability of the data under each Gaussian prior, arguments as for `log_evidence`."""
+        parts = self.smooth, self.roots[len(self.smooth) :]
+        return np.concatenate([log_evidence(precision, information, part) for part in parts])
 
 # %% ../../nbs/transits/drift_hypotheses.ipynb #edefb087
 @lru_cache(maxsize=8)
@@ -49,7 +55,7 @@ def drift_hypotheses(is_airs: bool, options: FitOptions) -> DriftHypotheses:
     if learned := options.learned:
         known = np.array(learned.airs_drift if is_airs else learned.fgs1_drift)
         odds = known if len(known) == len(odds) else odds
-    return DriftHypotheses(np.array([*soft, *polynomial]), time, products, options.polynomial_sizes, odds)
+    return DriftHypotheses(np.array([*soft, *polynomial]), smooth, time, products, options.polynomial_sizes, odds)
 
 # %% ../../nbs/transits/drift_hypotheses.ipynb #a9f6b21d
 def family_odds(options: FitOptions) -> dict[str, float]:
@@ -84,26 +90,29 @@ def product_prior(
     p, q = time.shape[1], place.shape[1]
     both = np.kron(time, place)
     weight, towards = both.T @ precision @ both, both.T @ information
-    square, towards_of = weight.reshape(p, q, p, q), towards.reshape(p, q)
+    square = weight.reshape(p, q, p, q).transpose(0, 2, 1, 3).reshape(p * p, q * q)
+    towards_of = towards.reshape(p, q)
     left, strength, right = np.linalg.svd(np.linalg.solve(weight + np.eye(p * q), towards).reshape(p, q))
     f, g, log = left[:, 0] * np.sqrt(strength[0]), right[0] * np.sqrt(strength[0]), -np.inf
     for _ in range(steps):
-        f = np.linalg.solve(np.tensordot(square @ g, g, (1, 0)) + np.eye(p), towards_of @ g)
-        g = np.linalg.solve(np.tensordot(f, np.tensordot(square, f, (2, 0)), (0, 0)) + np.eye(q), f @ towards_of)
-        drift, before = np.outer(f, g), log
-        log = float(np.sum(drift * (towards_of - 0.5 * np.tensordot(square, drift, 2))) - 0.5 * (f @ f + g @ g))
+        across = (square @ np.outer(g, g).ravel()).reshape(1, p, p)
+        f = inverses(across + np.eye(p))[0] @ (towards_of @ g)
+        along = (np.outer(f, f).ravel() @ square).reshape(1, q, q)
+        g, before = inverses(along + np.eye(q))[0] @ (f @ towards_of), log
+        log = float(f @ towards_of @ g - 0.5 * (g @ along[0] @ g + f @ f + g @ g))
         if log - before < 1e-3:
             break
+    drift = np.outer(f, g).ravel()
     slopes = np.column_stack([np.kron(np.eye(p), g[:, None]), np.kron(f[:, None], np.eye(q))])
     curvature = slopes.T @ weight @ slopes + np.eye(p + q)
-    mixed = towards_of - np.tensordot(square, drift, 2)
+    mixed = (towards - weight @ drift).reshape(p, q)
     curvature[:p, p:] -= mixed
     curvature[p:, :p] -= mixed.T
     values = np.linalg.eigvalsh(curvature)
     if values[0] <= 1e-6 or log < LEAST_PRODUCT_GAIN:
         return None
     log += np.log(2) - 0.5 * float(np.log(values).sum())
-    return DriftPrior(-both @ drift.ravel(), both @ slopes, log)
+    return DriftPrior(-both @ drift, both @ slopes, log)
 
 # %% ../../nbs/transits/drift_hypotheses.ipynb #a6e31c07
 def weigh_drifts(
@@ -121,7 +130,7 @@ def weigh_drifts(
         kept = np.zeros(len(std), bool)
         kept[problem.layout.of(block, "drift")] = True
         likelihood = marginal(reduced, kept, problem.mean, std)
-        none, logs = np.zeros(kept.sum()), log_evidence(*likelihood, known.roots)
+        none, logs = np.zeros(kept.sum()), known.log_evidences(*likelihood)
         found = [DriftPrior(none, root, float(log)) for root, log in zip(known.roots, logs, strict=True)]
         likeliest = int(np.argmax(logs + np.log(known.odds[: len(logs)])))
         std[kept] = np.sqrt((known.roots[likeliest] ** 2).sum(axis=1))

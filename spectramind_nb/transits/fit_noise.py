@@ -9,6 +9,7 @@ __all__ = ['LEAST_SCALE', 'BIN_SHRINKAGE', 'noise_odds', 'reweighed', 'white_res
 # %% ../../nbs/transits/fit_noise.ipynb #e5f8cb66
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def with_common_noise(problem: FitProblem, state: State, at: Sequence[Linearised
         colour, jumps = colour_and_jumps(block, series, functions, used, known, problem.options)
         if not block.is_airs:
             variance[number] = state.variance[number] * min(colour.white / known, 1.0)
-        excess = colour.covariance(len(series), known if block.is_airs else np.inf)
+        excess = partial(colour.covariance_times, known=known if block.is_airs else np.inf)
         directions, std[places] = common_directions(functions, excess, jumps, NOISE_TERMS)
         shared[places] = 0
         noise.append(directions)

@@ -4,21 +4,20 @@
 
 # %% auto #0
 __all__ = ['GUESS_LIMB', 'OWN_START', 'table_impact', 'slide_transit', 'first_guesses', 'FitProblem', 'State', 'Equations',
-           'error_underestimate', 'near_neighbours', 'set_up', 'local_prior', 'add_block', 'data_equations',
-           'with_priors', 'equations']
+           'running_median', 'error_underestimate', 'near_neighbours', 'set_up', 'local_prior', 'add_block',
+           'data_equations', 'with_priors', 'equations']
 
 # %% ../../nbs/transits/fit_problem.ipynb #1cfdc75b
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from ..core.instrument import N_BINS, VISIT_HOURS
 from .fit_priors import DEPTH_PRIOR, OWN_ORDER, FitOptions, priors
 from .light_curve import Orbit, transit
 from .model import Block, BlockModel, Layout, Linearised, linearise_model, observed_steps
-from .normal_equations import Normal, Reduced, add_data, eliminate_bins, empty_normal
+from .normal_equations import Normal, Reduced, add_data, eliminate_bins, empty_normal, inverses
 
 # %% ../../nbs/transits/fit_problem.ipynb #ad04abe6
 GUESS_LIMB = {"fgs1": (0.40, 0.15), "airs": (0.12, 0.10)}  # typical u1, u2
@@ -103,6 +102,23 @@ class Equations:
     normal: Normal
     reduced: Reduced
 
+# %% ../../nbs/transits/fit_problem.ipynb #d426b563
+def running_median(values: np.ndarray) -> np.ndarray:  # (T, B)
+    """Compute the median over nine steps of values (T, B), which are reflected at both ends.
+
+    It is the median of three numbers of the three triples of steps: the largest minimum, the middle median and the
+    smallest maximum.
+    """
+
+    def sorted_three(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        return np.minimum(low, c), np.maximum(low, np.minimum(high, c)), np.maximum(high, c)
+
+    padded = np.pad(values, ((4, 4), (0, 0)), mode="symmetric")
+    triples = sorted_three(padded[:-2], padded[1:-1], padded[2:])
+    low, middle, high = (sorted_three(part[:-6], part[3:-3], part[6:]) for part in triples)
+    return sorted_three(low[2], middle[1], high[0])[1]
+
 # %% ../../nbs/transits/fit_problem.ipynb #d4bd4d1c
 OWN_START = 5e-5  # relative size of each bin's own drift, before it is estimated
 
@@ -115,7 +131,7 @@ def error_underestimate(block: Block) -> float:
 
 def near_neighbours(block: Block) -> np.ndarray:  # bool, (T, B)
     """Select the points within 8 robust standard deviations of a running median over nine steps."""
-    away = np.abs(block.flux - median_filter(block.flux, size=(9, 1)))
+    away = np.abs(block.flux - running_median(block.flux))
     near = away <= 8 * 1.4826 * np.median(away, axis=0)
     return np.asarray(near if block.missing is None else near & ~block.missing)
 
@@ -154,7 +170,7 @@ def local_prior(problem: FitProblem, state: State) -> tuple[np.ndarray, np.ndarr
     for visit in range(layout.visits):
         precision[:, 1 + visit, 1 + visit] = 1
         own = layout.own(visit)
-        precision[np.ix_(np.arange(N_BINS), own, own)] = np.linalg.inv(state.own[visit])
+        precision[np.ix_(np.arange(N_BINS), own, own)] = inverses(state.own[visit])
     return mean, precision
 
 # %% ../../nbs/transits/fit_problem.ipynb #c9cda084

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['DEAD_VARIANCE', 'DRIFT_FUNCTIONS', 'Block', 'observed_steps', 'fill_missing', 'make_block', 'blocks_of',
-           'read_blocks', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'TermList', 'BlockModel', 'local_slopes',
-           'shared_slopes', 'linearise_model']
+           'read_blocks', 'Layout', 'Linearised', 'smooth_excess', 'limb_of', 'TermList', 'local_terms', 'shared_terms',
+           'BlockModel', 'local_slopes', 'shared_slopes', 'linearise_model']
 
 # %% ../../nbs/transits/model.ipynb #9d0709d6
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from ..core.files import run_folder
 from ..core.instrument import N_BINS, VISIT_HOURS
 from .fit_priors import MOST_WHITE_DEPTH, OWN_ORDER, SHIFT_ORDER
 from .light_curve import Orbit
-from .limb_darkening import limb_series, root_coefficients
-from .normal_equations import Slopes, SlopeTerms
+from .limb_darkening import LimbSeries, limb_series, root_coefficients
+from .normal_equations import Slopes, SlopeStructure, SlopeTerms
 from .systematics import TIME_ORDER, WAVELENGTH_ORDER, airs_coordinate
 
 # %% ../../nbs/transits/model.ipynb #e3fcc108
@@ -112,11 +113,15 @@ class Layout:
         self.names, self.visits = list(names), visits
         self.place = {name: number for number, name in enumerate(names)}
         self.n_local = 1 + visits * (1 + OWN_ORDER)
+        self.places: dict[str, list[int]] = {}  # by the names' beginnings, of parameters with several numbers
+        for name, number in self.place.items():
+            start, *further = name.split(",")
+            if further:
+                self.places.setdefault(start, []).append(number)
 
     def of(self, block: Block, kind: str) -> np.ndarray:
         """Return places of a block's `drift`, `noise` or `shift_px` among the shared parameters."""
-        start = f"{block.channel}_{kind}[{block.visit},"
-        return np.array([k for k, name in enumerate(self.names) if name.startswith(start)], int)
+        return np.array(self.places.get(f"{block.channel}_{kind}[{block.visit}", []), int)
 
     def own(self, visit: int) -> np.ndarray:
         """Return places of the own drift among the local parameters."""
@@ -156,24 +161,52 @@ DRIFT_FUNCTIONS = slice(_DRIFT, _NOISE)
 # %% ../../nbs/transits/model.ipynb #99f4be5b
 @dataclass
 class TermList:
-    """Collects a block's slopes, parameter by parameter."""
+    """Collects the terms of a block's slopes, parameter by parameter."""
 
     index: list[int] = field(default_factory=list)
-    first: list[int] = field(default_factory=list)
+    owner: list[int] = field(default_factory=list)
     function: list[int] = field(default_factory=list)
-    share: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, index: int, *parts: tuple[slice | int, np.ndarray]) -> None:
-        """Add a parameter's slope: coefficients (B, 4) or (B,) on some of the functions of time."""
+    def add(self, index: int, *parts: slice | int) -> None:
+        """Add a parameter, whose slope has a term for each of some functions of time."""
+        for part in parts:
+            functions = range(part.start, part.stop) if isinstance(part, slice) else [part]
+            self.function += functions
+            self.owner += [len(self.index)] * len(functions)
         self.index.append(int(index))
-        self.first.append(len(self.function))
-        for where, share in parts:
-            self.function += range(where.start, where.stop) if isinstance(where, slice) else [where]
-            self.share += [*np.atleast_2d(share.T)]
 
-    def terms(self) -> SlopeTerms:
-        """Return all slopes that were added."""
-        return SlopeTerms(np.array(self.index), np.array(self.first), np.array(self.function), np.array(self.share))
+    def terms(self) -> SlopeStructure:
+        """Return the terms of all parameters that were added."""
+        return SlopeStructure(np.array(self.index), np.array(self.owner), np.array(self.function))
+
+# %% ../../nbs/transits/model.ipynb #65fa6516
+def local_terms(block: Block, layout: Layout) -> SlopeStructure:
+    """List the terms of the slopes to each bin's depth, level and own drift."""
+    rows = TermList()
+    rows.add(0, _DEPTH, _CURVE)
+    rows.add(1 + block.visit, _FLUX)
+    if block.is_airs:
+        for i, k in enumerate(layout.own(block.visit)):
+            rows.add(k, _DRIFT + i)
+    return rows.terms()
+
+# %% ../../nbs/transits/model.ipynb #3d201c4d
+def shared_terms(block: Block, layout: Layout, noise: bool) -> SlopeStructure:
+    """List the terms of the slopes to the shared parameters, those of common noise only with `noise`."""
+    rows, place = TermList(), layout.place
+    for name, where in ((f"t0_h[{block.visit}]", _T0), ("sma", _SMA), ("b2", _B2)):
+        rows.add(place[name], where)
+    if not block.is_airs:
+        rows.add(place[f"fgs1_delay_h[{block.visit}]"], _T0)
+    for u in ("u1", "u1_slope", "u2", "u2_slope", "u3") if block.is_airs else ("u1", "u2", "u3"):
+        rows.add(place[f"{block.channel}_{u}"], _FLUX)
+    drift = layout.of(block, "drift")
+    for number, k in enumerate(drift):
+        rows.add(k, _DRIFT + number * TIME_ORDER // len(drift))
+    for kind, start in (("shift_px", _DRIFT), ("noise", _NOISE)):
+        for i, k in enumerate(layout.of(block, kind) if kind != "noise" or noise else ()):
+            rows.add(k, start + i)
+    return rows.terms()
 
 # %% ../../nbs/transits/model.ipynb #6fbf3453
 @dataclass(frozen=True)
@@ -185,61 +218,52 @@ class BlockModel:
     period_h: float
     time: np.ndarray  # Chebyshev polynomials in time, from the first, (T, 8)
     wave: np.ndarray  # and in wavelength, from order 0, (B, 7) or (B, 1)
+    series: Callable[[Orbit, float], LimbSeries]  # by orbit and depth; the last result is kept
+    local: SlopeStructure
+    shared: tuple[SlopeStructure, SlopeStructure]  # without common noise and with it
 
     @classmethod
     def of(cls, block: Block, layout: Layout, period_h: float) -> "BlockModel":
         """Make the model of a block, for an orbital period in hours."""
         time = chebyshev.chebvander(2 * block.time_h / VISIT_HOURS - 1, TIME_ORDER)[:, 1:]
         wave = chebyshev.chebvander(airs_coordinate(), WAVELENGTH_ORDER) if block.is_airs else np.ones((1, 1))
-        return cls(block, layout, period_h, time, wave)
+        step_h = float(np.median(np.diff(block.time_h)))
+        series = lru_cache(1)(partial(limb_series, block.time_h, step_h=step_h, curved=block.is_airs))
+        shared = shared_terms(block, layout, False), shared_terms(block, layout, True)
+        return cls(block, layout, period_h, time, wave, series, local_terms(block, layout), shared)
 
     def drift(self, local: np.ndarray, shared: np.ndarray) -> np.ndarray:  # (T, B)
         """Compute the relative drift of the bins, without the noise that they share."""
-        terms = shared[self.layout.of(self.block, "drift")].reshape(TIME_ORDER, -1) @ self.wave.T
+        factors = shared[self.layout.of(self.block, "drift")].reshape(TIME_ORDER, -1) @ self.wave.T
         if self.block.is_airs:
-            terms[:OWN_ORDER] += local[:, self.layout.own(self.block.visit)].T
-            terms[:SHIFT_ORDER] += np.outer(shared[self.layout.of(self.block, "shift_px")], self.block.pixel_slope)
-        return np.asarray(self.time @ terms)
+            factors[:OWN_ORDER] += local[:, self.layout.own(self.block.visit)].T
+            factors[:SHIFT_ORDER] += np.outer(shared[self.layout.of(self.block, "shift_px")], self.block.pixel_slope)
+        return np.asarray(self.time @ factors)
 
 # %% ../../nbs/transits/model.ipynb #5552cfea
 def local_slopes(model: BlockModel, c: np.ndarray, level: np.ndarray, smooth: np.ndarray) -> SlopeTerms:
     """Compute slopes to each bin's depth, level and own drift.
 
-    `c` (B, 4) are limb coefficients, `smooth` (B,) the depths at which the curvature is taken.
+    `c` (4, B) are limb coefficients, `smooth` (B,) the depths at which the curvature is taken.
     """
-    rows, visit = TermList(), model.block.visit
-    rows.add(0, (_DEPTH, c * level[:, None]), (_CURVE, c * (smooth * level)[:, None]))
-    rows.add(1 + visit, (_FLUX, c))
-    if model.block.is_airs:
-        for i, k in enumerate(model.layout.own(visit)):
-            rows.add(k, (_DRIFT + i, level))
-    return rows.terms()
+    drift = np.tile(level, (OWN_ORDER if model.block.is_airs else 0, 1))
+    return SlopeTerms(**vars(model.local), share=np.concatenate([c * level, c * (smooth * level), c, drift]))
 
 # %% ../../nbs/transits/model.ipynb #33c3365e
 def shared_slopes(model: BlockModel, c: np.ndarray, c_u: np.ndarray, level: np.ndarray, noise: bool) -> SlopeTerms:
     """Compute slopes to the shared parameters, those of common noise only with `noise`.
 
-    `c_u` (B, 4, 3) are derivatives of the limb coefficients `c` (B, 4) to u1, u2 and u3.
+    `c_u` (3, 4, B) are derivatives of the limb coefficients `c` (4, B) to u1, u2 and u3.
     """
-    block, place = model.block, model.layout.place
-    rows, scale = TermList(), level[:, None]
-    for name, where in ((f"t0_h[{block.visit}]", _T0), ("sma", _SMA), ("b2", _B2)):
-        rows.add(place[name], (where, c * scale))
-    if not block.is_airs:
-        rows.add(place[f"fgs1_delay_h[{block.visit}]"], (_T0, c * scale))
-    for k, u in enumerate(("u1", "u2")):
-        rows.add(place[f"{block.channel}_{u}"], (_FLUX, c_u[..., k] * scale))
-        if block.is_airs:
-            rows.add(place[f"airs_{u}_slope"], (_FLUX, c_u[..., k] * scale * airs_coordinate()[:, None]))
-    rows.add(place[f"{block.channel}_u3"], (_FLUX, c_u[..., 2] * scale))
-    for number, k in enumerate(model.layout.of(block, "drift")):
-        i, j = divmod(number, model.wave.shape[1])
-        rows.add(k, (_DRIFT + i, level * model.wave[:, j]))
-    for i, k in enumerate(model.layout.of(block, "shift_px")):
-        rows.add(k, (_DRIFT + i, level * block.pixel_slope))
-    for i, k in enumerate(model.layout.of(block, "noise") if noise else ()):
-        rows.add(k, (_NOISE + i, np.ones(len(level))))
-    return rows.terms()
+    is_airs, terms = model.block.is_airs, model.shared[int(noise)]
+    orbit = [c * level] * (3 if is_airs else 4)
+    u1, u2, u3 = c_u * level
+    limb = [u1, u1 * airs_coordinate(), u2, u2 * airs_coordinate(), u3] if is_airs else [u1, u2, u3]
+    drift = np.tile(model.wave.T * level, (TIME_ORDER, 1))
+    shift = np.tile(model.block.pixel_slope * level, (SHIFT_ORDER if is_airs else 0, 1))
+    share = np.concatenate([*orbit, *limb, drift, shift])
+    ones = np.ones((len(terms.function) - len(share), len(level)))
+    return SlopeTerms(**vars(terms), share=np.concatenate([share, ones]))
 
 # %% ../../nbs/transits/model.ipynb #f2f534fe
 def linearise_model(
@@ -256,17 +280,17 @@ def linearise_model(
     white = float(np.clip(np.average(depth, weights=1 / block.variance), 1e-5, MOST_WHITE_DEPTH))
     t0_h = value[f"t0_h[{block.visit}]"] + (0.0 if block.is_airs else value[f"fgs1_delay_h[{block.visit}]"])
     orbit = Orbit(t0_h, model.period_h, value["sma"], float(np.sqrt(max(value["b2"], 0.0))))
-    series = limb_series(block.time_h, orbit, white, float(np.median(np.diff(block.time_h))))
-    c, c_u = root_coefficients(*limb_of(block, value))
+    series = model.series(orbit, white)
+    c, c_u = (np.ascontiguousarray(part.T) for part in root_coefficients(*limb_of(block, value)))
     excess = depth - white
     smooth = smooth_excess(excess, depth_variance, 0.5 * white) if block.is_airs else np.zeros(1)
     bend = 0.5 * smooth * (2 * excess - smooth)  # of half the square of the excess, linear about the smooth one
-    curve = series.flux @ c.T + series.depth @ (c * excess[:, None]).T + series.curvature @ (c * bend[:, None]).T
-    flux = curve * level * (1 + model.drift(own, shared))
-    functions = [*vars(series).values(), model.time * (series.flux @ c.mean(axis=0))[:, None]]
+    functions = [*vars(series).values(), model.time * (series.flux @ c.mean(axis=1))[:, None]]
+    time = np.concatenate(functions if noise is None else [*functions, noise], axis=1)
+    curve = c * level
+    flux = time[:, : _CURVE.stop] @ np.concatenate([curve, curve * excess, curve * bend])
+    flux *= 1 + model.drift(own, shared)
     if noise is not None:
-        flux = flux + (noise @ shared[layout.of(block, "noise")])[:, None]
-        functions.append(noise)
-    time = np.concatenate(functions, axis=1)
+        flux += (noise @ shared[layout.of(block, "noise")])[:, None]
     mine, common = local_slopes(model, c, level, smooth), shared_slopes(model, c, c_u, level, noise is not None)
     return Linearised(flux, Slopes(block.bins, time, mine, common))

@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['TIME_ORDER', 'WAVELENGTH_ORDER', 'POLYNOMIAL_ORDER', 'MEMORIES_MIN', 'RED_RMS', 'RED_ODDS', 'SLOWEST', 'LEAST_KEPT',
-           'CELLS', 'JUMPS', 'JUMP_SHARE', 'JUMP_SIZES', 'MOST_JUMPS', 'JUMP_TERMS', 'drift_priors', 'airs_coordinate',
-           'unit_polynomials', 'polynomial_factors', 'own_drift_covariance', 'red_power', 'Colour', 'span_of',
-           'kept_power', 'mean_colour', 'noise_colour', 'jump_odds', 'expected_jumps', 'noise_directions',
+           'CELLS', 'Product', 'JUMPS', 'JUMP_SHARE', 'JUMP_SIZES', 'MOST_JUMPS', 'JUMP_TERMS', 'drift_priors',
+           'airs_coordinate', 'unit_polynomials', 'polynomial_factors', 'own_drift_covariance', 'red_power', 'Colour',
+           'span_of', 'kept_power', 'mean_colour', 'noise_colour', 'jump_odds', 'expected_jumps', 'noise_directions',
            'common_directions']
 
 # %% ../../nbs/transits/systematics.ipynb #5c71f4d7
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.polynomial.chebyshev import chebvander, poly2cheb
-from scipy.linalg import toeplitz
+from scipy.signal import lfilter
 
 from ..core.instrument import N_BINS, wavelengths
+from .normal_equations import inverses, times
 
 # %% ../../nbs/transits/systematics.ipynb #80d8afc0
 TIME_ORDER, WAVELENGTH_ORDER = 8, 6  # the highest; the priors' decay cuts most visits off well below
@@ -88,14 +90,15 @@ def own_drift_covariance(
     data = precision[at] - gain @ cross
     known = information[:, rest] + prior_precision[away] @ prior_mean[rest]
     seen = information[:, own] - np.einsum("bij,bj->bi", gain, known)
-    covariance, scale = np.linalg.inv(prior_precision[at]).mean(axis=0), np.ones(len(precision))
+    covariance, scale = inverses(prior_precision[at]).mean(axis=0), np.ones(len(precision))
+    prior = np.linalg.inv(covariance + tiny)
     for _ in range(steps):
-        prior = np.linalg.inv(covariance + tiny) / scale[:, None, None]
-        inverse = np.linalg.inv(data + prior)
-        best = (inverse @ (seen + prior @ prior_mean[own])[:, :, None])[:, :, 0]
+        inverse = inverses(data + prior / scale[:, None, None])
+        best = times(inverse, seen + np.outer(1 / scale, prior @ prior_mean[own]))
         second = best[:, :, None] * best[:, None, :] + inverse
         covariance = (second / scale[:, None, None]).mean(axis=0)
-        distance = np.einsum("bij,ji->b", second, np.linalg.inv(covariance + tiny))
+        prior = np.linalg.inv(covariance + tiny)
+        distance = second.reshape(len(scale), -1) @ prior.ravel()
         scale = (freedom + distance) / (freedom + len(own))
     return scale[:, None, None] * covariance + 1e-2 * tiny
 
@@ -121,10 +124,11 @@ class Colour:
     log_cells: np.ndarray = field(default_factory=lambda: np.zeros(1))  # log likelihood without red noise, of each cell
     log_jump: float = 0.0  # log likelihood with a jump over that without
 
-    def covariance(self, steps: int, known: float) -> np.ndarray:  # (steps, steps)
-        """Compute the covariance in excess of the `known` variance of a step."""
-        lags = np.arange(steps)
-        return toeplitz(self.red * self.memory**lags + np.where(lags == 0, max(self.white - known, 0.0), 0.0))
+    def covariance_times(self, values: np.ndarray, known: float) -> np.ndarray:  # (T, K)
+        """Multiply the covariance in excess of the `known` variance of a step, (T, T), by `values` (T, K)."""
+        past, future = (lfilter([1.0], [1.0, -self.memory], part, axis=0) for part in (values, values[::-1]))
+        red = self.red * (past + future[::-1] - values)  # `past` and `future` both hold the present
+        return np.asarray(red + max(self.white - known, 0.0) * values)
 
     def whitened(self, values: np.ndarray) -> np.ndarray:
         """Filter series (T, K) so that noise of this colour becomes white with variance 1."""
@@ -133,6 +137,9 @@ class Colour:
         return np.fft.irfft(np.fft.rfft(values, axis=0) / np.sqrt(power)[:, None], len(values), axis=0)
 
 # %% ../../nbs/transits/systematics.ipynb #5299b917
+Product = Callable[[np.ndarray], np.ndarray]  # of a matrix and an array
+
+
 def span_of(functions: np.ndarray) -> np.ndarray:  # (T, R)
     """Compute an orthonormal basis of the span of `functions` (T, K), without numerically undetermined directions."""
     seen = functions[:, np.linalg.norm(functions, axis=0) > 0]
@@ -239,37 +246,40 @@ def expected_jumps(
 
 # %% ../../nbs/transits/systematics.ipynb #800ae6aa
 def noise_directions(
-    functions: np.ndarray, covariance: np.ndarray, most: int, factor: np.ndarray | None = None
+    functions: np.ndarray, covariance_times: Product, most: int, factor: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:  # (T, most), (most,)
-    """Find orthonormal directions in which noise of `covariance` (T, T) has independent amplitudes.
+    """Find orthonormal directions in which noise has independent amplitudes.
 
-    `factor` F (T, P) adds F F^T to the covariance.
-    The directions lie in the span of `functions` (T, K), strongest first, and come with their standard deviations;
-    zeros beyond the rank.
+    `covariance_times` multiplies the noise's covariance (T, T) by an array (T, K). `factor` F (T, P) adds F F^T.
+    The directions lie in the span of `functions` (T, K), strongest first, with their standard deviations; zeros beyond
+    the rank.
     """
     left = span_of(functions)
-    inside = left.T @ covariance @ left
+    inside = left.T @ covariance_times(left)
     if factor is not None:
         seen = left.T @ factor
         inside += seen @ seen.T
     variance, rotation = np.linalg.eigh(inside)
     count = min(most, len(variance))
     directions, std = np.zeros((len(functions), most)), np.zeros(most)
-    directions[:, :count] = (left @ rotation)[:, ::-1][:, :count]
+    directions[:, :count] = left @ rotation[:, ::-1][:, :count]
     std[:count] = np.sqrt(np.maximum(variance[::-1][:count], 0))
     return directions, std
 
-
+# %% ../../nbs/transits/systematics.ipynb #e8c4155a
 JUMP_TERMS = 4  # directions kept for jumps
 
-# %% ../../nbs/transits/systematics.ipynb #e8c4155a
+
 def common_directions(
-    functions: np.ndarray, covariance: np.ndarray, jumps: np.ndarray, most: int
+    functions: np.ndarray, covariance_times: Product, jumps: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:  # (T, most), (most,)
-    """Find directions of noise of `covariance` (T, T) and of jumps with factor (T, P), and their deviations."""
+    """Find directions of noise and of jumps with factor (T, P), and their standard deviations.
+
+    `covariance_times` multiplies the covariance (T, T) of the noise without jumps by an array (T, K).
+    """
     _, rotation = np.linalg.eigh(jumps.T @ jumps)
     turned = (jumps @ rotation)[:, ::-1]  # strongest first
     strong, rest = turned[:, :JUMP_TERMS], turned[:, JUMP_TERMS:]
     size = np.linalg.norm(strong, axis=0)
-    directions, std = noise_directions(functions, covariance, most - JUMP_TERMS, rest)
+    directions, std = noise_directions(functions, covariance_times, most - JUMP_TERMS, rest)
     return np.hstack([directions, strong / np.maximum(size, 1e-300)]), np.concatenate([std, size])
