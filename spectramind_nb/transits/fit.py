@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'SHAPES', 'CLEARER', 'ELSEWHERE_H', 'ROUNDS', 'WARM_ROUNDS', 'MOST_TENSION',
-           'MOST_WIDENINGS', 'WIDENINGS', 'moved', 'not_below', 'descend', 'held', 'StartingPoint', 'starts_of_shape',
+           'MOST_WIDENINGS', 'WIDENINGS', 'moved', 'likeliest', 'descend', 'held', 'StartingPoint', 'starts_of_shape',
            'starts', 'rough_fit', 'warm_fit', 'tilted_width', 'weigh_orbit', 'converge', 'converge_orbit', 'fit_planet']
 
 # %% ../../nbs/transits/fit.ipynb #4f87ecfc
@@ -21,6 +21,7 @@ from spectramind_nb.transits.fit_problem import (
     Equations,
     FitProblem,
     State,
+    data_alone,
     data_equations,
     equations,
     first_guesses,
@@ -32,7 +33,7 @@ from .fit_report import Fit, noise_quality, report
 from .impact_parameter import with_impact_prior
 from .learned_priors import evidence_of
 from .model import Block
-from .normal_equations import Reduced, marginal, posterior
+from .normal_equations import Reduced, marginal
 from .systematics import Colour
 
 # %% ../../nbs/transits/fit.ipynb #5d9eb60d
@@ -50,11 +51,16 @@ def moved(problem: FitProblem, state: State, target: np.ndarray, local: np.ndarr
     return replace(state, shared=shared, local=state.local + share * (local - state.local))
 
 # %% ../../nbs/transits/fit.ipynb #a564a0ef
-def not_below(target: np.ndarray, covariance: np.ndarray, which: int) -> np.ndarray:  # (S,)
-    """Return the likeliest parameters (S,) where `which` is not negative, from the likeliest at all, `target` (S,)."""
-    if target[which] >= 0:
-        return target
-    return np.asarray(target - covariance[:, which] * (target[which] / max(covariance[which, which], 1e-300)))
+def likeliest(reduced: Reduced, mean: np.ndarray, std: np.ndarray, positive: int) -> np.ndarray:  # (S,)
+    """Find the likeliest shared parameters (S,) where number `positive` is not negative.
+
+    `mean` and `std` (S,) are those of their Gaussian prior.
+    """
+    sides = np.column_stack([reduced.information - reduced.precision @ mean, np.arange(len(std)) == positive])
+    inner = np.eye(len(std)) + std[:, None] * reduced.precision * std
+    step, slope = std * np.linalg.solve(inner, std[:, None] * sides).T
+    target = mean + step
+    return np.asarray(target - slope * (min(target[positive], 0.0) / max(slope[positive], 1e-300)))
 
 # %% ../../nbs/transits/fit.ipynb #4456f059
 def descend(
@@ -68,7 +74,7 @@ def descend(
     count = 0
     while count < most:
         count += 1
-        target = not_below(*posterior(now.reduced, problem.mean, state.std), problem.layout.place["b2"])
+        target = likeliest(now.reduced, problem.mean, state.std, problem.layout.place["b2"])
         local = now.reduced.local(target)
         first = min(1.0, MOST_STEP_H / max(float(np.abs(target - state.shared)[times].max()), 1e-12))
         for halvings in range(5):
@@ -146,9 +152,10 @@ def rough_fit(
             state.shared[[problem.layout.place["sma"], problem.layout.place["b2"]]] = sma, impact**2
             begin = replace(problem, mean=state.shared.copy())
         still = held(begin, state)
-        near, _, first = descend(begin, still, equations(begin, still), 6, 5.0)
+        near, now, first = descend(begin, still, equations(begin, still), 6, 5.0)
         free = replace(near, std=state.std)
-        state, now, second = descend(problem, free, equations(problem, free), 8, 1.0)
+        now = with_priors(problem, free, now.at, data_alone(begin, near, now))
+        state, now, second = descend(problem, free, now, 8, 1.0)
         fits.append((problem, state, now, first + second))
     return min(fits, key=lambda fit: (fit[1].local[1:, 0].mean() < SHALLOWEST, fit[2].normal.cost))
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GUESS_LIMB', 'OWN_START', 'table_impact', 'slide_transit', 'first_guesses', 'FitProblem', 'State', 'Equations',
            'running_median', 'error_underestimate', 'near_neighbours', 'set_up', 'local_prior', 'add_block',
-           'data_equations', 'with_priors', 'equations']
+           'data_equations', 'prior_cost', 'with_priors', 'data_alone', 'equations']
 
 # %% ../../nbs/transits/fit_problem.ipynb #1cfdc75b
 from collections.abc import Mapping, Sequence
@@ -194,13 +194,23 @@ def data_equations(problem: FitProblem, state: State) -> tuple[list[Linearised],
     return at, normal
 
 # %% ../../nbs/transits/fit_problem.ipynb #d9e8afdf
-def with_priors(problem: FitProblem, state: State, at: list[Linearised], data: Normal) -> Equations:
-    """Add the state's priors to the data's equations, and eliminate the local parameters; cost is the total chi^2."""
+def prior_cost(problem: FitProblem, state: State) -> float:
+    """Compute the priors' part of chi^2."""
     mean, precision = local_prior(problem, state)
     offset, free = state.local - mean, state.std > 0
-    cost = data.cost + float(np.einsum("bl,blm,bm->", offset, precision, offset))
-    cost += float(np.sum(((state.shared - problem.mean)[free] / state.std[free]) ** 2))
-    return Equations(at, replace(data, cost=cost), eliminate_bins(data, state.local, state.shared, mean, precision))
+    shared = (state.shared - problem.mean)[free] / state.std[free]
+    return float(np.einsum("bl,blm,bm->", offset, precision, offset) + shared @ shared)
+
+
+def with_priors(problem: FitProblem, state: State, at: list[Linearised], data: Normal) -> Equations:
+    """Add the state's priors to the data's equations, and eliminate the local parameters; cost is the total chi^2."""
+    reduced = eliminate_bins(data, state.local, state.shared, *local_prior(problem, state))
+    return Equations(at, replace(data, cost=data.cost + prior_cost(problem, state)), reduced)
+
+
+def data_alone(problem: FitProblem, state: State, now: Equations) -> Normal:
+    """Take the priors out of the equations `now` at a state."""
+    return replace(now.normal, cost=now.normal.cost - prior_cost(problem, state))
 
 
 def equations(problem: FitProblem, state: State) -> Equations:
