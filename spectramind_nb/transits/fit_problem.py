@@ -44,13 +44,13 @@ def slide_transit(block: Block, star: Mapping[str, float], times_h: np.ndarray, 
 
 # %% ../../nbs/transits/fit_problem.ipynb #731072d2
 def first_guesses(
-    blocks: Sequence[Block], star: Mapping[str, float], impact: float, most: int = 3
+    blocks: Sequence[Block], star: Mapping[str, float], impact: float, most: int = 3, step_h: float = 0.05
 ) -> tuple[list[tuple[float, float]], float]:
     """Find mid-transit time (h) and depth of the likeliest transits of a visit in the white light of its blocks.
 
-    They have the impact parameter `impact`. Also returns the least chi^2.
+    They have the impact parameter `impact`, and times that are multiples of `step_h`. Also returns the least chi^2.
     """
-    times = np.arange(0.5, 7.01, 0.05)
+    times = np.arange(0.5, 7.01, step_h)
     slid = np.array([slide_transit(block, star, times, impact) for block in blocks])
     deep = slid[-1, :, 1] > 0
     chi2 = np.where(deep, slid[:, :, 0].sum(axis=0), np.inf)
