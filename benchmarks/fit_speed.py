@@ -1,6 +1,6 @@
 """CPU time of the transit fit, compared with the package at an earlier commit; last line JSON.
 
-    python benchmarks/fit_speed.py [--planets 12] [--rounds 3] [--reference 2b84b94] [--seed 1] [--folder FOLDER]
+    python benchmarks/fit_speed.py [--planets 12] [--rounds 3] [--reference 912c694] [--seed 1] [--folder FOLDER]
 
 Fits planets of the default world twice, as a run does: first with the usual priors, then with priors learned from all
 first fits and from the first fit's result on. The working tree and the reference take turns, planet by planet, in a
@@ -148,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option, default in (("--planets", 12), ("--rounds", 3), ("--seed", 1)):
         parser.add_argument(option, type=int, default=default)
-    parser.add_argument("--reference", default="2b84b94", help="commit to compare with")
+    parser.add_argument("--reference", default="912c694", help="commit to compare with")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"), help="where spectra are kept")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
