@@ -97,8 +97,8 @@ def held(problem: FitProblem, state: State) -> State:
     return replace(state, std=std)
 
 # %% ../../nbs/transits/fit.ipynb #62c5c6da
-SHAPES = ((1.0, 0.0), (1.0, 0.4), (1.0, 0.65), (1.0, 0.85), (1.0, 1.0), (1.2, 0.0), (1.45, 0.0))  # also tried:
-# how many times slower than the star table's orbit, and the impact parameter
+# Shapes that are tried beside the star table's: how many times a/Rs is smaller, and the impact parameter
+SHAPES = ((1.0, 0.0), (1.0, 0.4), (1.0, 0.65), (1.0, 0.85), (1.0, 1.0), (1.2, 0.0), (1.45, 0.0))
 CLEARER, ELSEWHERE_H = 1.5, 0.15  # factor of chi^2, and hours, from which another shape is a start
 COARSE_H = 0.1  # between the mid-transit times that are tried with other shapes
 ROUNDS, WARM_ROUNDS = 3, 2  # of noise estimate, choice of priors and descent
