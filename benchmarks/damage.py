@@ -305,6 +305,7 @@ def spoil_star(rng: np.random.Generator, star: pd.DataFrame, planet: int) -> pd.
     if rng.random() < 0.5:
         a, impact = star.loc[row, "sma"] * rng.uniform(0.8, 1.3), rng.uniform(0, 0.9)
         star.loc[row, "sma"], star.loc[row, "i"] = a, np.degrees(np.arccos(impact / a))
+        star.loc[row, "P"] *= rng.uniform(0.7, 1.4)
         return star
     name, change = [
         ("P", 24.0),

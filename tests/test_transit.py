@@ -299,14 +299,14 @@ def test_incomplete_transits_have_wide_and_true_errors(t0: float, sma: float, wi
 
 
 @pytest.mark.parametrize(
-    ("b", "table_b", "slower"),
-    [(0.1, 0.7, 1.0), (0.1, 0.85, 1.0), (0.75, 0.1, 1.0), (0.1, 0.1, 1.35), (0.1, 0.1, 1.2), (0.1, 0.1, 0.75)],
+    ("b", "table_b", "factor"),
+    [(0.1, 0.7, 1), (0.1, 0.85, 1), (0.75, 0.1, 1), (0.1, 0.1, 2), (0.1, 0.1, 1.35), (0.1, 0.1, 0.75), (0.1, 0.1, 0.6)],
 )
-def test_an_orbit_far_from_the_star_table_is_found(b: float, table_b: float, slower: float) -> None:
+def test_an_orbit_far_from_the_star_table_is_found(b: float, table_b: float, factor: float) -> None:
     """The transit is much longer or shorter than the table says; its true length is in the light curves."""
     for seed in (10, 11):
         depth = spectrum(seed)
-        fit = fit_planet(observe(depth, b, seed), star(table_b, SMA * slower))
+        fit = fit_planet(observe(depth, b, seed), star(table_b, SMA * factor))
         assert abs((fit.depth - depth)[1:].mean()) < 4 * error_of_mean(fit)
         assert error_of_mean(fit) < 5 * error_of_mean(fitted(0)[0]) and fit.quality["red_noise"] < 1
 

@@ -98,7 +98,7 @@ def held(problem: FitProblem, state: State) -> State:
 
 # %% ../../nbs/transits/fit.ipynb #62c5c6da
 # Shapes that are tried beside the star table's: how many times a/Rs is smaller, and the impact parameter
-SHAPES = ((1.0, 0.0), (1.0, 0.4), (1.0, 0.65), (1.0, 0.85), (1.0, 1.0), (1.2, 0.0), (1.45, 0.0))
+SHAPES = tuple((1.0, b) for b in (0.0, 0.4, 0.65, 0.85, 1.0)) + tuple((k, 0.0) for k in (0.6, 0.8, 1.2, 1.45, 2.0))
 CLEARER, ELSEWHERE_H = 1.5, 0.15  # factor of chi^2, and hours, from which another shape is a start
 COARSE_H = 0.1  # between the mid-transit times that are tried with other shapes
 ROUNDS, WARM_ROUNDS = 3, 2  # of noise estimate, choice of priors and descent

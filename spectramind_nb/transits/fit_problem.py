@@ -55,13 +55,15 @@ def first_guesses(
     deep = slid[-1, :, 1] > 0
     chi2 = np.where(deep, slid[:, :, 0].sum(axis=0), np.inf)
     least = float(chi2.min())
-    chi2 *= min(1.0, len(blocks[0].time_h) / max(chi2.min(), 1e-9))  # noise that isn't in the variance
+    if not deep.any():
+        return [(VISIT_HOURS / 2, DEPTH_PRIOR[0])], least
+    chi2 *= min(1.0, len(blocks[0].time_h) / max(least, 1e-9))  # noise that isn't in the variance
     guesses: list[tuple[float, float]] = []
     for k in np.argsort(chi2):
         apart = all(abs(times[k] - t0) > 0.4 for t0, _ in guesses)
         if np.isfinite(chi2[k]) and apart and chi2[k] < chi2.min() + 40 and len(guesses) < most:
             guesses.append((float(times[k]), float(np.clip(slid[-1, k, 1], 0.004, 0.12))))
-    return guesses or [(VISIT_HOURS / 2, DEPTH_PRIOR[0])], least
+    return guesses, least
 
 # %% ../../nbs/transits/fit_problem.ipynb #04fd70d8
 @dataclass(frozen=True)
