@@ -5,8 +5,8 @@
 First pulls, (estimate - truth) / standard deviation, of depths, times and limb darkening of planets of the light-curve
 path, a quarter of a second each: wanted are means of 0 +- .1 and standard deviations of 1 +- .1. The rank of the truth
 in the posterior is to be uniform (simulation-based calibration), of all of these and of a/Rs, the squared impact
-parameter and the inclination, which are bounded. The fit's priors are a little wider than the simulator's scatters; with
-`--exact 1` those of orbits and drifts are the same. In another `--world` the fit is given that world's offsets and
+parameter and the inclination, which are bounded. The fit's priors are a little wider than the simulator's scatters;
+with `--exact 1` those of orbits and drifts are the same. In another `--world` the fit is given that world's offsets and
 scatters, as the oracle of benchmarks/worlds.py is.
 
 Then the posterior of a few planets by Markov chains, some minutes each, against the fit's Gaussian. Noise and priors
