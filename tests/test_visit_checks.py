@@ -329,14 +329,23 @@ def test_depths_that_one_planet_can_not_have_are_refused() -> None:
         check_channels(fit, 7)
 
 
-@pytest.mark.parametrize(("depth", "seen"), [(76e-6, False), (-1e-3, False), (280e-6, False), (330e-6, True)])
-def test_a_planet_without_a_transit_is_refused(depth: float, seen: bool) -> None:
-    level = np.full((N_BINS, 1), 1e-4)  # the error that all bins share
+@pytest.mark.parametrize(
+    ("depth", "error", "seen"),
+    [
+        (76e-6, 30e-6, False),
+        (-1e-3, 1e-4, False),
+        (650e-6, 1e-4, False),
+        (750e-6, 1e-4, True),
+        (0.0143, 0.005, True),  # a transit longer than its visit: uncertain, but not absent
+    ],
+)
+def test_a_planet_without_a_transit_is_refused(depth: float, error: float, seen: bool) -> None:
+    level = np.full((N_BINS, 1), error)  # what all bins share
     fit = Fit(np.full(N_BINS, depth), np.full(N_BINS, 1e-12), level, {}, {}, json.loads("{}"), [], [])
     if seen:
         check_channels(fit, 7)
         return
-    with pytest.raises(UserError, match=r"7: no transit is seen \(AIRS shows a depth of .* \+- 0\.000100\)\. Fix"):
+    with pytest.raises(UserError, match=r"7: no transit is seen \(AIRS shows a depth of .* \+- 0\.000\d+\)\. Fix"):
         check_channels(fit, 7)
 
 

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import UserError, first_of
 from ..core.files import read_json, run_folder
-from .fit import fit_planet
+from .fit import SHALLOWEST, fit_planet
 from .fit_priors import FitOptions
 from .fit_report import LEAST_SEEN, MOST_RED, SLIVER_IMPACT, Fit
 from .learned_priors import Evidence
@@ -95,7 +95,7 @@ def read_fit_options(run_dir: str | Path, required: bool = False) -> FitOptions:
     return FitOptions.from_record(read_json(path, "run stage 02_transit again") if there else {})
 
 # %% ../../nbs/transits/fit_file.ipynb #75d40be4
-MOST_UNLIKE, UNLIKE_SIGMA = 0.4, 5.0  # depths of FGS1 and AIRS: relative, and standard deviations
+MOST_UNLIKE, UNLIKE_SIGMA = 0.5, 5.0  # depths of FGS1 and AIRS: relative, and standard deviations
 MARGIN_SIGMA, MOST_MARGIN = 3.0, 0.2  # allowed beyond: standard deviations, at most this of the depth
 
 
@@ -119,7 +119,7 @@ def check_channels(fit: Fit, planet: int) -> None:
     FGS1 and AIRS show depths that no planet has together.
     """
     mean, error = fit.airs_depth
-    if mean < LEAST_SEEN * error:
+    if mean + LEAST_SEEN * error < SHALLOWEST:
         seen = f"no transit is seen (AIRS shows a depth of {mean:.6f} +- {error:.6f})"
         raise UserError(f"planet {planet}: {seen}. Fix: check the frames, and P, sma and i in the star table")
     if (impact := fit.quality.get("impact", 0.0)) > SLIVER_IMPACT:
