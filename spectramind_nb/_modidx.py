@@ -3550,6 +3550,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'spectramind_nb/transits/fit_file.py'),
                                                   'spectramind_nb.transits.fit_file.fit_to_file': ( 'transits/fit_file.html#fit_to_file',
                                                                                                     'spectramind_nb/transits/fit_file.py'),
+                                                  'spectramind_nb.transits.fit_file.half_range': ( 'transits/fit_file.html#half_range',
+                                                                                                   'spectramind_nb/transits/fit_file.py'),
                                                   'spectramind_nb.transits.fit_file.read_evidence': ( 'transits/fit_file.html#read_evidence',
                                                                                                       'spectramind_nb/transits/fit_file.py'),
                                                   'spectramind_nb.transits.fit_file.read_fit': ( 'transits/fit_file.html#read_fit',

@@ -327,6 +327,12 @@ def test_depths_that_one_planet_can_not_have_are_refused() -> None:
     depth[0] = 0.0015
     with pytest.raises(UserError, match=r"FGS1 shows a depth of 0\.0015 and AIRS of 0\.006"):
         check_channels(fit, 7)
+    depth[0], variance[0] = 0.0038, 1e-8
+    depth[1:] = 0.0069
+    with pytest.raises(UserError, match=r"FGS1 shows a depth of 0\.0038 and AIRS of 0\.0069"):
+        check_channels(fit, 7)
+    depth[1:] = np.linspace(0.0050, 0.0088, N_BINS - 1)  # the bins of AIRS differ as much
+    check_channels(fit, 7)
 
 
 @pytest.mark.parametrize(
