@@ -273,6 +273,16 @@ def test_flux_squared_or_on_a_pedestal_is_told() -> None:
     assert any("check star and times, and that flux has no pedestal and is proportional to light" in x for x in told)
 
 
+def test_a_sliver_and_light_curves_unlike_the_model_are_told() -> None:
+    curves, fit = fitted()
+    quality = {"impact": 1.29, "red_noise": 77.0}
+    told = results.warnings_of(results.result_of(replace(fit, quality=fit.quality | quality), curves))
+    assert any("only grazes the star's edge (impact parameter 1.29): don't use its depth" in x for x in told)
+    assert any("what the model leaves over is 77 times the white noise" in x for x in told)
+    usual = results.warnings_of(results.result_of(fit, curves))
+    assert not any("grazes" in x or "leaves over" in x for x in usual)
+
+
 def test_channels_of_two_planets_are_refused() -> None:
     _, fit = fitted()
     check_depths("a.csv", fit)

@@ -27,7 +27,7 @@ from ..core.instrument import bin_edges, wavelengths
 from .fit import BOUNDS
 from .fit_file import fit_record
 from .fit_priors import MOST_WHITE_DEPTH
-from .fit_report import LEAST_SEEN, SLIVER_IMPACT, Depths, Fit
+from .fit_report import LEAST_SEEN, MOST_RED, SLIVER_IMPACT, Depths, Fit
 from .light_curve_file import STAR_FILE_UNITS, ObservedLightCurves, write_ecsv
 from .model import Block
 
@@ -152,6 +152,8 @@ def misfit_warnings(quality: Mapping[str, float]) -> list[str]:
         lines.append(
             f"single bins drift by {quality['own_drift_ppm']:.0f} ppm: look at the light curves, is it a transit?"
         )
+    if (red := quality.get("red_noise", 0.0)) > MOST_RED:
+        lines.append(f"what the model leaves over is {red:.0f} times the white noise: check star, times and unit")
     if quality.get("clipped_fraction", 0.0) > MOST_CLIPPED:
         share = 100 * quality["clipped_fraction"]
         lines.append(f"{share:.1f}% of the points don't follow a transit: look at the light curves before using depths")
