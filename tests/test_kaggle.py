@@ -134,7 +134,7 @@ def test_submit_predicts_the_hidden_planets_and_names_the_one_that_fails(
     assert found.planet_id.tolist() == hidden
     lost = (found.mu == reference.mean).all(axis=1)
     assert lost.tolist() == [False, True, False] and np.all(found.sigma[1] == reference.std)
-    assert np.all(np.median(found.sigma[[0, 2]], axis=1) < 1e-3)
+    assert np.all(np.median(found.sigma[[0, 2]], axis=1) < 0.2 * np.median(reference.std))  # those are measured
     assert f"left out: planet {hidden[1]}" in (kaggle_root / "working/v50_debug_log.md").read_text()
     assert (kaggle_root / "working/runtime.csv").is_file()
 
