@@ -355,23 +355,18 @@ def test_a_planet_without_a_transit_is_refused(depth: float, error: float, seen:
         check_channels(fit, 7)
 
 
-def test_a_planet_that_only_grazes_the_star_is_refused() -> None:
-    depth, quality = np.full(N_BINS, 0.012), {"impact": 1.1}
-    fit = Fit(depth, np.full(N_BINS, 1e-7), np.full((N_BINS, 1), 1e-4), {}, {}, quality, [], [])
+@pytest.mark.parametrize(
+    ("figure", "usual", "odd", "words"),
+    [
+        ("impact", 1.1, 1.29, r"only grazes the star's edge \(impact parameter 1\.29\).*Fix: check P"),
+        ("red_noise", 15.0, 77.0, r"the light curves don't follow its transit .*77 times.*Fix: check P"),
+    ],
+)
+def test_a_fit_that_its_quality_speaks_against_is_refused(figure: str, usual: float, odd: float, words: str) -> None:
+    quality = {figure: usual}
+    depth, level = np.full(N_BINS, 0.012), np.full((N_BINS, 1), 1e-4)
+    fit = Fit(depth, np.full(N_BINS, 1e-7), level, {}, {}, quality, [], [])
     check_channels(fit, 7)
-    quality["impact"] = 1.29
-    with pytest.raises(
-        UserError, match=r"planet 7: only grazes the star's edge \(impact parameter 1\.29\).*Fix: check P"
-    ):
-        check_channels(fit, 7)
-
-
-def test_light_curves_that_do_not_follow_the_model_are_refused() -> None:
-    depth, quality = np.full(N_BINS, 0.012), {"red_noise": 15.0}
-    fit = Fit(depth, np.full(N_BINS, 1e-7), np.full((N_BINS, 1), 1e-4), {}, {}, quality, [], [])
-    check_channels(fit, 7)
-    quality["red_noise"] = 77.0
-    with pytest.raises(
-        UserError, match=r"planet 7: the light curves don't follow its transit .*77 times.*Fix: check P"
-    ):
+    quality[figure] = odd
+    with pytest.raises(UserError, match=f"planet 7: {words}"):
         check_channels(fit, 7)

@@ -196,9 +196,8 @@ def data_equations(problem: FitProblem, state: State) -> tuple[list[Linearised],
     return at, normal
 
 # %% ../../nbs/transits/fit_problem.ipynb #d9e8afdf
-def prior_cost(problem: FitProblem, state: State) -> float:
-    """Compute the priors' part of chi^2."""
-    mean, precision = local_prior(problem, state)
+def prior_cost(problem: FitProblem, state: State, mean: np.ndarray, precision: np.ndarray) -> float:
+    """Compute the priors' part of chi^2; `mean` (L,) and `precision` (283, L, L) are by `local_prior`."""
     offset, free = state.local - mean, state.std > 0
     shared = (state.shared - problem.mean)[free] / state.std[free]
     return float(np.einsum("bl,blm,bm->", offset, precision, offset) + shared @ shared)
@@ -206,13 +205,14 @@ def prior_cost(problem: FitProblem, state: State) -> float:
 
 def with_priors(problem: FitProblem, state: State, at: list[Linearised], data: Normal) -> Equations:
     """Add the state's priors to the data's equations, and eliminate the local parameters; cost is the total chi^2."""
-    reduced = eliminate_bins(data, state.local, state.shared, *local_prior(problem, state))
-    return Equations(at, replace(data, cost=data.cost + prior_cost(problem, state)), reduced)
+    prior = local_prior(problem, state)
+    reduced = eliminate_bins(data, state.local, state.shared, *prior)
+    return Equations(at, replace(data, cost=data.cost + prior_cost(problem, state, *prior)), reduced)
 
 
 def data_alone(problem: FitProblem, state: State, now: Equations) -> Normal:
     """Take the priors out of the equations `now` at a state."""
-    return replace(now.normal, cost=now.normal.cost - prior_cost(problem, state))
+    return replace(now.normal, cost=now.normal.cost - prior_cost(problem, state, *local_prior(problem, state)))
 
 
 def equations(problem: FitProblem, state: State) -> Equations:
