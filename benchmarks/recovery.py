@@ -39,8 +39,8 @@ from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.simulator.line_shape import smoothing_of_bins
 from spectramind_nb.simulator.population import PlanetSpectrum, SimulatedPlanet, planet_stream
 from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World, find_world
-from spectramind_nb.transits.fit import averaged, converge, weigh_drifts
-from spectramind_nb.transits.fit_priors import SOLAR_K, FitOptions, impact_by_table, limb_priors
+from spectramind_nb.transits.fit import averaged, converge, impact_priors, weigh_drifts
+from spectramind_nb.transits.fit_priors import SOLAR_K, FitOptions, limb_priors
 from spectramind_nb.transits.fit_problem import Equations, FitProblem, State, equations, local_prior
 from spectramind_nb.transits.fit_report import report
 from spectramind_nb.transits.impact_parameter import impact_posterior, with_impact_prior
@@ -103,14 +103,6 @@ def given(planet: SimulatedPlanet, exact: int, world: World) -> tuple[dict[str, 
     if world == DEFAULT_WORLD and not exact:
         return planet.system.row(), FitOptions()
     return known_star(planet.system.row(), world), known_options(world)
-
-
-def impact_priors(
-    problem: FitProblem, state: State, star: dict[str, float]
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Mean and variance of b2 in the fit; mean and standard deviation of b by the star table."""
-    b2 = problem.layout.place["b2"]
-    return (float(problem.mean[b2]), float(state.std[b2]) ** 2), impact_by_table(star, problem.options)
 
 
 def recover(seed: int, number: int, drawn: PlanetSpectrum, exact: int, world: World) -> Recovered:

@@ -3524,6 +3524,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'spectramind_nb/transits/fit.py'),
                                              'spectramind_nb.transits.fit.held': ( 'transits/fit.html#held',
                                                                                    'spectramind_nb/transits/fit.py'),
+                                             'spectramind_nb.transits.fit.impact_priors': ( 'transits/fit.html#impact_priors',
+                                                                                            'spectramind_nb/transits/fit.py'),
                                              'spectramind_nb.transits.fit.likeliest': ( 'transits/fit.html#likeliest',
                                                                                         'spectramind_nb/transits/fit.py'),
                                              'spectramind_nb.transits.fit.moved': ( 'transits/fit.html#moved',

@@ -6,7 +6,7 @@
 __all__ = ['BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'SHAPES', 'CLEARER', 'ELSEWHERE_H', 'MOST_SHAPES', 'COARSE_H', 'ROUNDS',
            'WARM_ROUNDS', 'MOST_TENSION', 'MOST_WIDENINGS', 'WIDENINGS', 'moved', 'likeliest', 'descend', 'held',
            'StartingPoint', 'starts_of_shape', 'starts', 'rough_fit', 'warm_fit', 'tilted_width', 'weigh_orbit',
-           'converge', 'converge_orbit', 'fit_planet']
+           'converge', 'converge_orbit', 'impact_priors', 'fit_planet']
 
 # %% ../../nbs/transits/fit.ipynb #4f87ecfc
 from collections.abc import Mapping, Sequence
@@ -265,6 +265,14 @@ def converge_orbit(
         steps += more
     return problem, state, now, colours, orbit | {"steps": float(steps)}
 
+# %% ../../nbs/transits/fit.ipynb #772828e9
+def impact_priors(
+    problem: FitProblem, state: State, star: Mapping[str, float]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return mean and variance of b^2 in a fit's prior, and mean and standard deviation of b by the star table."""
+    b2 = problem.layout.place["b2"]
+    return (float(problem.mean[b2]), float(state.std[b2]) ** 2), impact_by_table(star, problem.options)
+
 # %% ../../nbs/transits/fit.ipynb #a85a3494
 def fit_planet(
     blocks: Sequence[Block],
@@ -297,9 +305,8 @@ def fit_planet(
     problem, state, now = with_dilution(problem, state, now)
     std, weighed = weigh_drifts(problem, now.reduced, state.std)
     mean, covariance = averaged(problem, now.reduced, std, weighed)
-    b2 = problem.layout.place["b2"]
-    prior, table = (float(problem.mean[b2]), float(state.std[b2]) ** 2), impact_by_table(star, problem.options)
-    mean, covariance = with_impact_prior(mean, covariance, b2, prior, table)
+    prior, table = impact_priors(problem, state, star)
+    mean, covariance = with_impact_prior(mean, covariance, problem.layout.place["b2"], prior, table)
     quality = orbit | noise_quality(problem, state, colours)
     evidence = evidence_of(problem, now.reduced, std, weighed, colours)
     return report(problem, state, now, mean, covariance, quality, evidence)
