@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'MOST_STEP_H', 'SHALLOWEST', 'SHAPES', 'CLEARER', 'ELSEWHERE_H', 'MOST_SHAPES', 'COARSE_H', 'ROUNDS',
-           'WARM_ROUNDS', 'MOST_TENSION', 'MOST_WIDENINGS', 'WIDENINGS', 'moved', 'likeliest', 'descend', 'held',
-           'StartingPoint', 'starts_of_shape', 'starts', 'rough_fit', 'warm_fit', 'tilted_width', 'weigh_orbit',
-           'converge', 'converge_orbit', 'impact_priors', 'fit_planet']
+           'WARM_ROUNDS', 'MOST_TENSION', 'MOST_WIDENINGS', 'WIDENINGS', 'moved', 'likeliest', 'expected_fall',
+           'descend', 'held', 'StartingPoint', 'starts_of_shape', 'starts', 'rough_fit', 'warm_fit', 'tilted_width',
+           'weigh_orbit', 'converge', 'converge_orbit', 'impact_priors', 'fit_planet']
 
 # %% ../../nbs/transits/fit.ipynb #4f87ecfc
 from collections.abc import Mapping, Sequence
@@ -64,18 +64,31 @@ def likeliest(reduced: Reduced, mean: np.ndarray, std: np.ndarray, positive: int
     return np.asarray(target - slope * (min(target[positive], 0.0) / max(slope[positive], 1e-300)))
 
 # %% ../../nbs/transits/fit.ipynb #4456f059
+def expected_fall(problem: FitProblem, state: State, reduced: Reduced, target: np.ndarray) -> float:
+    """Compute by how much the cost (chi^2) falls in a Newton step from a state to shared parameters `target` (S,).
+
+    `reduced` are the equations at the state, for which the model is taken as linear.
+    """
+    step, free = target - state.shared, state.std > 0
+    before, after = (((shared - problem.mean)[free] / state.std[free]) ** 2 for shared in (state.shared, target))
+    downhill = reduced.information - reduced.precision @ (state.shared + step / 2)
+    return float(reduced.local_fall + 2 * step @ downhill + (before - after).sum())
+
+# %% ../../nbs/transits/fit.ipynb #3ade3472
 def descend(
     problem: FitProblem, state: State, now: Equations, most: int, enough: float
 ) -> tuple[State, Equations, int]:
-    """Take at most `most` Newton steps from a state, until the cost (chi^2) falls by less than `enough`.
+    """Take at most `most` Newton steps from a state, until the next would lower the cost (chi^2) by less than `enough`.
 
     `now` are the equations at `state`. Returns the new state, its equations and the number of steps.
     """
     times = [k for n, k in problem.layout.place.items() if n.startswith("t0_h")]
     count = 0
     while count < most:
-        count += 1
         target = likeliest(now.reduced, problem.mean, state.std, problem.layout.place["b2"])
+        if expected_fall(problem, state, now.reduced, target) < enough:
+            break
+        count += 1
         local = now.reduced.local(target)
         first = min(1.0, MOST_STEP_H / max(float(np.abs(target - state.shared)[times].max()), 1e-12))
         for halvings in range(5):

@@ -207,6 +207,7 @@ class Reduced:
     inverse: np.ndarray  # covariance of the local parameters at fixed shared ones, (bins, L, L)
     coupling: np.ndarray  # of local and shared parameters, (bins, L, S)
     at_zero: np.ndarray  # best local parameters where all shared ones are 0, (bins, L)
+    local_fall: float  # of chi^2, as the local parameters move to their best at the present shared ones
 
     @property
     def gain(self) -> np.ndarray:  # (bins, L, S)
@@ -235,9 +236,11 @@ def eliminate_bins(
         precision[np.ix_(seen, seen)] -= half.T @ half
     gradient_step = normal.local_gradient + times(local_precision, local_mean - local)
     coupling = normal.coupling.reshape(-1, len(shared))
-    gradient = normal.shared_gradient - times(inverse, gradient_step).ravel() @ coupling
-    at_zero = local + times(inverse, gradient_step + normal.coupling @ shared)
-    return Reduced(precision, precision @ shared + gradient, inverse, normal.coupling, at_zero)
+    move = times(inverse, gradient_step)
+    gradient = normal.shared_gradient - move.ravel() @ coupling
+    at_zero = local + move + times(inverse, normal.coupling @ shared)
+    fall = float(np.vdot(move, gradient_step))
+    return Reduced(precision, precision @ shared + gradient, inverse, normal.coupling, at_zero, fall)
 
 # %% ../../nbs/transits/normal_equations.ipynb #f91b12ba
 def posterior(reduced: Reduced, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
