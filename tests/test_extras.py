@@ -122,7 +122,7 @@ def same(number: tuple[str, int]) -> int:
 
 OPTIONS: dict[str, tuple[str, Callable[[], object]]] = {
     "umap": ("explain", lambda: umap_map(np.random.default_rng(1).normal(size=(8, 3)))),
-    "zuko": ("network", lambda: ResidualFlow(8)),
+    "zuko": ("explain", lambda: ResidualFlow(8)),
     "onnx": ("export", lambda: export_network(read_network(network_file("laptop")), "no.onnx", "onnx")),
     "distributed": ("dask", lambda: map_planets(same, [("train", 1)], Workers(1, "dask", "tcp://127.0.0.1:9"), "x")),
     "mamba_ssm": ("gpu", lambda: selective_scan(*map(torch.tensor, [1.0] * 5), engine="mamba_ssm")),

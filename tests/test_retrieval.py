@@ -359,7 +359,7 @@ def test_a_missing_package_gets_one_clear_error(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtra, match="A retrieval needs zuko, which is not installed") as caught:
         Proposal(1, 8, 4)
-    assert str(caught.value).endswith(f"Fix: {install_command('network')}")
+    assert str(caught.value).endswith(f"Fix: {install_command('explain')}")
 
 
 def test_a_bank_without_a_parameter_is_refused(population: dict[str, np.ndarray]) -> None:

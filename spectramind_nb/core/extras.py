@@ -16,8 +16,8 @@ from .errors import UserError
 EXTRAS: dict[str, dict[str, str]] = {  # modules of each extra, and the distributions that hold them
     "demo": {"taurex": "taurex", "acepython": "acepython"},
     "dashboard": {"fastapi": "fastapi", "uvicorn": "uvicorn"},
-    "explain": {"umap": "umap-learn", "shap": "shap"},
-    "network": {"torch_geometric": "torch-geometric", "zuko": "zuko"},
+    "explain": {"umap": "umap-learn", "shap": "shap", "zuko": "zuko"},
+    "network": {"torch_geometric": "torch-geometric"},
     "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
     "dask": {"distributed": "distributed"},
     "gpu": {"mamba_ssm": "mamba-ssm"},

@@ -143,7 +143,7 @@ class SigmaHead(nn.Module):
 
 # %% ../../nbs/network/decoders.ipynb #e0d1e6b1
 def _monotonic_spline() -> Any:
-    with needs_extra("network", "model.head_sigma.type=flow"):
+    with needs_extra("explain", "model.head_sigma.type=flow"):
         from zuko.transforms import MonotonicRQSTransform
     return MonotonicRQSTransform
 

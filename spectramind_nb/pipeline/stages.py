@@ -195,8 +195,7 @@ def stage_inputs(earlier: Sequence[Stage], parameters: Mapping[str, Any]) -> dic
         inputs["weights"] = digest({name: manifest["artifacts"] for name, manifest in weights.items()})
     if parameters.get("network"):
         inputs["network"] = sha256(network_file(parameters["network"]))
-    lacking = missing_packages("explain") + [name for name in missing_packages("network") if name == "zuko"]
-    if parameters.get("skip_heavy_diag") is False and lacking:
+    if parameters.get("skip_heavy_diag") is False and (lacking := missing_packages("explain")):
         inputs["packages not installed"] = ", ".join(lacking)
     return inputs
 

@@ -81,7 +81,7 @@ class Proposal(nn.Module):
 
     def __init__(self, transforms: int = 4, hidden: int = 80, bins: int = 8) -> None:
         super().__init__()
-        with needs_extra("network", "A retrieval"):
+        with needs_extra("explain", "A retrieval"):
             from zuko.flows import NSF
         self.sizes = (transforms, hidden, bins)
         self.flow = NSF(DIMENSIONS, SUMMARY_SIZE + 1, transforms=transforms, bins=bins, hidden_features=(hidden,) * 2)
