@@ -1,20 +1,23 @@
 """What the parts of the network are worth: each variant learns for the same short while and is judged on the same
 pairs; last line JSON.
 
-    python benchmarks/ablate_network.py [--epochs 3] [--pairs 8000] [--network laptop] [--only NAME,NAME]
+    python benchmarks/ablate_network.py [--epochs 2] [--pairs 6000] [--seeds 3] [--network laptop] [--only NAME,NAME]
 
 Variants of the shipped weights go on from them, without a part or with another; what they lack is new. `Mamba on`
 learns from the training planets' own errors with their light curves, `own errors` from the same without light curves.
 `mae first` and `no mae` start from nothing, the first with its encoder pretrained. Spectra and noise are those that
-train_network.py holds out; the figure is nats a bin over the Gaussian predictor, with its standard error over pairs.
+train_network.py holds out. The figures are nats a bin over the Gaussian predictor, and over the reference, which is
+`as shipped`, `own errors` or `no mae` after the same training. The error of the latter is over seeds: each draws its own
+examples, their order and new weights.
 """
 
 import argparse
 import copy
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,7 @@ CHANGES: Mapping[str, dict[str, Any]] = {
     "log sigma": {"log_sigma": True},
 }
 OWN, NEW = ("own errors", "Mamba on"), ("no mae", "mae first")
+REFERENCES = {name: group[0] for group in ((*CHANGES,), OWN, NEW) for name in group}
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,9 @@ def as_channels(curves: np.ndarray) -> np.ndarray:
     return fgs1_inputs(white, fit, 0)
 
 
-def variant(weights: Weights, changes: Mapping[str, Any]) -> SpectralNetwork:
+def variant(weights: Weights, changes: Mapping[str, Any], seed: int) -> SpectralNetwork:
     """The shipped network with changes; what fits of its weights is kept."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     made = network_of(replace(weights.network.options, **changes), weights.scaling)
     mine, theirs = made.state_dict(), weights.network.state_dict()
     kept = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
@@ -109,10 +113,9 @@ def losses_of(network: SpectralNetwork, data: TrainingData) -> torch.Tensor:  # 
     return torch.cat(losses)
 
 
-def judged(network: SpectralNetwork, data: TrainingData) -> tuple[float, float]:
-    """Mean loss over the Gaussian predictor, nats a bin, and its standard error."""
-    every = losses_of(network, data)
-    return float(every.mean()), float(every.std() / len(every) ** 0.5)
+def mean_of(values: torch.Tensor) -> tuple[float, float]:
+    """Mean and its standard error, 0 where there is one value alone."""
+    return float(values.mean()), float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 def without_fgs1(data: TrainingData) -> TrainingData:
@@ -120,32 +123,52 @@ def without_fgs1(data: TrainingData) -> TrainingData:
     return data._replace(inputs=data.inputs._replace(fgs1=data.inputs.fgs1[:, :1] * torch.nan))
 
 
-def learned(name: str, weights: Weights, data: Data, a: argparse.Namespace) -> tuple[SpectralNetwork, TrainingData]:
-    """A variant after its training, and what it is judged on."""
-    options = TrainOptions(epochs=a.epochs, lr=2e-4, seed=1)
-    draws = lambda epoch: learning(data.drawing, weights.scaling, 700_000 + epoch, a.pairs, 0.4)  # noqa: E731
+def learned(
+    name: str, weights: Weights, data: Data, seed: int, draws: Callable[[int], TrainingData], a: argparse.Namespace
+) -> torch.Tensor:  # (P,)
+    """Losses of a variant after its training."""
+    options = TrainOptions(epochs=a.epochs, lr=2e-4, seed=seed)
     if name in OWN:
         network, curves = copy.deepcopy(weights.network), name == "Mamba on"
         own, judge = ((d if curves else without_fgs1(d)) for d in (data.own, data.own_held_out))
         train(network, lambda _: own, len(own.error), judge, replace(options, epochs=2 * a.epochs, batch=32))
-        return network, judge
+        return losses_of(network, judge)
     if name in NEW:
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         network, fast = network_of(NetworkOptions(fgs1_layers=0, airs_width=24, airs_layers=2), weights.scaling), 1e-3
         if name == "mae first":
             how = replace(options, lr=3e-3)
             train(network, draws, a.pairs, data.held_out, how, objective=MaskedAutoencoder(network))
         train(network, draws, a.pairs, data.held_out, replace(options, lr=fast))
-        return network, data.held_out
-    network = variant(weights, CHANGES[name])
-    train(network, draws, a.pairs, data.held_out, options)
-    return network, data.held_out
+    else:
+        network = variant(weights, CHANGES[name], seed)
+        train(network, draws, a.pairs, data.held_out, options)
+    return losses_of(network, data.held_out)
+
+
+def losses_of_seeds(
+    names: Sequence[str], weights: Weights, data: Data, a: argparse.Namespace
+) -> dict[str, torch.Tensor]:
+    """Losses of each variant for each seed, (seeds, P)."""
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    for seed in range(1, a.seeds + 1):
+
+        @cache
+        def draws(epoch: int, first: int = 700_000 + 1000 * seed) -> TrainingData:
+            return learning(data.drawing, weights.scaling, first + epoch, a.pairs, 0.4)
+
+        for name in names:
+            found[name].append(learned(name, weights, data, seed, draws, a))
+            print(
+                f"seed {seed} of {a.seeds}, {name}: {float(found[name][-1].mean()):+.4f}", file=sys.stderr, flush=True
+            )
+    return {name: torch.stack(losses) for name, losses in found.items()}
 
 
 def main() -> None:
     """Print a line for each variant, and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option, default in {"epochs": 3, "pairs": 8000}.items():
+    for option, default in {"epochs": 2, "pairs": 6000, "seeds": 3}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--network", default="laptop")
     parser.add_argument("--only", default=",".join((*CHANGES, *OWN, *NEW)))
@@ -161,19 +184,21 @@ def main() -> None:
     own = own_planets(weights, paths)
     parts = [select_rows(own, torch.from_numpy(k), torch.device("cpu")) for k in (~tenth, tenth)]
     data = Data(drawing, learning(unseen, weights.scaling, 0, 4000, 0.0), *parts)
-    before = {
-        "pairs": judged(weights.network, data.held_out),
-        "planets": judged(weights.network, without_fgs1(parts[1])),
-    }
-    for what, (mean, error) in before.items():
-        print(f"{'before, ' + what:22} {mean:+.4f} +- {error:.4f}")
+    before = {"pairs": data.held_out, "planets": without_fgs1(parts[1])}
+    for what, judge in before.items():
+        mean, error = mean_of(losses_of(weights.network, judge))
+        print(f"{'before, ' + what:18} {mean:+.4f} +- {error:.4f}")
+    losses = losses_of_seeds(a.only.split(","), weights, data, a)
     found = {}
-    for name in a.only.split(","):
-        network, judge = learned(name, weights, data, a)
-        mean, error = judged(network, judge)
-        found[name] = round(mean, 4)
-        print(f"{name:22} {mean:+.4f} +- {error:.4f}", flush=True)
-        print(f"{name} done", file=sys.stderr)
+    for name, of_seeds in losses.items():
+        mean, error = mean_of(of_seeds.mean(dim=0))
+        print(f"{name:18} {mean:+.4f} +- {error:.4f}", end="")
+        found[name] = {"nats": round(mean, 4)}
+        if (reference := REFERENCES[name]) in losses and name != reference:
+            change, error = mean_of((of_seeds - losses[reference]).mean(dim=1))
+            print(f"   over {reference}: {change:+.5f} +- {error:.5f}", end="")
+            found[name] |= {"change": round(change, 5), "error": round(error, 5)}
+        print(flush=True)
     print(json.dumps(found))
 
 

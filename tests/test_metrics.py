@@ -54,6 +54,17 @@ def test_the_repository_has_no_faults() -> None:
     assert metrics.faults() == []
 
 
+SAME = "- same: fit\n  versions: [1, 2]\n  because: depths are equal to 1 ppm\n"
+
+
+def test_a_version_may_stand_for_another_for_a_reason(book: Book) -> None:
+    assert "fit 1, this code has fit 2" in book(fit=2)[0]
+    assert book(metrics.DATA, DATA, SAME + DATA, fit=2) == []
+    assert "fit 1, this code has fit 3" in book(fit=3)[0]
+    with pytest.raises(metrics.MetricsError, match="same fit: state two versions or more, and `because`"):
+        book(metrics.DATA, "  because: depths are equal to 1 ppm\n", "")
+
+
 def test_rendering_writes_the_table_and_leaves_prose_alone(book: Book, tmp_path: Path) -> None:
     assert book() == []
     text = (tmp_path / metrics.PAGE).read_text()

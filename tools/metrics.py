@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date as Date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -62,10 +63,28 @@ class Table:
         return [metric for metric in self.metrics if metric.label]
 
 
+def entries(root: Path) -> list[dict[str, Any]]:
+    """Return the entries of docs/metrics.yaml: tables, and versions that give the same figures."""
+    return list(yaml.safe_load((root / DATA).read_text(encoding="utf-8")))
+
+
+def same_versions(root: Path) -> dict[str, tuple[int, ...]]:
+    """Return the versions of a part of the code that give the same figures, by the part's name."""
+    found = {}
+    for entry in entries(root):
+        if "same" in entry:
+            if not (entry.get("because") and len(entry.get("versions", ())) > 1):
+                raise MetricsError(f"{DATA}: same {entry['same']}: state two versions or more, and `because`")
+            found[entry["same"]] = tuple(entry["versions"])
+    return found
+
+
 def read_tables(root: Path) -> list[Table]:
     """Return the tables of docs/metrics.yaml; a metric inherits its table's command, date and versions."""
     tables = []
-    for entry in yaml.safe_load((root / DATA).read_text(encoding="utf-8")):
+    for entry in entries(root):
+        if "same" in entry:
+            continue
         inherited = {key: entry[key] for key in ("command", "date", "versions") if key in entry}
         try:
             metrics = [Metric(**{**inherited, **metric}) for metric in entry["metrics"]]
@@ -113,8 +132,8 @@ def is_figure(number: Decimal, figures: list[Decimal]) -> bool:
     return any(abs(number - figure) <= half_a_digit for figure in figures)
 
 
-def metric_faults(metric: Metric, versions: Mapping[str, int]) -> Iterator[str]:
-    """Yield what is incomplete or outdated in one metric."""
+def metric_faults(metric: Metric, versions: Mapping[str, int], same: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Yield what is incomplete or outdated in one metric; `same` are versions that give the same figures."""
     if not all(isinstance(value, str) and value for value in metric.values):
         yield f"{metric.name}: value must be text; write it in quotes"
     if not isinstance(metric.date, Date):
@@ -126,7 +145,9 @@ def metric_faults(metric: Metric, versions: Mapping[str, int]) -> Iterator[str]:
     for name, recorded in (metric.versions or {}).items():
         if name not in versions:
             yield f"{metric.name}: unknown version {name}; there are {', '.join(versions)}"
-        elif recorded != versions[name] and not metric.stale:
+        elif (
+            recorded != versions[name] and not metric.stale and not {recorded, versions[name]} <= {*same.get(name, ())}
+        ):
             yield (
                 f"{metric.name}: outdated, measured with {name} {recorded}, this code has {name} {versions[name]}; "
                 f"run `{metric.command}` and update value, date and versions"
@@ -174,8 +195,9 @@ def faults(root: Path = ROOT, versions: Mapping[str, int] = VERSIONS) -> list[st
         for row in table.rows:
             if len(row.values) != len(table.columns) - 1:
                 found.append(f"{row.name}: {len(row.values)} values for {len(table.columns) - 1} columns")
+    same = same_versions(root)
     for metric in metrics:
-        found += [*metric_faults(metric, versions), *quote_faults(metric, root)]
+        found += [*metric_faults(metric, versions, same), *quote_faults(metric, root)]
     return [*found, *page_faults(tables, root)]
 
 
