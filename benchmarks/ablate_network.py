@@ -7,7 +7,7 @@ Variants of the shipped weights go on from them, without a part or with another;
 learns from the training planets' own errors with their light curves, `own errors` from the same without light curves.
 `mae first` and `no mae` start from nothing, the first with its encoder pretrained. Spectra and noise are those that
 train_network.py holds out. The figures are nats a bin over the Gaussian predictor, and over the reference, which is
-`as shipped`, `own errors` or `no mae` after the same training. The error of the latter is over seeds: each draws its own
+`as shipped`, `own errors` or `no mae` after the same training. The error of the latter is over seeds: each has its own
 examples, their order and new weights.
 """
 
