@@ -48,7 +48,12 @@ from spectramind_nb.uncertainty.sigma_factors import Predicted, fit_factors
 
 FOLDER = Path(__file__).parent / "golden"
 # A version's outputs are made from data that other versions stand for: these change with them.
-FOLLOWS = {"features": ("simulator",), "fit": ("simulator",), "weights": ("inputs", "edges", "network", "prior")}
+FOLLOWS = {
+    "features": ("simulator",),
+    "fit": ("simulator",),
+    "network": ("prior",),
+    "weights": ("inputs", "edges", "network", "prior"),
+}
 Arrays = dict[str, np.ndarray]
 
 

@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from spectramind_nb.core.errors import UserError
 from spectramind_nb.core.files import network_file
 from spectramind_nb.core.instrument import N_BINS
-from spectramind_nb.core.opacity import opacity_table
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.learned import OutOfFold
 from spectramind_nb.pipeline.sigma_calibration import cross_fitted
-from spectramind_nb.prior.learning import band_shapes
+from spectramind_nb.prior.learning import log_cross_sections
 from spectramind_nb.prior.posterior import combine_many
 from spectramind_nb.uncertainty.calibration import (
     CalibOptions,
@@ -143,8 +142,11 @@ def test_strange_spectra_score_higher_and_get_wider_bars() -> None:
     kind, amplitude, noise = int(np.argmax(prior.shares)), 1e-4, np.eye(N_BINS) * 2e-5**2
     mean, covariance = prior.gaussian(kind, amplitude)
     ordinary = mean + rng.multivariate_normal(np.zeros(N_BINS), covariance, size=12)
-    foreign = band_shapes()[:, opacity_table().molecules.index("HCN")]
-    seen = np.vstack([ordinary, ordinary + 1.5 * amplitude * foreign]) + 2e-5 * rng.normal(size=(24, N_BINS))
+    names, k = log_cross_sections()
+    bands = np.maximum(k[:, names.index("HCN")] - k[:, names.index("HCN")].max() + 1, 0)
+    seen = np.vstack([ordinary, ordinary + 1.5 * amplitude * (bands - bands.mean()) / bands.std()]) + 2e-5 * rng.normal(
+        size=(24, N_BINS)
+    )
     score = combine_many(prior, seen, noise, np.nan).unknown
     assert score[12:].mean() > score[:12].mean() + 0.3
     wider = Calibration(widening=0.15).sigma(np.ones((24, N_BINS)), score)[:, 0]

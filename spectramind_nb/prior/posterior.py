@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEGLIGIBLE', 'Posterior', 'split_variance', 'Whitened', 'whiten', 'Members', 'members_of', 'all_members', 'Likely',
-           'likely_members', 'combine', 'log_evidence_of', 'Combined', 'combine_many']
+           'likely_members', 'by_group', 'combine', 'log_evidence_of', 'Combined', 'combine_many']
 
 # %% ../../nbs/prior/posterior.ipynb #a195dbd3
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from scipy.linalg import eigh
 from scipy.special import logsumexp
 
 from ..core.instrument import N_BINS
-from .spectral_prior import AmplitudeLaw, SpectralPrior, log_scale
+from .spectral_prior import AmplitudeLaw, SpectralPrior, groups_of, log_scale
 
 # %% ../../nbs/prior/posterior.ipynb #ab1c7b74
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Posterior:
     covariance: np.ndarray  # (283, 283)
     amplitude: float  # posterior mean of s, (Rp/Rs)^2
     log_evidence: float
-    kinds: np.ndarray  # probabilities of the kinds, (K,)
+    kinds: np.ndarray  # probabilities of the groups of kinds, (G,)
     unknown: float  # probability that no training spectrum is of its kind
 
 # %% ../../nbs/prior/posterior.ipynb #25ef8eaf
@@ -126,7 +126,7 @@ def all_members(prior: SpectralPrior, covariance: np.ndarray, scale: float) -> t
     return white, [members_of(white, prior, law, kind, law.amplitudes(scale)) for kind in range(len(prior.shares))]
 
 # %% ../../nbs/prior/posterior.ipynb #7a474b7e
-NEGLIGIBLE = 1e-5  # weight below which a member of the mixture is left out
+NEGLIGIBLE = 1e-6  # weight below which a member of the mixture is left out
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,12 @@ def likely_members(members: Sequence[Members], offset: np.ndarray) -> Likely:
     return Likely(log_evidence, np.array([own.sum(axis=0) for own in weights]), weight, likely)
 
 # %% ../../nbs/prior/posterior.ipynb #1ff2bec5
+def by_group(prior: SpectralPrior, kinds: np.ndarray) -> np.ndarray:  # (..., G)
+    """Sum the probabilities of kinds (..., K) over the prior's groups of kinds."""
+    numbers = groups_of(prior)
+    return np.asarray(kinds @ np.eye(numbers.max() + 1)[numbers])
+
+
 def _members_at(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None
 ) -> tuple[Whitened, list[Members], np.ndarray]:  # and the depths in that basis, (1, 283)
@@ -178,7 +184,8 @@ def combine(
     amplitude = float(weight @ np.concatenate([own.amplitude for own in found.members]))
     kinds, whole = found.kinds[:, 0], white.basis @ inner @ white.basis.T
     mean = depth - white.basis @ residual
-    return Posterior(mean, whole, amplitude, float(found.log_evidence[0]), kinds, float(kinds @ prior.unknown))
+    unknown = float(kinds @ prior.unknown)
+    return Posterior(mean, whole, amplitude, float(found.log_evidence[0]), by_group(prior, kinds), unknown)
 
 # %% ../../nbs/prior/posterior.ipynb #f87f8251
 def log_evidence_of(
@@ -199,7 +206,7 @@ class Combined:
     shape_variance: np.ndarray  # of each AIRS bin about the mean, (n, 282)
     cross: np.ndarray  # covariance of the mean and each bin's shape, (n, 282)
     log_evidence: np.ndarray  # (n,)
-    kinds: np.ndarray  # probabilities of the kinds, (n, K)
+    kinds: np.ndarray  # probabilities of the groups of kinds, (n, G)
     unknown: np.ndarray  # that no training spectrum is of their kind, (n,)
 
 # %% ../../nbs/prior/posterior.ipynb #d93a6c88
@@ -228,4 +235,5 @@ def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray
     cross = with_mean[:, 1:] - mean[:, None]
     shape = diagonal[:, 1:] - mean[:, None] - 2 * cross
     parts, kinds = (diagonal[:, 0], mean, shape, cross), found.kinds.T
-    return Combined(depth - residual @ basis.T, *parts, found.log_evidence, kinds, kinds @ prior.unknown)
+    of_groups, unknown = by_group(prior, kinds), kinds @ prior.unknown
+    return Combined(depth - residual @ basis.T, *parts, found.log_evidence, of_groups, unknown)
