@@ -21,7 +21,7 @@ from .systematics import Colour
 # %% ../../nbs/transits/fit_report.ipynb #4814d104
 DEAD_SHARE = 0.7  # of the prior's width, left where a bin's light curve says nothing
 LEAST_SEEN = 3.0  # standard deviations of the AIRS depth, where a transit is seen
-SLIVER_IMPACT = 1.15  # impact parameter, beyond which light curves don't tell the depth
+SLIVER_IMPACT = 1.1  # impact parameter, beyond which light curves don't tell the depth
 MOST_RED = 20.0  # variance of red noise over that of white noise, beyond which the model is not what was seen
 
 
