@@ -1,7 +1,9 @@
 """What is learned from labels: the prior and its posterior, the factors on sigma, the temperature, and the score."""
 
 import json
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from spectramind_nb.core.metric import BIN_WEIGHTS, DEFAULT_REFERENCE, Reference
 from spectramind_nb.pipeline.learned import Learned, read_learned
 from spectramind_nb.pipeline.predictors import cross_fitted_sigma, out_of_fold_predictions
 from spectramind_nb.prior import learning
-from spectramind_nb.prior.learning import learn_prior, shapes_of_any_chemistry
+from spectramind_nb.prior.learning import learn_prior, normalised_shapes, shapes_of_any_chemistry
 from spectramind_nb.prior.posterior import combine, combine_many
 from spectramind_nb.prior.spectral_prior import (
     AmplitudeLaw,
@@ -198,6 +200,20 @@ def test_kinds_of_any_chemistry_are_normalised_shapes_and_count_as_one_group() -
     assert found.kinds.shape == (known + 2,) and np.isclose(found.kinds.sum(), 1)
     assert np.isclose(found.kinds[known:].sum(), found.unknown)
     assert groups_of(learn_prior(SPECTRA[:100], STARS[:100], kinds=2, chemistry=0.0)).tolist() == [*range(known + 1)]
+
+
+def test_kinds_of_any_chemistry_explain_what_their_tool_draws() -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+    from build_chemistry import draw_spectrum
+
+    rng, left, broad = np.random.default_rng(3), [], shapes_of_any_chemistry()
+    shapes = normalised_shapes(np.array([draw_spectrum(rng) for _ in range(24)]))[2]
+    for centre, components in zip(broad["centres"], broad["components"], strict=True):
+        directions, size, _ = np.linalg.svd(components[:, :-1], full_matrices=False)
+        known = directions[:, size > 1e-6]
+        away = shapes - centre
+        left.append((away - away @ known @ known.T)[:, 1:].std(axis=1))
+    assert np.median(np.min(left, axis=0)) < 0.12, "of a normalised shape, which has an rms of 1"
 
 
 def test_a_gas_that_no_training_planet_holds_is_found() -> None:
