@@ -42,6 +42,7 @@ from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline import network_diagnostics
 from spectramind_nb.pipeline.network_diagnostics import MapOptions, look_closely, some_to_explain
 from spectramind_nb.pipeline.predictors import labelled_planets, predict_neural, read_fits
+from spectramind_nb.prior.spectral_prior import groups_of
 from spectramind_nb.uncertainty.out_of_distribution import latent_distance, residual_distance
 
 
@@ -165,7 +166,7 @@ def test_every_input_has_a_group(laptop: Weights) -> None:
     node, planet = input_groups(laptop)
     assert len(node) == len(laptop.scaling.node_mean) and len(planet) == len(laptop.scaling.planet_mean)
     assert {*node, *planet} == {*range(len(INPUT_GROUPS))}
-    assert np.bincount(planet)[INPUT_GROUPS.index("kind of spectrum")] == len(laptop.prior.unknown) + 1
+    assert np.bincount(planet)[INPUT_GROUPS.index("kind of spectrum")] == groups_of(laptop.prior).max() + 2
 
 
 def test_steps_of_light_curves_are_mapped_where_the_network_uses_them(
