@@ -25,13 +25,11 @@ from spectramind_nb.core.opacity import opacity_table
 from spectramind_nb.prior.learning import kinds_of, learn_shapes, normalised_shapes
 from spectramind_nb.simulator.atmosphere import ATMOSPHERE_LAYERS, Atmosphere, guillot_profile, reference_spectrum
 from spectramind_nb.simulator.population import (
-    DEPTHS,
     SOLAR_RADIUS_M,
-    SPREADS,
-    WIDEST_SEAM,
     draw_radius,
     draw_system,
     equilibrium_temperature,
+    within_population,
 )
 
 LOG_MIXING = (-9.0, -2.5)
@@ -54,9 +52,7 @@ def draw_spectrum(rng: np.random.Generator) -> np.ndarray:  # (283,)
         atmosphere = draw_atmosphere(rng, equilibrium_temperature(system))
         radius = draw_radius(rng, system, atmosphere)
         spectrum = reference_spectrum(atmosphere, system.Mp, radius, system.Rs * SOLAR_RADIUS_M)
-        mean, spread = spectrum[1:].mean(), spectrum[1:].std()
-        inside = DEPTHS[0] <= mean <= DEPTHS[1] and SPREADS[0] <= spread <= SPREADS[1]
-        if inside and abs(spectrum[0] - mean) <= WIDEST_SEAM:
+        if within_population(spectrum):
             return spectrum
 
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MOST_IMPACT', 'PERCENTILES', 'POPULATION', 'RANK_CORRELATION', 'PUFFIEST', 'DEPTHS', 'COMMON_DEPTH', 'DEEP_DEPTH',
            'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'LARGEST_SPEED_ERROR', 'System', 'draw_system',
-           'equilibrium_temperature', 'draw_depth', 'draw_radius', 'PlanetSpectrum', 'draw_planet_spectrum',
-           'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux', 'SimulatedPlanet', 'planet_stream', 'draw_orbit',
-           'changed_spectrum', 'observe', 'draw_planet', 'physics']
+           'equilibrium_temperature', 'draw_depth', 'draw_radius', 'PlanetSpectrum', 'within_population',
+           'draw_planet_spectrum', 'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux', 'SimulatedPlanet',
+           'planet_stream', 'draw_orbit', 'changed_spectrum', 'observe', 'draw_planet', 'physics']
 
 # %% ../../nbs/simulator/population.ipynb #918cd7a9
 from collections.abc import Callable
@@ -136,6 +136,13 @@ class PlanetSpectrum:
     atmosphere: dict[str, float]
     spectrum: np.ndarray  # (Rp/Rs)^2, (283,)
 
+# %% ../../nbs/simulator/population.ipynb #7e82a73a
+def within_population(spectrum: np.ndarray) -> bool:
+    """Tell whether mean depth, features and seam of a spectrum (283,) are as large as the population's."""
+    mean, spread = spectrum[1:].mean(), spectrum[1:].std()
+    inside = DEPTHS[0] <= mean <= DEPTHS[1] and SPREADS[0] <= spread <= SPREADS[1]
+    return bool(inside and abs(spectrum[0] - mean) <= WIDEST_SEAM)
+
 # %% ../../nbs/simulator/population.ipynb #1a145810
 def draw_planet_spectrum(
     rng: np.random.Generator,
@@ -152,9 +159,7 @@ def draw_planet_spectrum(
         atmosphere = draw_atmosphere(rng, equilibrium_temperature(system), system.Mp, ood, kinds)
         radius = draw_radius(rng, system, atmosphere)
         spectrum = model(atmosphere, system.Mp, radius, system.Rs * SOLAR_RADIUS_M)
-        mean, spread = spectrum[1:].mean(), spectrum[1:].std()
-        inside = DEPTHS[0] <= mean <= DEPTHS[1] and SPREADS[0] <= spread <= SPREADS[1]
-        if inside and abs(spectrum[0] - mean) <= WIDEST_SEAM:
+        if within_population(spectrum):
             return PlanetSpectrum(system, {"radius_m": radius, **atmosphere.summary()}, spectrum)
 
 # %% ../../nbs/simulator/population.ipynb #cae72613
