@@ -22,7 +22,7 @@ import copy
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,16 @@ from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 from spectramind_nb.core.files import network_file
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.network.examples import spectra_of
-from spectramind_nb.network.model import (
-    SpectralNetwork,
-    Start,
-    apply_corrections,
-    network_inputs,
-    network_start,
-    run_network,
-)
+from spectramind_nb.network.model import SpectralNetwork, Start, network_start, run_network
 from spectramind_nb.network.trainer import Supervised, TrainingData, TrainOptions, rule_arguments, select_rows
 from spectramind_nb.network.trainer import train_network as train
 from spectramind_nb.network.weights import Weights, read_network
 from spectramind_nb.pipeline.learned import factors_of
+from spectramind_nb.pipeline.predictors import predict_neural
 from spectramind_nb.rules.auditor import verdicts
 from spectramind_nb.rules.losses import SPECIFICATION, WEIGHT_NAMES, RuleLoss
 from spectramind_nb.rules.statuses import RULES
-from spectramind_nb.uncertainty.sigma_factors import Fits, Predicted, log_factors, planet_scores, sigma_of
+from spectramind_nb.uncertainty.sigma_factors import Fits, log_factors, planet_scores, sigma_of
 
 BATCHES = 24  # by which gradients are compared
 NONE, AGAIN = "no rules", "another order"
@@ -85,16 +79,6 @@ def planets_of(weights: Weights, paths: list[Path]) -> Planets:
     return Planets(np.concatenate(truth), fits, [network_start(weights.prior, fit) for fit in fits])
 
 
-def predicted(weights: Weights, network: SpectralNetwork, planets: Planets) -> list[Predicted]:
-    """What the network says of the planets."""
-    out = []
-    for fit, start in zip(planets.fits, planets.starts, strict=True):
-        found = apply_corrections(start.combined, run_network(network, network_inputs(start, weights.scaling)))
-        parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
-        out.append(Predicted(fit.planet, found.mean, *parts, found.unknown, fit.quality))
-    return out
-
-
 def shares(mu: np.ndarray, sigma: np.ndarray | None, kelvin: np.ndarray) -> dict[str, float]:
     """Share of spectra that break each rule, and any."""
     broken = dict.fromkeys((*RULES, "any"), np.zeros(len(mu), bool))
@@ -111,7 +95,8 @@ def judge(weights: Weights, network: SpectralNetwork, pairs: TrainingData, plane
     sigma = torch.cat([one.sigma for one in said]).double().numpy()
     factors = factors_of(json.loads(weights.about["factors"])["neural"])
     scores, ood_mu, ood_sigma = [], [], []
-    for k, found in enumerate(predicted(weights, network, planets)):
+    for k, fits in enumerate(planets.fits):
+        found = predict_neural(replace(weights, network=network), fits)
         truth = planets.truth[k * len(found.mu) : (k + 1) * len(found.mu)]
         scores.append(planet_scores(truth, found, log_factors(found, factors), DEFAULT_REFERENCE)[0])
         ood_mu.append(found.mu)

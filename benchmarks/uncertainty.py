@@ -33,11 +33,10 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 from spectramind_nb.core.files import network_file
-from spectramind_nb.network.model import apply_corrections, network_inputs, network_start, run_network
+from spectramind_nb.network.model import network_inputs, network_start, run_network
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.learned import factors_of
-from spectramind_nb.pipeline.predictors import join
-from spectramind_nb.prior.posterior import Combined
+from spectramind_nb.pipeline.predictors import join, predict_both
 from spectramind_nb.uncertainty.calibration import (
     CalibOptions,
     Calibration,
@@ -71,12 +70,6 @@ class Seen:
         return self.truth - self.mu
 
 
-def predicted(fits: Fits, found: Combined) -> Predicted:
-    """Answers to these fits as predictions."""
-    parts = (found.fgs1_variance, found.mean_variance, found.shape_variance, found.cross)
-    return Predicted(fits.planet, found.mean, *parts, found.unknown, fits.quality)
-
-
 def misfit(fits: Fits, mu: np.ndarray) -> np.ndarray:
     """Chi-square a bin of fitted depths about spectra mu (P, 283), (P,)."""
     residual = fits.depth - mu
@@ -91,12 +84,11 @@ def predict_part(path: Path, network: Path) -> tuple[list[Predicted], list[np.nd
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files if name.startswith(("plain", "number", "stars"))}
     weights, fits = read_network(network), unpacked("plain", arrays)
-    start = network_start(weights.prior, fits)
-    inputs = network_inputs(start, weights.scaling)
-    said = run_network(weights.network, inputs)
-    both = [predicted(fits, found) for found in (start.combined, apply_corrections(start.combined, said))]
+    both = predict_both(weights, fits)
+    inputs = network_inputs(network_start(weights.prior, fits), weights.scaling)
     given = torch.cat([inputs.planet, inputs.nodes.flatten(1)], dim=1).numpy()
-    return both, [given, torch.cat([one.fused for one in said]).numpy(), misfit(fits, start.combined.mean)]
+    latent = torch.cat([one.fused for one in run_network(weights.network, inputs)]).numpy()
+    return [both["gaussian"], both["neural"]], [given, latent, misfit(fits, both["gaussian"].mu)]
 
 
 def see(pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, network: Path) -> dict[str, Seen]:

@@ -23,43 +23,16 @@ from spectramind_nb.core.files import atomic_path
 from spectramind_nb.core.lifetime import process_pool
 from spectramind_nb.core.opacity import opacity_table
 from spectramind_nb.prior.learning import kinds_of, learn_shapes, normalised_shapes
-from spectramind_nb.simulator.atmosphere import ATMOSPHERE_LAYERS, Atmosphere, guillot_profile, reference_spectrum
-from spectramind_nb.simulator.population import (
-    SOLAR_RADIUS_M,
-    draw_radius,
-    draw_system,
-    equilibrium_temperature,
-    within_population,
-)
+from spectramind_nb.simulator.atmosphere import ANY_LOG_MIXING
+from spectramind_nb.simulator.population import draw_any_planet_spectrum
 
-LOG_MIXING = (-9.0, -2.5)
 PART, RANK = 100, 8
-
-
-def draw_atmosphere(rng: np.random.Generator, equilibrium_K: float) -> Atmosphere:
-    """An atmosphere of any chemistry."""
-    kelvin = equilibrium_K * rng.uniform(0.5, 1.5)
-    profile = guillot_profile(kelvin, np.exp(rng.normal(np.log(0.4), 0.4)), 10 ** rng.uniform(-3.5, -2.5))
-    mixing = {name: np.full(ATMOSPHERE_LAYERS, 10 ** rng.uniform(*LOG_MIXING)) for name in opacity_table().molecules}
-    cloud, haze_um, haze = 10 ** rng.uniform(-4.4, 1.0), 10 ** rng.uniform(-1.7, -1.0), 10 ** rng.uniform(7.0, 10.5)
-    return Atmosphere(np.clip(profile, 300, 3000), mixing, cloud, haze_um, haze, {"temperature_K": kelvin})
-
-
-def draw_spectrum(rng: np.random.Generator) -> np.ndarray:  # (283,)
-    """A spectrum whose mean and features have the sizes of the population's."""
-    while True:
-        system = draw_system(rng)
-        atmosphere = draw_atmosphere(rng, equilibrium_temperature(system))
-        radius = draw_radius(rng, system, atmosphere)
-        spectrum = reference_spectrum(atmosphere, system.Mp, radius, system.Rs * SOLAR_RADIUS_M)
-        if within_population(spectrum):
-            return spectrum
 
 
 def draw_part(seed: int, part: int) -> np.ndarray:  # (PART, 283)
     """Spectra of one part, with random numbers of their own."""
     rng = np.random.default_rng([seed, part])
-    return np.array([draw_spectrum(rng) for _ in range(PART)])
+    return np.array([draw_any_planet_spectrum(rng).spectrum for _ in range(PART)])
 
 
 def main() -> None:
@@ -77,7 +50,7 @@ def main() -> None:
     shapes = normalised_shapes(np.concatenate(parts))[2]
     kind = kinds_of(shapes, a.kinds)
     centres, components, rest_variance, _ = learn_shapes(shapes, kind, RANK)
-    made = {"spectra": a.spectra, "seed": a.seed, "log_mixing": LOG_MIXING, "molecules": opacity_table().molecules}
+    made = {"spectra": a.spectra, "seed": a.seed, "log_mixing": ANY_LOG_MIXING, "molecules": opacity_table().molecules}
     arrays = {"shares": np.bincount(kind) / len(kind), "centres": centres, "components": components}
     arrays |= {"rest_variance": rest_variance}
     with atomic_path(a.out) as temporary, temporary.open("wb") as stream:

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BOLTZMANN', 'ATOMIC_MASS', 'JUPITER_MASS_GRAVITY', 'SOLAR_RADIUS_M', 'ATMOSPHERE_LAYERS', 'BOTTOM_BAR', 'TOP_BAR',
-           'HELIUM_SHARE', 'MOLECULE_MASS', 'TRACE_GASES', 'FREE_LOG_MIXING', 'OOD_GASES', 'HAZE_SPAN_BAR', 'HAZE_Q0',
-           'layer_pressures', 'Atmosphere', 'background', 'guillot_profile', 'equilibrium', 'draw_chemistry',
-           'draw_atmosphere', 'PackageGrid', 'PackageKTable', 'PackageCIA', 'use_opacities', 'ExactRings',
-           'transmission_spectrum', 'extinction_m2', 'reference_spectrum']
+           'HELIUM_SHARE', 'MOLECULE_MASS', 'TRACE_GASES', 'FREE_LOG_MIXING', 'OOD_GASES', 'ANY_LOG_MIXING',
+           'HAZE_SPAN_BAR', 'HAZE_Q0', 'layer_pressures', 'Atmosphere', 'background', 'guillot_profile', 'equilibrium',
+           'draw_chemistry', 'draw_atmosphere', 'draw_any_atmosphere', 'PackageGrid', 'PackageKTable', 'PackageCIA',
+           'use_opacities', 'ExactRings', 'transmission_spectrum', 'extinction_m2', 'reference_spectrum']
 
 # %% ../../nbs/simulator/atmosphere.ipynb #87f5b9de
 from dataclasses import dataclass
@@ -191,6 +191,20 @@ def draw_atmosphere(
     cloud = 10 ** (rng.uniform(-1.5, 1.0) if rng.random() < kinds.clear_share else rng.uniform(-4.4, -1.5))
     haze_um, haze = 10 ** rng.uniform(-1.7, -1.0), 10 ** rng.uniform(7.0, 10.5)
     return Atmosphere(temperature, mixing, cloud, haze_um, haze, {"temperature_K": kelvin, "gamma": gamma, **drawn})
+
+# %% ../../nbs/simulator/atmosphere.ipynb #af56d48f
+ANY_LOG_MIXING = (-9.0, -2.5)  # dex, of every molecule
+
+
+def draw_any_atmosphere(rng: np.random.Generator, equilibrium_K: float) -> Atmosphere:
+    """Draw an atmosphere of any chemistry."""
+    kelvin = equilibrium_K * rng.uniform(0.5, 1.5)
+    gamma, kappa = np.exp(rng.normal(np.log(0.4), 0.4)), 10 ** rng.uniform(-3.5, -2.5)
+    temperature = np.clip(guillot_profile(kelvin, gamma, kappa), 300, 3000)
+    log_mixing = {name: rng.uniform(*ANY_LOG_MIXING) for name in opacity_table().molecules}
+    mixing = {name: np.full(ATMOSPHERE_LAYERS, 10**log) for name, log in log_mixing.items()}
+    cloud, haze_um, haze = 10 ** rng.uniform(-4.4, 1.0), 10 ** rng.uniform(-1.7, -1.0), 10 ** rng.uniform(7.0, 10.5)
+    return Atmosphere(temperature, mixing, cloud, haze_um, haze, {"temperature_K": kelvin})
 
 # %% ../../nbs/simulator/atmosphere.ipynb #6d360a5e
 class PackageGrid:

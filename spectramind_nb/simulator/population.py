@@ -6,8 +6,8 @@
 __all__ = ['MOST_IMPACT', 'PERCENTILES', 'POPULATION', 'RANK_CORRELATION', 'PUFFIEST', 'DEPTHS', 'COMMON_DEPTH', 'DEEP_DEPTH',
            'WIDEST_SEAM', 'SPREADS', 'ForwardModel', 'LARGEST_SPEED_ERROR', 'System', 'draw_system',
            'equilibrium_temperature', 'draw_depth', 'draw_radius', 'PlanetSpectrum', 'within_population',
-           'draw_planet_spectrum', 'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux', 'SimulatedPlanet',
-           'planet_stream', 'draw_orbit', 'changed_spectrum', 'observe', 'draw_planet', 'physics']
+           'draw_planet_spectrum', 'draw_any_planet_spectrum', 'draw_limb_darkening', 'SimulatedOrbit', 'transit_flux',
+           'SimulatedPlanet', 'planet_stream', 'draw_orbit', 'changed_spectrum', 'observe', 'draw_planet', 'physics']
 
 # %% ../../nbs/simulator/population.ipynb #918cd7a9
 from collections.abc import Callable
@@ -28,7 +28,9 @@ from spectramind_nb.simulator.atmosphere import (
     SOLAR_RADIUS_M,
     Atmosphere,
     background,
+    draw_any_atmosphere,
     draw_atmosphere,
+    reference_spectrum,
     transmission_spectrum,
 )
 from .limb_laws import law_coefficients, law_flux
@@ -143,6 +145,19 @@ def within_population(spectrum: np.ndarray) -> bool:
     inside = DEPTHS[0] <= mean <= DEPTHS[1] and SPREADS[0] <= spread <= SPREADS[1]
     return bool(inside and abs(spectrum[0] - mean) <= WIDEST_SEAM)
 
+# %% ../../nbs/simulator/population.ipynb #ca446b09
+def _first_within(
+    rng: np.random.Generator, model: ForwardModel, atmosphere_of: Callable[[System], Atmosphere]
+) -> PlanetSpectrum:
+    """Draw systems and atmospheres until a spectrum is within the population."""
+    while True:
+        system = draw_system(rng)
+        atmosphere = atmosphere_of(system)
+        radius = draw_radius(rng, system, atmosphere)
+        spectrum = model(atmosphere, system.Mp, radius, system.Rs * SOLAR_RADIUS_M)
+        if within_population(spectrum):
+            return PlanetSpectrum(system, {"radius_m": radius, **atmosphere.summary()}, spectrum)
+
 # %% ../../nbs/simulator/population.ipynb #1a145810
 def draw_planet_spectrum(
     rng: np.random.Generator,
@@ -154,13 +169,12 @@ def draw_planet_spectrum(
 
     `kinds` sets the chemistry. Its factors of depths and features act when the planet is observed.
     """
-    while True:
-        system = draw_system(rng)
-        atmosphere = draw_atmosphere(rng, equilibrium_temperature(system), system.Mp, ood, kinds)
-        radius = draw_radius(rng, system, atmosphere)
-        spectrum = model(atmosphere, system.Mp, radius, system.Rs * SOLAR_RADIUS_M)
-        if within_population(spectrum):
-            return PlanetSpectrum(system, {"radius_m": radius, **atmosphere.summary()}, spectrum)
+    return _first_within(rng, model, lambda one: draw_atmosphere(rng, equilibrium_temperature(one), one.Mp, ood, kinds))
+
+# %% ../../nbs/simulator/population.ipynb #4afd4e6b
+def draw_any_planet_spectrum(rng: np.random.Generator) -> PlanetSpectrum:
+    """Draw a planet of any chemistry; its spectrum is by the model in numpy."""
+    return _first_within(rng, reference_spectrum, lambda one: draw_any_atmosphere(rng, equilibrium_temperature(one)))
 
 # %% ../../nbs/simulator/population.ipynb #cae72613
 def draw_limb_darkening(
