@@ -22,7 +22,7 @@ INPUT_VERSION = 2  # the network's inputs: columns, order, scale
 EDGE_VERSION = 1  # edges of the spectral graph and their features
 NETWORK_VERSION = 2  # output that the network gives for fixed weights and inputs
 UNCERTAINTY_VERSION = 1  # error-bar factors, temperature and conformal intervals
-WEIGHTS_VERSION = 4  # the weights that come with the package
+WEIGHTS_VERSION = 5  # the weights that come with the package
 VERSIONS: dict[str, int] = {
     "simulator": SIMULATOR_VERSION,
     "features": FEATURE_VERSION,

@@ -138,7 +138,6 @@ def apply_evidence(network: EvidenceNetwork, start: Start, figures: np.ndarray |
     with torch.inference_mode():
         both = np.concatenate([figures, start_figures(start)], axis=1)
         shift, log = (part.double().numpy() for part in network.eval()(torch.from_numpy(both).float()))
-    log[:, 2] *= 1 - np.clip(start.combined.unknown, 0, 1)
     (fgs1, mean, shape), std, mean_std = np.exp(log.T), *stds_of(start.combined)
     spectrum = found.mean.copy()
     spectrum[:, 0] += shift[:, 0] * std[:, 0]

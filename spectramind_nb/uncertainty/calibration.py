@@ -72,7 +72,7 @@ class CalibOptions:
     tau_init: float = 1.0
     corel: bool = True
     alpha: float = 0.1
-    widening: float = 0.15
+    widening: float = 0.05
 
 # %% ../../nbs/uncertainty/calibration.ipynb #72b2984c
 def steps_of(temp: Mapping[str, Any], corel: Mapping[str, Any], ood: Mapping[str, Any]) -> CalibOptions:
