@@ -1,7 +1,7 @@
 """Train the network that corrects predictions by figures of their fits, and add it to weights; last line JSON.
 
-    python benchmarks/train_evidence.py --out FILE [--network laptop] [--worlds 400] [--planets 40] [--seed 7]
-                                        [--calib 500] [--folds 7]
+    python benchmarks/train_evidence.py --out FILE [--network laptop] [--worlds 308] [--planets 40] [--seed 7]
+                                        [--calib 600] [--folds 7]
 
 It learns from fits of simulated planets of many worlds. Each world has `--planets` planets, fitted as a run fits them:
 once with the guessed priors, and again with priors learned from these planets without labels. A quarter of the worlds
@@ -230,7 +230,7 @@ def main() -> None:
     """Train, and print what was gained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    for option, default in {"worlds": 400, "planets": 40, "seed": 7, "calib": 500, "folds": 7, "workers": 2}.items():
+    for option, default in {"worlds": 308, "planets": 40, "seed": 7, "calib": 600, "folds": 7, "workers": 2}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--network", default="laptop")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))

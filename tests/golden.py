@@ -202,7 +202,7 @@ def of_uncertainty() -> Arrays:
     rng = np.random.default_rng(6)
     sigma, unknown = np.full((40, N_BINS), 3e-5), np.linspace(0, 0.9, 40)
     error = sigma * (rng.normal(size=sigma.shape) + rng.normal(size=(40, 1)))
-    learned = learn_calibration(error, sigma, unknown, CalibOptions())
+    learned = learn_calibration(error, sigma, unknown, CalibOptions(widening=0.15))
     truth, ones = 0.0147 + error, np.ones(40)
     parts = (1e-9 * ones, 2e-9 * ones, np.full((40, N_AIRS_BINS), 1e-9), np.zeros((40, N_AIRS_BINS)))
     predicted = Predicted(np.arange(40), np.full(sigma.shape, 0.0147), *parts, unknown, pd.DataFrame(index=range(40)))

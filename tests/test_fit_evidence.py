@@ -12,6 +12,7 @@ from spectramind_nb.core.errors import ContractError
 from spectramind_nb.core.files import network_file
 from spectramind_nb.core.instrument import N_BINS
 from spectramind_nb.network.fit_evidence import (
+    APPLIED,
     FIT_FIGURES,
     MOST_FIT_NATS,
     EvidenceNetwork,
@@ -112,17 +113,15 @@ def test_predictions_follow_the_figures_of_their_own_fits() -> None:
 
 def test_factors_act_on_all_parts_of_the_variance() -> None:
     network, fits = stirred(), fits_with(figures_of())
-    start, unknown = network_start(LAPTOP.prior, fits), np.linspace(0, 1, PLANETS)
-    start = replace(start, combined=replace(start.combined, unknown=unknown))
+    start = network_start(LAPTOP.prior, fits)
     with torch.no_grad():
         network.last.zero_()
         network.level[:] = torch.atanh(torch.tensor([0.0, 0.0, 0.1, 0.2, -0.3]))
     found, before = apply_evidence(network, start, fits.figures, start.combined), start.combined
-    shape = -0.3 * (1 - unknown)[:, None]  # the fit says nothing of the shape of an unknown chemistry
-    assert np.allclose(found.fgs1_variance, np.exp(0.2) * before.fgs1_variance)
-    assert np.allclose(found.mean_variance, np.exp(0.4) * before.mean_variance)
-    assert np.allclose(found.shape_variance, np.exp(2 * shape) * before.shape_variance)
-    assert np.allclose(found.cross, np.exp(0.2 + shape) * before.cross) and np.array_equal(found.mean, before.mean)
+    assert np.allclose(found.fgs1_variance, np.exp(0.2 * APPLIED) * before.fgs1_variance)
+    assert np.allclose(found.mean_variance, np.exp(0.4 * APPLIED) * before.mean_variance)
+    assert np.allclose(found.shape_variance, np.exp(-0.6 * APPLIED) * before.shape_variance)
+    assert np.allclose(found.cross, np.exp(-0.1 * APPLIED) * before.cross) and np.array_equal(found.mean, before.mean)
 
 
 def test_weights_keep_the_network_of_evidence(tmp_path: Path) -> None:

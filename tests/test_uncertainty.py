@@ -123,7 +123,7 @@ def out_of_fold(planets: int, wide: float) -> OutOfFold:
 def test_sigmas_that_are_wrong_are_set_right(wide: float) -> None:
     error, sigma, unknown = made_up(1500, 6, wide)
     own = learn_calibration(error, sigma, unknown, CalibOptions())
-    assert own.tau == pytest.approx(wide * np.sqrt(1.5) / 1.075, rel=0.05)  # t of 6: variance 1.5; bars wider by .075
+    assert own.tau == pytest.approx(wide * np.sqrt(1.5) / 1.025, rel=0.05)  # t of 6: variance 1.5; bars wider by .025
     new, theirs, score = made_up(1500, 7, wide)
     assert share_inside(np.abs(new) <= own.half_width(theirs, score))[0] == pytest.approx(0.9, abs=0.015)
     inside = np.abs(new) <= normal_quantile(0.1) * own.sigma(theirs, score)
