@@ -1,9 +1,7 @@
 """What is learned from labels: the prior and its posterior, the factors on sigma, the temperature, and the score."""
 
 import json
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,7 +25,7 @@ from spectramind_nb.prior.spectral_prior import (
     write_prior,
 )
 from spectramind_nb.simulator.atmosphere import reference_spectrum
-from spectramind_nb.simulator.population import draw_planet_spectrum, planet_stream
+from spectramind_nb.simulator.population import draw_any_planet_spectrum, draw_planet_spectrum, planet_stream
 from spectramind_nb.simulator.world_parts import PlanetKinds
 from spectramind_nb.uncertainty.calibration import temperature, temperature_interval
 from spectramind_nb.uncertainty.gaussian import predict_gaussian
@@ -203,11 +201,8 @@ def test_kinds_of_any_chemistry_are_normalised_shapes_and_count_as_one_group() -
 
 
 def test_kinds_of_any_chemistry_explain_what_their_tool_draws() -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-    from build_chemistry import draw_spectrum
-
     rng, left, broad = np.random.default_rng(3), [], shapes_of_any_chemistry()
-    shapes = normalised_shapes(np.array([draw_spectrum(rng) for _ in range(24)]))[2]
+    shapes = normalised_shapes(np.array([draw_any_planet_spectrum(rng).spectrum for _ in range(24)]))[2]
     for centre, components in zip(broad["centres"], broad["components"], strict=True):
         directions, size, _ = np.linalg.svd(components[:, :-1], full_matrices=False)
         known = directions[:, size > 1e-6]
