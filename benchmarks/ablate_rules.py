@@ -35,7 +35,7 @@ from train_network import SPECTRA, TRAIN, Drawing, learning, noise_of, some
 from spectramind_nb.core.files import network_file
 from spectramind_nb.core.metric import DEFAULT_REFERENCE
 from spectramind_nb.network.examples import spectra_of
-from spectramind_nb.network.model import SpectralNetwork, Start, network_start, run_network
+from spectramind_nb.network.model import SpectralNetwork, place_of, run_network
 from spectramind_nb.network.trainer import Supervised, TrainingData, TrainOptions, rule_arguments, select_rows
 from spectramind_nb.network.trainer import train_network as train
 from spectramind_nb.network.weights import Weights, read_network
@@ -56,7 +56,6 @@ class Planets:
 
     truth: np.ndarray
     fits: list[Fits]
-    starts: list[Start]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Judged:
     broken: dict[str, dict[str, float]]  # share of spectra by set, and rule
 
 
-def planets_of(weights: Weights, paths: list[Path]) -> Planets:
+def planets_of(paths: list[Path]) -> Planets:
     """Fitted planets from their files."""
     truth, fits = [], []
     for path in paths:
@@ -76,7 +75,7 @@ def planets_of(weights: Weights, paths: list[Path]) -> Planets:
             known = {k: archive[k] for k in archive.files if k.startswith(("plain", "number", "star", "truth"))}
         truth.append(known.pop("truth"))
         fits.append(unpacked("plain", known))
-    return Planets(np.concatenate(truth), fits, [network_start(weights.prior, fit) for fit in fits])
+    return Planets(np.concatenate(truth), fits)
 
 
 def shares(mu: np.ndarray, sigma: np.ndarray | None, kelvin: np.ndarray) -> dict[str, float]:
@@ -101,7 +100,8 @@ def judge(weights: Weights, network: SpectralNetwork, pairs: TrainingData, plane
         scores.append(planet_scores(truth, found, log_factors(found, factors), DEFAULT_REFERENCE)[0])
         ood_mu.append(found.mu)
         ood_sigma.append(sigma_of(found, factors))
-    kelvin = np.exp(np.concatenate([start.place[:, 0] for start in planets.starts]))
+    places = [place_of(fits.stars, fits.depth[:, 1:].mean(axis=1)) for fits in planets.fits]
+    kelvin = np.exp(np.concatenate(places)[:, 0])
     sets = {
         "pairs": (mu, sigma, pairs.kelvin.numpy()),
         "planets": (np.concatenate(ood_mu), np.concatenate(ood_sigma), kelvin),
@@ -181,7 +181,7 @@ def main() -> None:
     with open_pool(a.workers) as pool:
         noise = noise_of(fit_twice(pool, setting, "train", TRAIN, weights.prior)[1])
         _, paths = fit_twice(pool, setting, "ood_bank", a.planets, weights.prior)
-    planets, spectra = planets_of(weights, paths), spectra_of(setting.bank("bank", SPECTRA))
+    planets, spectra = planets_of(paths), spectra_of(setting.bank("bank", SPECTRA))
     tenth, half = np.arange(len(noise.level)) % 10 == 0, SPECTRA // 2
     drawing = Drawing(some(spectra, slice(half)), some(noise, ~tenth), weights.prior, 1)
     unseen = Drawing(some(spectra, slice(half, None)), some(noise, tenth), weights.prior, 1001)

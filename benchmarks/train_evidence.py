@@ -142,8 +142,8 @@ def examples_of(path: Path, prior: SpectralPrior) -> Examples:
     error = (arrays["truth"] - start.combined.mean) / PPM
     figures = np.concatenate([fits.figures, start_figures(start)], axis=1)
     parts = (figures, error, std / PPM, mean_std / PPM, start.combined.cross / PPM**2)
-    fitted = np.isfinite(fits.figures).all(axis=1)  # a few fail in their second fit; a run gives them no prediction
-    return Examples(*(torch.from_numpy(np.asarray(part, np.float32)[fitted]) for part in parts))
+    known = np.isfinite(fits.figures).all(axis=1)  # a few fail in their second fit; a run gives them no prediction
+    return Examples(*(torch.from_numpy(np.asarray(part, np.float32)[known]) for part in parts))
 
 
 def losses(data: Examples, shift: Tensor, log: Tensor) -> Tensor:  # (M, P)

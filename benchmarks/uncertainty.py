@@ -4,8 +4,9 @@ JSON.
     python benchmarks/uncertainty.py [--planets 2000] [--network laptop] [--seed 1] [--workers 2]
 
 Calibration (temperature, conformal quantiles) is learned on the network's predictions of `--planets` calibration
-planets; it is judged on as many test planets in distribution and out of it, none of which has taught anything. The
-widening of planets like no other (`calib.ood.widening`) was chosen by the first table, on 400 planets of another bank.
+planets; it is judged on as many test planets in distribution and out of it, from which no step has learned. The
+widening of planets unlike all training spectra (`calib.ood.widening`) was chosen by the first table, on 400 planets of
+another bank.
 Intervals are bootstraps over planets. Fits are those of predictors.py.
 
 Last come how well candidates of the OOD score tell test planets in and out of distribution apart (area under the curve;
