@@ -65,6 +65,7 @@ NAMED = [name for name in NAMED_WORLDS if name not in ("default", "worn-detector
 WIDTHS_FROM = 14  # planets of a world, whose line shape is learned
 PPM = 1e-6
 WORST = 10.0  # nats a bin: no planet counts more
+PARTS_WEIGHT = 0.3  # of the likelihoods of AIRS mean and AIRS shape by themselves, against that of all bins
 
 
 def training_world(number: int) -> World:
@@ -165,6 +166,23 @@ def negative_log(data: Examples, shift: Tensor, log: Tensor, sure: bool) -> Tens
     return (sigma.log() + 0.5 * square) @ WEIGHT
 
 
+def losses_of_parts(data: Examples, shift: Tensor, log: Tensor) -> Tensor:  # (M, P)
+    """The same for the AIRS mean and for the AIRS shape by themselves, in nats, added up.
+
+    Bins show only the sum of both variances, so what one part lacks hides in the other.
+    """
+    error = data.error[:, 1:].mean(dim=1)
+    shape = (((data.error[:, 1:] - error[:, None]) / data.std[:, 1:].clamp_min(1e-4)) ** 2).mean(dim=1)
+
+    def nats(shift: Tensor, log: Tensor) -> Tensor:
+        mean = ((error - shift[..., 1] * data.mean_std) / data.mean_std) ** 2
+        squares = torch.stack([mean, shape.expand_as(mean)], dim=-1)
+        return (log[..., 1:] + 0.5 * squares * torch.exp(-2 * log[..., 1:])).sum(dim=-1) - 1  # 1: error bars are right
+
+    before = nats(torch.zeros_like(shift), torch.zeros_like(log))
+    return nats(shift, log).clamp_max(WORST) - before.clamp_max(WORST)
+
+
 def best_factors(data: Examples) -> Tensor:  # (3,)
     """Logarithms of the factors of sigma that are best for all planets alike."""
     log = torch.zeros(3, requires_grad=True)
@@ -190,7 +208,8 @@ def train(data: Examples, seed: int, epochs: int = 45, batch: int = 64, noise: f
     for _ in range(epochs):
         for part in torch.randperm(count)[: count // batch * batch].split(batch):
             some = data.take(part)
-            loss = losses(some, *network.train().each(some.figures, noise)).mean()
+            corrections = network.train().each(some.figures, noise)
+            loss = (losses(some, *corrections) + PARTS_WEIGHT * losses_of_parts(some, *corrections)).mean()
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

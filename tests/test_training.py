@@ -34,7 +34,9 @@ from spectramind_nb.uncertainty.sigma_factors import (
     Measure,
     Predicted,
     SigmaFactors,
+    errors_of,
     learn_factors,
+    likelihoods_of_parts,
     log_factors,
     parts_of,
     planet_scores,
@@ -317,6 +319,28 @@ def test_factors_find_a_planted_miscalibration() -> None:
     assert found.airs_shape == pytest.approx(PLANTED.airs_shape, rel=0.05)
     best = score(truth, predicted.mu, sigma_of(predicted, found), reference_of(truth))
     assert best > score(truth, predicted.mu, sigma_of(predicted, SigmaFactors()), reference_of(truth)) + 0.01
+
+
+def test_each_part_has_its_own_factor_where_the_bins_show_only_the_sum() -> None:
+    planted = SigmaFactors(fgs1=1.0, airs_mean=1.5, airs_shape=0.8)
+    rng, shape = np.random.default_rng(5), 6e-5
+    truth, airs = SPECTRA[rng.integers(len(SPECTRA), size=600)], np.ones((600, N_BINS - 1))
+    error = rng.normal(size=(600, N_BINS)) * planted.airs_shape * shape
+    error[:, 1:] += rng.normal(size=(600, 1)) * planted.airs_mean * shape
+    parts = (airs[:, 0] * shape**2, airs[:, 0] * shape**2, airs * shape**2, 0 * airs, 0 * airs[:, 0])
+    predicted = Predicted(np.arange(600), truth + error, *parts, pd.DataFrame(index=range(600)))
+    found = learn_factors(truth, predicted, reference_of(truth), 0.02)
+    assert found.airs_mean == pytest.approx(planted.airs_mean, rel=0.08)
+    assert found.airs_shape == pytest.approx(planted.airs_shape, rel=0.03)
+
+
+def test_derivatives_of_the_parts_likelihoods_are_their_differences() -> None:
+    truth, predicted = miscalibrated(4, PLANTED)
+    errors, logs, step = errors_of(truth, predicted, DEFAULT_REFERENCE), np.full((4, 3), 0.2), 1e-5
+    _, slopes = likelihoods_of_parts(errors, logs)
+    for part, move in enumerate(step * np.eye(3)):
+        up, down = (likelihoods_of_parts(errors, logs + sign * move)[0] for sign in (1, -1))
+        assert np.allclose((up - down) / (2 * step), slopes[:, part], rtol=1e-5, atol=1e-7)
 
 
 def test_few_planets_hold_the_factors_near_one() -> None:
