@@ -7,8 +7,8 @@ Variants of the shipped weights go on from them, without a part or with another;
 learns from the training planets' own errors with their light curves, `own errors` from the same without light curves.
 `mae first` and `no mae` start from nothing, the first with its encoder pretrained. Spectra and noise are those that
 train_network.py holds out. The figures are nats a bin over the Gaussian predictor, and over the reference, which is
-`as shipped`, `own errors` or `no mae` after the same training. The error of the latter is over seeds: each has its own
-examples, their order and new weights.
+`as shipped`, `own errors` or `no mae` after the same training. The latter have two errors: over seeds, each of which has
+its own examples, their order and new weights, and over the planets or examples that variants are judged on.
 """
 
 import argparse
@@ -195,9 +195,11 @@ def main() -> None:
         print(f"{name:18} {mean:+.4f} +- {error:.4f}", end="")
         found[name] = {"nats": round(mean, 4)}
         if (reference := REFERENCES[name]) in losses and name != reference:
-            change, error = mean_of((of_seeds - losses[reference]).mean(dim=1))
-            print(f"   over {reference}: {change:+.5f} +- {error:.5f}", end="")
-            found[name] |= {"change": round(change, 5), "error": round(error, 5)}
+            change = of_seeds - losses[reference]
+            (mean, error), (_, of_planets) = mean_of(change.mean(dim=1)), mean_of(change.mean(dim=0))
+            print(f"   over {reference}: {mean:+.5f} +- {error:.5f} (planets +- {of_planets:.5f})", end="")
+            values = {"change": mean, "error": error, "error_of_planets": of_planets}
+            found[name] |= {what: round(value, 5) for what, value in values.items()}
         print(flush=True)
     print(json.dumps(found))
 

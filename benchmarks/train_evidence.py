@@ -1,6 +1,6 @@
 """Train the network that corrects predictions by figures of their fits, and add it to weights; last line JSON.
 
-    python benchmarks/train_evidence.py --out FILE [--network laptop] [--worlds 308] [--planets 40] [--seed 7]
+    python benchmarks/train_evidence.py --out FILE [--network laptop] [--worlds 390] [--planets 40] [--seed 7]
                                         [--calib 600] [--folds 7]
 
 It learns from fits of simulated planets of many worlds. Each world has `--planets` planets, fitted as a run fits them:
@@ -249,7 +249,7 @@ def main() -> None:
     """Train, and print what was gained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    for option, default in {"worlds": 308, "planets": 40, "seed": 7, "calib": 600, "folds": 7, "workers": 2}.items():
+    for option, default in {"worlds": 390, "planets": 40, "seed": 7, "calib": 600, "folds": 7, "workers": 2}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--network", default="laptop")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))

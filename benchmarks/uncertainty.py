@@ -1,12 +1,12 @@
 """Do error bars hold? Coverage, widths and score before and after calibration, in distribution and out of it; last line
 JSON.
 
-    python benchmarks/uncertainty.py [--planets 2000] [--network laptop] [--seed 1] [--workers 2]
+    python benchmarks/uncertainty.py [--planets 2000] [--judgement 100] [--network laptop] [--seed 1] [--workers 2]
 
 Calibration (temperature, conformal quantiles) is learned on the network's predictions of `--planets` calibration
 planets; it is judged on as many test planets in distribution and out of it, from which no step has learned. The
 widening of planets unlike all training spectra (`calib.ood.widening`) was chosen by the first table, on 400 planets of
-another bank.
+another bank. `--judgement`: so many planets of each judgement world, too, with what was learned in the world `default`.
 Intervals are bootstraps over planets. Fits are those of predictors.py.
 
 Last come how well candidates of the OOD score tell test planets in and out of distribution apart (area under the curve;
@@ -16,7 +16,7 @@ distances are Mahalanobis', from the calibration planets), and the criteria, eac
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,12 +31,14 @@ from predictors import planet_score, truth_of
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
+from worlds import judgement_worlds
 
 from spectramind_nb.core.files import network_file
 from spectramind_nb.network.model import network_inputs, network_start, run_network
 from spectramind_nb.network.weights import read_network
 from spectramind_nb.pipeline.learned import factors_of
 from spectramind_nb.pipeline.predictors import join, predict_both
+from spectramind_nb.simulator.worlds import DEFAULT_WORLD, World
 from spectramind_nb.uncertainty.calibration import (
     CalibOptions,
     Calibration,
@@ -90,10 +92,12 @@ def predict_part(path: Path, network: Path) -> tuple[list[Predicted], list[np.nd
     return [both["gaussian"], both["neural"]], [given, latent, misfit(fits, both["gaussian"].mu)]
 
 
-def see(pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, network: Path) -> dict[str, Seen]:
+def see(
+    pool: ProcessPoolExecutor, setting: Setting, kind: str, planets: int, network: Path, world: World = DEFAULT_WORLD
+) -> dict[str, Seen]:
     """Predictions of so many planets of a bank, by predictor."""
     weights = read_network(network)
-    _, paths = fit_twice(pool, setting, kind, planets, weights.prior)
+    _, paths = fit_twice(pool, setting, kind, planets, weights.prior, world)
     parts = side_by_side(pool, f"predictions, {kind}", predict_part, [(path, network) for path in paths])
     truth, factors = truth_of(paths), json.loads(weights.about["factors"])
     seen = {}
@@ -167,6 +171,22 @@ def compare(name: str, seen: Seen, own: Calibration) -> dict[str, float]:
     }
 
 
+def elsewhere(seen: Mapping[str, Seen], own: Calibration) -> dict[str, float]:
+    """The table of other worlds; figures of all their planets together."""
+    print(f"\n{'world':16}{'score':9}{'gain by calibration':28}{'in 90%':26}width")
+    gains, shares = [], []
+    for name, one in seen.items():
+        sigma, first = own.sigma(one.sigma, one.unknown), scores(one, one.sigma)
+        held = np.abs(one.error) <= own.half_width(one.sigma, one.unknown)
+        gains.append(scores(one, sigma) - first)
+        shares.append(held.mean(axis=1))
+        print(f"{name:16}{first.mean():<9.4f}{gains[-1].mean():+.4f} {interval(gains[-1]):21}", end="")
+        print(f"{shares[-1].mean():.3f} {interval(shares[-1]):20}{sigma.mean() / one.sigma.mean():.3f}")
+    gain, share = np.concatenate(gains), np.concatenate(shares)
+    print(f"{'all':25}{gain.mean():+.4f} {interval(gain):21}{share.mean():.3f} {interval(share)}")
+    return {"coverage90_judgement": float(share.mean()), "gain_judgement": float(gain.mean())}
+
+
 def worst_band(seen: Seen, inside: np.ndarray) -> tuple[str, float]:
     """The molecule whose bands hold the fewest truths, and their share."""
     bands = {
@@ -215,13 +235,17 @@ def judge_criteria(figures: dict[str, float]) -> None:
         f"score in distribution changes by {gain:+.4f} (at least -.002)": gain >= -0.002,
         f"score out of distribution changes by {gain_ood:+.4f} (above 0)": gain_ood > 0,
     }
+    if "gain_judgement" in f:
+        inside, gain = f["coverage90_judgement"], f["gain_judgement"]
+        criteria[f"90% intervals in judgement worlds hold {inside:.4f} (.87 to .93)"] = 0.87 <= inside <= 0.93
+        criteria[f"score in judgement worlds changes by {gain:+.4f} (not below 0)"] = gain >= 0
     print("", *(f"{'ok    ' if good else 'FAILED'}  {what}" for what, good in criteria.items()), sep="\n")
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option, default in {"planets": 2000, "seed": 1, "workers": 2}.items():
+    for option, default in {"planets": 2000, "judgement": 100, "seed": 1, "workers": 2}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--network", default="laptop")
@@ -230,6 +254,10 @@ def main(words: Sequence[str] | None = None) -> None:
     with open_pool(a.workers) as pool:
         calib, test, ood = (see(pool, setting, kind, a.planets, network) for kind in ("calib", "test", "ood"))
         strange = see(pool, setting, "ood_bank", min(OTHERS, a.planets), network)
+        worlds = judgement_worlds() if a.judgement else {}
+        others = {
+            name: see(pool, setting, "test", a.judgement, network, world)["neural"] for name, world in worlds.items()
+        }
     other_widenings(calib["neural"], strange["neural"])
     learned = {n: learn_calibration(x.error, x.sigma, x.unknown, CalibOptions()) for n, x in calib.items()}
     own = learned["neural"]
@@ -253,6 +281,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "width_in_distribution": found["width"],
     }
     figures["auc_unknown"] = tell_apart(calib["neural"], test["neural"], ood["neural"])["the prior's `unknown`"]
+    if others:
+        figures |= elsewhere(others, own)
     judge_criteria(figures)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 

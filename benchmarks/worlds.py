@@ -20,7 +20,8 @@ shape, and whether noise is red; its factors of sigma come from the other half o
 the law of limb darkening (its priors are wider where that is not quadratic), nor where jumps, spots and dilution act:
 with those it is no upper limit.
 
-z: standard deviation of error over stated error, of `gaussian`. bias: its mean error of the AIRS mean, in ppm.
+z: standard deviation of error over stated error, of `gaussian` (and of `neural`, in the JSON line). bias: mean error of
+the AIRS mean by `gaussian`, in ppm.
 """
 
 import argparse
@@ -148,11 +149,13 @@ def chosen(found: Any, some: np.ndarray) -> Any:
 
 
 def figures_of(seen: dict[str, Judged]) -> dict[str, float]:
-    """Scores of all predictors; z and bias of gaussian."""
+    """Scores of all predictors; z and bias of gaussian, z of neural."""
     plain = seen["gaussian"]
     bias = (plain.mu - plain.truth)[:, 1:].mean(axis=1)
     figures = {name: score(one.truth, one.mu, one.sigma) for name, one in seen.items()}
     z = {name: value for name, value in plain.figures.items() if name != "score"}
+    if "neural" in seen:
+        z |= {f"neural_{name}": value for name, value in seen["neural"].figures.items() if name != "score"}
     return {**figures, **z, "bias_ppm": 1e6 * float(bias.mean())}
 
 

@@ -21,8 +21,8 @@ PRIOR_VERSION = 2  # posterior spectrum that a fit and a spectral prior give
 INPUT_VERSION = 2  # the network's inputs: columns, order, scale
 EDGE_VERSION = 1  # edges of the spectral graph and their features
 NETWORK_VERSION = 2  # output that the network gives for fixed weights and inputs
-UNCERTAINTY_VERSION = 1  # error-bar factors, temperature and conformal intervals
-WEIGHTS_VERSION = 5  # the weights that come with the package
+UNCERTAINTY_VERSION = 2  # error-bar factors, temperature and conformal intervals
+WEIGHTS_VERSION = 6  # the weights that come with the package
 VERSIONS: dict[str, int] = {
     "simulator": SIMULATOR_VERSION,
     "features": FEATURE_VERSION,
