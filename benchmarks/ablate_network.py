@@ -7,8 +7,8 @@ Variants of the shipped weights go on from them, without a part or with another;
 learns from the training planets' own errors with their light curves, `own errors` from the same without light curves.
 `mae first` and `no mae` start from nothing, the first with its encoder pretrained. Spectra and noise are those that
 train_network.py holds out. The figures are nats a bin over the Gaussian predictor, and over the reference, which is
-`as shipped`, `own errors` or `no mae` after the same training. The latter have two errors: over seeds, each of which has
-its own examples, their order and new weights, and over the planets or examples that variants are judged on.
+`as shipped`, `own errors` or `no mae` after the same training. The latter have two errors: over seeds, each of which
+has its own examples, their order and new weights, and over the planets or examples that variants are judged on.
 """
 
 import argparse
