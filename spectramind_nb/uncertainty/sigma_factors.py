@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MOST_STD', 'PARTS_WEIGHT', 'SLOPE_PENALTIES', 'Rows', 'Fits', 'Predicted', 'Measure', 'SigmaFactors',
-           'parts_of', 'standardised', 'counted', 'log_factors', 'variance_of', 'sigma_of', 'Errors', 'parts_of_errors',
+           'parts_of', 'standardised', 'counted', 'log_factors', 'variance_of', 'sigma_of', 'parts_of_errors', 'Errors',
            'errors_of', 'scores_of_errors', 'planet_scores', 'likelihoods_of_parts', 'fit_factors', 'measures_of',
            'learn_factors', 'take_planets']
 
@@ -117,6 +117,12 @@ def sigma_of(predicted: Predicted, factors: SigmaFactors) -> np.ndarray:  # (P, 
     """Compute standard deviations from predictions and the factors on their parts."""
     return np.sqrt(variance_of(predicted, log_factors(predicted, factors)))
 
+# %% ../../nbs/uncertainty/sigma_factors.ipynb #566615b7
+def parts_of_errors(error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (P,), (P, 282)
+    """Split errors of spectra (P, 283) into those of the AIRS mean and of each bin about it."""
+    mean = error[:, 1:].mean(axis=1)
+    return mean, error[:, 1:] - mean[:, None]
+
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #41086b71
 @dataclass(frozen=True)
 class Errors:
@@ -127,12 +133,6 @@ class Errors:
     base: np.ndarray  # sum over the bins of weight times what all factors leave as it is, (P,)
     mean: np.ndarray  # squared error of the AIRS mean over its variance, (P,)
     shape: np.ndarray  # average of the squared errors about the mean over their variances, (P,)
-
-
-def parts_of_errors(error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (P,), (P, 282)
-    """Split errors of spectra (P, 283) into those of the AIRS mean and of each bin about it."""
-    mean = error[:, 1:].mean(axis=1)
-    return mean, error[:, 1:] - mean[:, None]
 
 
 def errors_of(truth: np.ndarray, predicted: Predicted, reference: Reference) -> Errors:
