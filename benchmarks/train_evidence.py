@@ -177,9 +177,9 @@ def negative_log(data: Examples, shift: Tensor, log: Tensor, sure: bool) -> Tens
 
 
 def losses_of_parts(data: Examples, shift: Tensor, log: Tensor) -> Tensor:  # (M, P)
-    """The same for the AIRS mean and for the AIRS shape by themselves, in nats, added up.
+    """Negative log likelihoods of AIRS mean and AIRS shape by themselves over those of the given prediction, in nats.
 
-    Bins show only the sum of both variances, so what one part lacks hides in the other.
+    Both are added up, for M members. Bins show only the sum of both variances: what one part lacks hides in the other.
     """
     error = data.error[:, 1:].mean(dim=1)
     shape = (((data.error[:, 1:] - error[:, None]) / data.std[:, 1:].clamp_min(1e-4)) ** 2).mean(dim=1)
