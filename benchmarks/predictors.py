@@ -78,6 +78,7 @@ from spectramind_nb.uncertainty.sigma_factors import (
     learn_factors,
     log_factors,
     parts_of,
+    parts_of_errors,
     sigma_of,
 )
 
@@ -189,8 +190,7 @@ class Judged:
 def judged(truth: np.ndarray, answers: Answers, factors: SigmaFactors | float) -> Judged:
     """With factors on sigma, or, for flat, with one sigma."""
     found, error = answers.predicted, truth - answers.predicted.mu
-    mean = error[:, 1:].mean(axis=1)
-    errors = {"fgs1": error[:, 0], "airs_mean": mean, "airs_shape": error[:, 1:] - mean[:, None]}
+    errors = dict(zip(PARTS, (error[:, 0], *parts_of_errors(error)), strict=True))
     if isinstance(factors, float):
         z = {part: value / factors for part, value in errors.items()}
         return Judged(truth, found.mu, np.full_like(found.mu, factors), z, answers.seconds)

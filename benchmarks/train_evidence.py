@@ -62,13 +62,13 @@ from spectramind_nb.simulator.population import PlanetSpectrum, draw_any_planet_
 from spectramind_nb.simulator.worlds import DEFAULT_WORLD, NAMED_WORLDS, World, draw_hyperparameters
 from spectramind_nb.transits.fit_priors import FitOptions
 from spectramind_nb.transits.learned_priors import learn_fit_priors
+from spectramind_nb.uncertainty.sigma_factors import PARTS_WEIGHT
 
 FIRST_SEED = 900_000  # of drawn worlds
 NAMED = [name for name in NAMED_WORLDS if name not in ("default", "worn-detector", "foreground", "hostile")]
 WIDTHS_FROM = 14  # planets of a world, whose line shape is learned
 PPM = 1e-6
 WORST = 10.0  # nats a bin: no planet counts more
-PARTS_WEIGHT = 0.3  # of the likelihoods of AIRS mean and AIRS shape by themselves, against that of all bins
 
 
 def training_world(number: int) -> World:
@@ -280,8 +280,8 @@ def main() -> None:
     gains = judge(parts, a.folds, a.seed)
     found = {"planets": sum(len(part.error) for part in parts), "gain": float(gains.mean())}
     found |= {"error": float(gains.std() / len(gains) ** 0.5), "worst_world": float(gains.min())}
-    foreign = np.array([any_chemistry(number) for number in numbers])
-    found["default_world"] = float(gains[~foreign & (np.array(numbers) % 4 == 0)].mean())
+    foreign, usual = (np.array([*map(kind, numbers)]) for kind in (any_chemistry, LEARN_FROM["default"]))
+    found["default_world"] = float(gains[usual].mean())
     if foreign.any():
         found["any_chemistry"] = float(gains[foreign].mean())
     found = {name: round(value, 4) for name, value in found.items()}

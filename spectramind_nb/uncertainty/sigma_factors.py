@@ -140,10 +140,10 @@ def errors_of(truth: np.ndarray, predicted: Predicted, reference: Reference) -> 
     floor = log_likelihood(truth, reference.mean, reference.std)
     weight = BIN_WEIGHTS / BIN_WEIGHTS.sum() / (log_likelihood(truth, truth, SIGMA_TRUE) - floor)
     base = (weight * (floor + 0.5 * np.log(2 * np.pi))).sum(axis=1)
-    square, (mean, shape) = (truth - predicted.mu) ** 2, parts_of_errors(truth - predicted.mu)
+    mean, shape = parts_of_errors(error := truth - predicted.mu)
     over_mean = mean**2 / np.maximum(predicted.mean_variance, 1e-16)
     over_shape = shape**2 / np.maximum(predicted.shape_variance, 1e-16)
-    return Errors(square, weight, base, over_mean, over_shape.mean(axis=1))
+    return Errors(error**2, weight, base, over_mean, over_shape.mean(axis=1))
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #6fafffe3
 def scores_of_errors(errors: Errors, predicted: Predicted, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
