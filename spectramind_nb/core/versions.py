@@ -17,12 +17,12 @@ from .errors import ContractError
 SIMULATOR_VERSION = 3  # spectra, light curves and frames that a seed gives
 FEATURE_VERSION = 4  # light curves that raw frames give
 FIT_VERSION = 7  # depths and nuisance parameters that light curves give
-PRIOR_VERSION = 2  # posterior spectrum that a fit and a spectral prior give
+PRIOR_VERSION = 3  # posterior spectrum that a fit and a spectral prior give
 INPUT_VERSION = 2  # the network's inputs: columns, order, scale
 EDGE_VERSION = 1  # edges of the spectral graph and their features
-NETWORK_VERSION = 2  # output that the network gives for fixed weights and inputs
+NETWORK_VERSION = 3  # output that the network gives for fixed weights and inputs
 UNCERTAINTY_VERSION = 2  # error-bar factors, temperature and conformal intervals
-WEIGHTS_VERSION = 6  # the weights that come with the package
+WEIGHTS_VERSION = 7  # the weights that come with the package
 VERSIONS: dict[str, int] = {
     "simulator": SIMULATOR_VERSION,
     "features": FEATURE_VERSION,

@@ -363,7 +363,7 @@ def batches(inputs: Inputs, batch: int) -> list[Inputs]:
     return [Inputs(*(x[k : k + batch] for x in inputs)) for k in range(0, count, batch)]
 
 # %% ../../nbs/network/model.ipynb #5e63b833
-SHIFT_FACTOR, OUTLIER_ODDS = 0.75, 30.0  # of shifts: largest factor, and factor on the odds of an outlier
+SHIFT_FACTOR, OUTLIER_ODDS = 0.75, 12.0  # of shifts: largest factor, and factor on the odds of an outlier
 
 
 def apply_corrections(combined: Combined, outputs: Sequence[NetworkOutput]) -> Combined:

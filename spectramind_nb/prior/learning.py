@@ -42,14 +42,16 @@ MOST_KINDS = 8
 PER_KIND = 40  # spectra
 
 
-def kinds_of(shapes: np.ndarray, kinds: int | None = None) -> np.ndarray:  # int, (n,), 0 to K - 1
-    """Assign each shape (n, 283) to the most likely component of a mixture of `kinds` Gaussians."""
+def kinds_of(
+    shapes: np.ndarray, kinds: int | None = None, rank: int = KIND_RANK
+) -> np.ndarray:  # int, (n,), 0 to K - 1
+    """Assign each shape (n, 283) to the most likely of `kinds` Gaussians over its first `rank` principal components."""
     kinds = min(MOST_KINDS, len(shapes) // PER_KIND) if kinds is None else kinds
     if kinds < 2:
         return np.zeros(len(shapes), int)
     from sklearn.mixture import GaussianMixture  # slow to import
 
-    directions, _ = principal_components(shapes, KIND_RANK)
+    directions, _ = principal_components(shapes, rank)
     position = shapes @ directions.T
     share = GaussianMixture(kinds, reg_covar=0.1, n_init=2, random_state=0).fit(position).predict_proba(position)
     large = np.bincount(share.argmax(axis=1), minlength=kinds) >= 2 * MIN_SPECTRA
@@ -128,7 +130,7 @@ def log_cross_sections() -> tuple[tuple[str, ...], np.ndarray]:
     return table.molecules, np.array([(each @ table.weights / table.weights.sum()).mean(axis=0) for each in k]).T
 
 # %% ../../nbs/prior/learning.ipynb #037caae9
-CHEMISTRY_SHARE = 0.1
+CHEMISTRY_SHARE = 0.15
 
 
 @lru_cache(maxsize=1)

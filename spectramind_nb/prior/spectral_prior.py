@@ -129,7 +129,7 @@ def prior_of_arrays(arrays: Mapping[str, np.ndarray], path: str | Path, fix: str
     wrong = wrong or [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if wrong:
         raise ContractError(path, "arrays", f"{wrong[0]} is not what a spectral prior has", fix)
-    plain: dict[str, Any] = {name: array if array.ndim else float(array) for name, array in arrays.items()}
+    plain: dict[str, Any] = {n: array.astype(float) if array.ndim else float(array) for n, array in arrays.items()}
     for law in LAWS:
         plain[law] = AmplitudeLaw(**{f.name: plain.pop(f"{law}_{f.name}") for f in fields(AmplitudeLaw)})
     return SpectralPrior(**plain)
