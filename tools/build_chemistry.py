@@ -52,9 +52,9 @@ def main() -> None:
     kind = kinds_of(shapes, a.kinds, KIND_RANK)
     centres, components, rest_variance, _ = learn_shapes(shapes, kind, RANK)
     made = {"spectra": a.spectra, "seed": a.seed, "log_mixing": ANY_LOG_MIXING, "molecules": opacity_table().molecules}
-    small = {"shares": np.bincount(kind) / len(kind), "rest_variance": rest_variance}
-    arrays = {name: np.float32(array) for name, array in small.items()}
-    arrays |= {"centres": np.float16(centres), "components": np.float16(components)}  # to a thousandth
+    arrays = {"shares": np.bincount(kind) / len(kind), "centres": centres, "rest_variance": rest_variance}
+    arrays = {name: np.float32(array) for name, array in arrays.items()}
+    arrays["components"] = np.float16(components)  # to a thousandth, for a small file
     with atomic_path(a.out) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, made=json.dumps(made), **arrays)
     print(f"\n{len(centres)} kinds, {a.out.stat().st_size} bytes")

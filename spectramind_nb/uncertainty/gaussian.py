@@ -22,10 +22,10 @@ from ..core.errors import UserError
 from ..core.files import atomic_path
 from ..core.lifetime import usable_cores
 from ..core.versions import PRIOR_VERSION
-from ..prior.posterior import Combined, combine, split_variance
+from ..prior.posterior import Combined, combine
 from ..prior.sharpening import sharpen
 from ..prior.spectral_prior import SpectralPrior, arrays_of
-from .sigma_factors import Fits, Predicted
+from .sigma_factors import Fits, Predicted, split_variance
 
 # %% ../../nbs/uncertainty/gaussian.ipynb #cb8c473d
 COMBINED = tuple(field.name for field in fields(Combined))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MOST_STD', 'PARTS_WEIGHT', 'SLOPE_PENALTIES', 'Rows', 'Fits', 'Predicted', 'Measure', 'SigmaFactors',
-           'parts_of', 'standardised', 'counted', 'log_factors', 'variance_of', 'sigma_of', 'parts_of_errors', 'Errors',
-           'errors_of', 'scores_of_errors', 'planet_scores', 'likelihoods_of_parts', 'fit_factors', 'measures_of',
-           'learn_factors', 'take_planets']
+           'split_variance', 'parts_of', 'standardised', 'counted', 'log_factors', 'variance_of', 'sigma_of',
+           'parts_of_errors', 'Errors', 'errors_of', 'scores_of_errors', 'planet_scores', 'likelihoods_of_parts',
+           'fit_factors', 'measures_of', 'learn_factors', 'take_planets']
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #74b143e1
 from collections.abc import Mapping
@@ -20,7 +20,6 @@ import pandas as pd
 
 from ..core.lifetime import usable_cores
 from ..core.metric import BIN_WEIGHTS, SIGMA_FLOOR, SIGMA_TRUE, Reference, log_likelihood
-from ..prior.posterior import split_variance
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #278bb730
 @dataclass(frozen=True)
@@ -75,6 +74,20 @@ class SigmaFactors:
     airs_mean: float = 1.0
     airs_shape: float = 1.0
     quality: Mapping[str, Measure] = field(default_factory=dict)
+
+# %% ../../nbs/uncertainty/sigma_factors.ipynb #25ef8eaf
+def split_variance(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Split covariances (P, 283, 283) of spectra into four parts.
+
+    These are the variances of FGS1 (P,), of the AIRS mean (P,), of each AIRS bin about the mean (P, 282), and the
+    covariance of the mean and each bin's shape (P, 282).
+    """
+    airs = covariance[:, 1:, 1:]
+    with_mean = airs.mean(axis=2)
+    mean = with_mean.mean(axis=1)
+    cross = with_mean - mean[:, None]
+    shape = np.diagonal(airs, axis1=1, axis2=2) - mean[:, None] - 2 * cross
+    return covariance[:, 0, 0], mean, shape, cross
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #8cea9ba5
 def parts_of(fits: Fits, mu: np.ndarray, covariance: np.ndarray, unknown: np.ndarray | None = None) -> Predicted:
