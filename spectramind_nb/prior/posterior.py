@@ -84,17 +84,18 @@ class Members:
         away, shrunk, inner = self.projected(offset)
         return self.log_share[:, None] - 0.5 * ((shrunk * away).sum(axis=2) - (inner**2).sum(axis=2))
 
-    def invert(self, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (A, 283, c), (A, n, 283)
-        """Compute B, and S^-1 times the distances from the centres of measured offsets (n, 283)."""
+    def invert(self, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (A, c, 283), (A, n, 283)
+        """Compute B^T, and S^-1 times the distances from the centres of measured offsets (n, 283)."""
         _, shrunk, inner = self.projected(offset)
-        low = self.shrink[:, :, None] * self.rows.T * self.size[:, None] @ self.inverse.transpose(0, 2, 1)
-        return low, shrunk - inner @ low.transpose(0, 2, 1)
+        low = self.shrink[:, None] * ((self.inverse * self.size[:, None]) @ self.rows)
+        return low, shrunk - inner @ low
 
     def take(self, chosen: np.ndarray) -> "Members":
         """Select amplitudes by a mask (A,)."""
-        by_amplitude = (self.size[chosen], self.inverse[chosen])
+        if chosen.all():
+            return self
         known = (self.amplitude[chosen], self.log_share[chosen], self.centre, self.shrink[chosen], self.rows)
-        return Members(*known, *by_amplitude)
+        return Members(*known, self.size[chosen], self.inverse[chosen])
 
 # %% ../../nbs/prior/posterior.ipynb #d6930b7e
 @compiled(nogil=True)
@@ -195,12 +196,11 @@ def combine(
     found = likely_members(members, offset)
     weight = found.weight[:, 0]
     lows, apart = zip(*(own.invert(offset) for own in found.members), strict=True)
-    residuals, root = np.concatenate(apart)[:, 0], np.sqrt(weight)[:, None]
+    low, residuals, root = np.concatenate(lows), np.concatenate(apart)[:, 0], np.sqrt(weight)[:, None]
     residual, shrink = weight @ residuals, np.concatenate([own.shrink for own in found.members])
-    roots = np.split(root[:, :, None], np.cumsum([len(low) for low in lows])[:-1])
-    columns = [(by * low).transpose(1, 0, 2).reshape(N_BINS, -1) for by, low in zip(roots, lows, strict=True)]
-    spread = np.hstack([*columns, (root * (residuals - residual)).T])
-    inner = np.diag(1 - weight @ shrink) + spread @ spread.T
+    low *= root[:, None]
+    spread = np.concatenate([low.reshape(-1, N_BINS), root * (residuals - residual)])
+    inner = np.diag(1 - weight @ shrink) + spread.T @ spread
     amplitude = float(weight @ np.concatenate([own.amplitude for own in found.members]))
     kinds, whole = found.kinds[:, 0], white.basis @ inner @ white.basis.T
     mean = depth - white.basis @ residual
@@ -241,9 +241,9 @@ def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray
     residual = np.einsum("mn,mni->ni", weight, residuals)
     level = np.full(N_BINS - 1, 1 / (N_BINS - 1)) @ basis[1:]  # from the basis to the AIRS mean
     rest = 1 - weight.T @ np.concatenate([own.shrink for own in found.members])
-    lows = [basis @ low for low in inside]
-    squares = np.concatenate([(low**2).sum(axis=2) for low in lows])
-    products = np.concatenate([np.einsum("mir,mr->mi", low, low[:, 1:].mean(axis=1)) for low in lows])
+    lows = [low @ basis.T for low in inside]
+    squares = np.concatenate([(low**2).sum(axis=1) for low in lows])
+    products = np.concatenate([np.einsum("mri,mr->mi", low, low[:, :, 1:].mean(axis=2)) for low in lows])
     diagonal = rest @ basis.T**2 + weight.T @ squares
     with_mean = (rest * level) @ basis.T + weight.T @ products
     for n, each in enumerate(weight.T):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..core.contracts import load_arrays
 from ..core.errors import UserError
@@ -84,7 +85,7 @@ def combine_fits(prior: SpectralPrior, fits: Fits, keep: bool = False) -> Combin
     combine_one: Callable[..., dict[str, Any]] = partial(_combine_one, prior)
     if keep and fits.kept is not None:
         combine_one, columns = partial(_combine_or_read, prior, _key_of(prior)), [*columns, fits.kept]
-    with ThreadPoolExecutor(usable_cores()) as pool:  # NumPy and SciPy work without Python's lock
+    with threadpool_limits(1), ThreadPoolExecutor(usable_cores()) as pool:  # NumPy and SciPy release Python's lock
         found = [*pool.map(combine_one, *columns)]
     return Combined(**{name: np.array([row[name] for row in found]) for name in COMBINED})
 
