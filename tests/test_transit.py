@@ -60,24 +60,28 @@ def test_no_transit_behind_the_star() -> None:
     assert (transit(behind, orbit, np.array([0.01]), np.array([0.1]), np.array([0.1])).flux == 1).all()
 
 
-STEPS = {"FGS1": (7.5 / 1125, (0.42, 0.14), 1.5e-7), "AIRS": (7.5 / 375, (0.12, 0.10), 1.5e-6)}  # hours, limb, error
+STEPS = {"FGS1": (7.5 / 1125, (0.42, 0.14), 2e-7), "AIRS": (7.5 / 375, (0.12, 0.10), 1.6e-6)}  # hours, limb, error
 
 
 @pytest.mark.parametrize("channel", STEPS)
 @pytest.mark.parametrize("radius", [0.06, 0.12, 0.28])
 @pytest.mark.parametrize("b", [0.0, 0.7, 1.0])
 def test_the_fits_own_light_curve_is_batmans(b: float, radius: float, channel: str) -> None:
-    """Averaged over steps by three points: to .01 ppm, but for steps with a contact in them, 24 s or 72 s long."""
+    """Averaged over steps by three points: to .06 ppm, but for steps with a contact in them, 24 s or 72 s long."""
     step_h, limb, at_contacts = STEPS[channel]
-    orbit, hours = Orbit(3.71, PERIOD_H, SMA, b), np.arange(step_h / 2, 7.5, step_h)
-    coefficients, _ = root_coefficients(*(np.array([u]) for u in (*limb, 0.0)))
-    found = limb_series(hours, orbit, radius**2, step_h).flux @ coefficients[0]
-    within = hours[:, None] + step_h * ((np.arange(200) + 0.5) / 200 - 0.5)
-    off = np.abs(found - by_batman(within.ravel(), orbit, radius, limb).reshape(within.shape).mean(axis=1))
-    z, _ = separation(within.ravel(), orbit)
-    sides = [z.reshape(within.shape) < contact for contact in (1 - radius, 1 + radius)]
-    contact = np.logical_or.reduce([side.any(axis=1) & ~side.all(axis=1) for side in sides])
-    assert off.max() < at_contacts and off[~contact].max() < 1e-8
+    hours, coefficients = (
+        np.arange(step_h / 2, 7.5, step_h),
+        root_coefficients(*(np.array([u]) for u in (*limb, 0.0)))[0],
+    )
+    within = hours[:, None] + step_h * ((np.arange(100) + 0.5) / 100 - 0.5)
+    for begun in np.arange(6) / 6:  # where in its step a contact lies
+        orbit = Orbit(3.71 + begun * step_h, PERIOD_H, SMA, b)
+        found = limb_series(hours, orbit, radius**2, step_h).flux @ coefficients[0]
+        off = np.abs(found - by_batman(within.ravel(), orbit, radius, limb).reshape(within.shape).mean(axis=1))
+        z, _ = separation(within.ravel(), orbit)
+        sides = [z.reshape(within.shape) < contact for contact in (1 - radius, 1 + radius)]
+        contact = np.logical_or.reduce([side.any(axis=1) & ~side.all(axis=1) for side in sides])
+        assert off.max() < at_contacts and off[~contact].max() < 6e-8
 
 
 # --- The fit -----------------------------------------------------------------------------------------------------
