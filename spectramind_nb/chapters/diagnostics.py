@@ -116,14 +116,17 @@ def retrieve_some(run_dir: str | Path, folder: Path, planets: Sequence[int], see
 
 # %% ../../nbs/08_diagnostics.ipynb #3cc9b02b
 def diagnose_run(
-    run_dir: str | Path,
-    skip_heavy_diag: bool,
-    shap: Mapping[str, Any],
-    fft: Mapping[str, Any],
+    run_dir: str | Path,  # of a run that has completed stage 06
+    skip_heavy_diag: bool,  # leave out maps, SHAP values and retrievals
+    shap: Mapping[str, Any],  # `planets`: how many are explained and retrieved
+    fft: Mapping[str, Any],  # `bins` of the power spectra, `lines_mhz` to be marked
     seed: int,
     maps: MapOptions,
 ) -> dict[str, Any]:
-    """Run the stage: write what the dashboard shows and no other stage computes, and return a summary."""
+    """Compute power spectra, latents, SHAP values, retrievals and an audit of a run for the dashboard, and write them.
+
+    Returns a summary. Raises `ContractError` where a file of the run is missing or damaged.
+    """
     folder = run_folder(run_dir, "outputs/diagnostics")
     folder.mkdir(parents=True, exist_ok=True)
     lines = write_residual_spectra(run_dir, folder, int(fft["bins"]), fft["lines_mhz"])

@@ -40,7 +40,7 @@ def read_labels(run_dir: str | Path, raw: RawFolder) -> tuple[np.ndarray, np.nda
 
 # %% ../../nbs/05_symbolic.ipynb #b006b1ed
 def rules_run(run_dir: str | Path, raw_dir: str | Path, weights: Mapping[str, float], form: str) -> dict[str, Any]:
-    """Run the stage: write the weights of the rules, audit the labels, and return the summary of the audit."""
+    """Write the weights of the rules, which a training of this run takes; audit the labels and return a summary."""
     RuleLoss(weights, form)
     folder = run_folder(run_dir, "outputs/rules")
     planets, truth, kelvin = read_labels(run_dir, RawFolder(Path(raw_dir)))

@@ -142,18 +142,18 @@ def _out_of_fold(fits: Fits, labels: TrainingLabels, predicted: Mapping[str, Pre
 
 # %% ../../nbs/06_training.ipynb #f6cdf6c0
 def train_run(
-    run_dir: str | Path,
-    raw_dir: str | Path,
-    weights_dir: str,
-    rank: int,
-    λ_factors: float,
-    network: str = "laptop",
-    predictor: str = "auto",
-    training: TrainingPlan | None = None,
+    run_dir: str | Path,  # of a run that has completed stage 02
+    raw_dir: str | Path,  # with `train.csv` where there are labels
+    weights_dir: str,  # an earlier run, used if there are too few labels; "" for the package's own weights
+    rank: int,  # components of the spectral prior
+    λ_factors: float,  # how strongly the error-bar factors are shrunk towards 1
+    network: str = "laptop",  # name of shipped weights, a file of weights, or "" for none
+    predictor: str = "auto",  # to submit with: auto (the better one out of fold), gaussian or neural
+    training: TrainingPlan | None = None,  # by default the network stays as it is
 ) -> pd.DataFrame:
-    """Run the stage: learn from labels, or copy what was learned before, and write it.
+    """Learn prior, network and error-bar factors from a run's labels, or copy those of an earlier run, and write them.
 
-    Returns the out-of-fold figures of each predictor, one row each; an empty table without labels.
+    Returns the out-of-fold figures of each predictor, one row each; an empty table without labels. Raises `UserError`.
     """
     run_dir, training = Path(run_dir), training or TrainingPlan()
     _check_predictor(predictor, network)

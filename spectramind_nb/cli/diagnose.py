@@ -84,7 +84,7 @@ def dashboard(
         bool | None, typer.Option("--open/--no-open", help="Open it in the browser; default: diag.html.open.")
     ] = None,
     planets: Annotated[
-        int, typer.Option("--planets", min=0, help="Number of planets in detail, the worst first.")
+        int, typer.Option("--planets", min=0, help="Number of planets in detail: half the worst, half random.")
     ] = 60,
 ) -> None:
     """Write a run's dashboard as one HTML file that needs no network connection."""

@@ -77,7 +77,7 @@ def _check_what_to_fit(light_curves: Path | None, run: Path | None, planet: int 
         raise ConfigError("fit", "star values can't change a finished fit", "give them with --light-curves")
 
 # %% ../../nbs/cli/fit.ipynb #98e144f8
-@fits.command(epilog="Example: spectramind fit --light-curves mine.ecsv --out mine    or: --run runs/demo --planet 7")
+@fits.command(epilog="Example: spectramind fit --light-curves mine.ecsv --out mine    or: --run runs/demo --planet ID")
 def fit(
     light_curves: LightCurvesOption = None,
     run: FittedRunOption = None,
