@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ..core.contracts import write_npz
 from ..core.errors import UserError, of_machine
 from ..core.files import RETRIEVALS_FILE, read_json, write_json
+from ..core.lifetime import one_thread
 from ..core.progress import progress
 from ..figures.corner import plot_corner
 from ..figures.picture import Picture, write_png
@@ -48,7 +48,7 @@ def fit_to_retrieve(run_dir: str | Path, planet: int) -> tuple[np.ndarray, np.nd
     return depth, covariance, result.star
 
 
-@threadpool_limits.wrap(limits=1)  # several threads gain little, and cost much where the cores are busy
+@one_thread()
 def retrieve_planet(
     run_dir: str | Path, planet: int, retriever: Retriever, proposals: int = 4000, seed: int = 1
 ) -> Retrieval:
@@ -108,7 +108,7 @@ def _retrieved_by() -> tuple[str, str]:
     return code_hash("import spectramind_nb.retrieval.importance"), sha256(PACKAGE_RETRIEVER)
 
 
-@threadpool_limits.wrap(limits=1)
+@one_thread()
 def _kept_retrieval(
     run_dir: str | Path, planet: int, seed: int, keep: Kept, retriever: Callable[[], Retriever]
 ) -> dict[str, np.ndarray]:

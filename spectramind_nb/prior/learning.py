@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..core.errors import ContractError, plural
 from ..core.instrument import N_BINS, wavelengths
+from ..core.lifetime import one_thread
 from ..core.opacity import opacity_table
 from .spectral_prior import AmplitudeLaw, SpectralPrior, log_scale
 
@@ -189,6 +190,7 @@ def with_unlike(prior: SpectralPrior, shapes: np.ndarray, rank: int, share: floa
 MOST_SPECTRA = 20_000
 
 # %% ../../nbs/prior/learning.ipynb #17d3662b
+@one_thread()
 def learn_prior(
     spectra: np.ndarray,
     stars: pd.DataFrame | None = None,

@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 
 from ..core.compiled import compiled
 from ..core.instrument import N_BINS
+from ..core.lifetime import one_thread
 from .spectral_prior import AmplitudeLaw, SpectralPrior, groups_of, log_scale
 from ..transits.normal_equations import inverse_roots
 
@@ -185,6 +186,7 @@ def _members_at(
     return white, members, white.into(depth[None] - prior.mean_depth)
 
 # %% ../../nbs/prior/posterior.ipynb #ba630cb6
+@one_thread()
 def combine(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None = None
 ) -> Posterior:
@@ -208,6 +210,7 @@ def combine(
     return Posterior(mean, whole, amplitude, float(found.log_evidence[0]), by_group(prior, kinds), unknown)
 
 # %% ../../nbs/prior/posterior.ipynb #f87f8251
+@one_thread()
 def log_evidence_of(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None = None
 ) -> float:
@@ -230,6 +233,7 @@ class Combined:
     unknown: np.ndarray  # that no training spectrum is of their kind, (n,)
 
 # %% ../../nbs/prior/posterior.ipynb #d93a6c88
+@one_thread()
 def combine_many(prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, scale: float) -> Combined:
     """Compute posteriors of spectra (n, 283) that share a covariance (283, 283) and a `log_scale`; see `combine`."""
     white, members = all_members(prior, covariance, scale)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.airs_image import bin_smoothing
+from ..core.lifetime import one_thread
 from .posterior import log_evidence_of
 from .spectral_prior import SpectralPrior
 
@@ -38,6 +39,7 @@ MOST_NATS = 10.0  # by which a planet may speak against a width
 MOST_PLANETS = 60  # more would change nothing
 
 
+@one_thread()
 def width_evidence(
     prior: SpectralPrior, depth: np.ndarray, covariance: np.ndarray, star: Mapping[str, Any] | None = None
 ) -> np.ndarray:  # (W,)

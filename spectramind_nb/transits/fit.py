@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..core.lifetime import one_thread
 from .dilution import with_dilution
 from .drift_hypotheses import averaged, weigh_drifts
 from .fit_noise import reweighed, with_common_noise, with_own_drift
@@ -287,6 +288,7 @@ def impact_priors(
     return (float(problem.mean[b2]), float(state.std[b2]) ** 2), impact_by_table(star, problem.options)
 
 # %% ../../nbs/transits/fit.ipynb #a85a3494
+@one_thread()
 def fit_planet(
     blocks: Sequence[Block],
     star: Mapping[str, float],

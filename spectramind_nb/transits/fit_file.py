@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.ndimage import median_filter
-from threadpoolctl import threadpool_limits
 
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import UserError, first_of
 from ..core.files import read_json, run_folder
+from ..core.lifetime import one_thread
 from .fit import SHALLOWEST, fit_planet
 from .fit_priors import FitOptions
 from .fit_report import LEAST_SEEN, MOST_RED, SLIVER_IMPACT, Fit
@@ -207,7 +207,7 @@ def fit_to_file(
     if again:
         earlier = read_fit(run_dir, who[1])
         near = earlier["depth"], fit_record(earlier)["shared"]
-    with threadpool_limits(1):  # matrices are small: more threads would only slow each other down
+    with one_thread():
         if options.learned and not again:  # as a run does it: first with the guesses
             blocks, first = fit_sound_bins(who[1], blocks, star, replace(options, learned=None))
             near = first.depth, first.shared

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ..core.contracts import load_arrays
 from ..core.errors import UserError
 from ..core.files import atomic_path
-from ..core.lifetime import usable_cores
+from ..core.lifetime import one_thread, usable_cores
 from ..core.versions import PRIOR_VERSION
 from ..prior.posterior import Combined, combine
 from ..prior.sharpening import sharpen
@@ -85,7 +84,7 @@ def combine_fits(prior: SpectralPrior, fits: Fits, keep: bool = False) -> Combin
     combine_one: Callable[..., dict[str, Any]] = partial(_combine_one, prior)
     if keep and fits.kept is not None:
         combine_one, columns = partial(_combine_or_read, prior, _key_of(prior)), [*columns, fits.kept]
-    with threadpool_limits(1), ThreadPoolExecutor(usable_cores()) as pool:  # NumPy and SciPy release Python's lock
+    with one_thread(), ThreadPoolExecutor(usable_cores()) as pool:  # NumPy and SciPy release Python's lock
         found = [*pool.map(combine_one, *columns)]
     return Combined(**{name: np.array([row[name] for row in found]) for name in COMBINED})
 

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import UserError, plural
+from ..core.lifetime import one_thread
 
 # %% ../../nbs/uncertainty/out_of_distribution.ipynb #e4ddf7fb
 FOLDS, LEAST_TRAINING = 20, 5
 
 # %% ../../nbs/uncertainty/out_of_distribution.ipynb #88d9a1bc
+@one_thread()
 def squared_distances(points: np.ndarray, learned: np.ndarray) -> np.ndarray:  # (P,)
     """Compute squared Mahalanobis distances of points (P, K) from points `learned` (N, K).
 
@@ -31,6 +33,7 @@ def squared_distances(points: np.ndarray, learned: np.ndarray) -> np.ndarray:  #
     return np.asarray((about * np.linalg.solve(covariance, about)).sum(axis=0))
 
 # %% ../../nbs/uncertainty/out_of_distribution.ipynb #e9190bd2
+@one_thread()
 def held_out_percentile(points: np.ndarray, training: np.ndarray) -> np.ndarray:  # (P,)
     """Compute the fraction (0 to 1) of training planets that are less far away than each planet.
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from ..core.lifetime import usable_cores
+from ..core.lifetime import one_thread, usable_cores
 from ..core.metric import BIN_WEIGHTS, SIGMA_FLOOR, SIGMA_TRUE, Reference, log_likelihood
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #278bb730
@@ -233,6 +233,7 @@ def measures_of(quality: pd.DataFrame) -> dict[str, Measure]:
     return {name: measure for name, measure in every.items() if measure.std > 1e-9 * (1 + abs(measure.mean))}
 
 # %% ../../nbs/uncertainty/sigma_factors.ipynb #24bca947
+@one_thread()
 def learn_factors(
     truth: np.ndarray, predicted: Predicted, reference: Reference, λ_factors: float, folds: int = 5
 ) -> SigmaFactors:
