@@ -151,6 +151,22 @@ def test_noise_is_estimated_from_residuals() -> None:
     assert np.allclose(again.noise_variance[1:], fit.noise_variance[1:], rtol=0.05)
 
 
+def test_gaps_are_neither_outliers_nor_hours_observed() -> None:
+    fit, _, blocks = fitted(0)
+    lost = [block.time_h > 6.5 for block in blocks]  # after the transit
+    fluxes = [np.where(gone[:, None], np.nan, block.flux) for gone, block in zip(lost, blocks, strict=True)]
+    gappy = [
+        make_block(block.visit, block.bins, block.time_h, flux, np.broadcast_to(block.variance, flux.shape))
+        for block, flux in zip(blocks, fluxes, strict=True)
+    ]
+    with_gap = fit_planet(gappy, star(0.1)).quality
+    assert with_gap["clipped_fraction"] == pytest.approx(fit.quality["clipped_fraction"], abs=0.002)
+    assert with_gap["airs_noise_scale"] == pytest.approx(fit.quality["airs_noise_scale"], rel=0.02)
+    assert with_gap["transit_h"] == pytest.approx(fit.quality["transit_h"], abs=0.08)
+    assert with_gap["transit_h"] + with_gap["baseline_h"] == pytest.approx(6.5, abs=0.08)
+    assert fit.quality["transit_h"] + fit.quality["baseline_h"] == pytest.approx(7.5)
+
+
 def test_covariance_is_diagonal_and_low_rank() -> None:
     fit, _, _ = fitted(1)
     assert (fit.noise_variance > 0).all() and np.linalg.eigvalsh(fit.covariance).min() > 0

@@ -16,7 +16,7 @@ from .errors import ContractError
 # %% ../../nbs/core/versions.ipynb #31472f02
 SIMULATOR_VERSION = 3  # spectra, light curves and frames that a seed gives
 FEATURE_VERSION = 4  # light curves that raw frames give
-FIT_VERSION = 7  # depths and nuisance parameters that light curves give
+FIT_VERSION = 8  # depths and nuisance parameters that light curves give
 PRIOR_VERSION = 3  # posterior spectrum that a fit and a spectral prior give
 INPUT_VERSION = 2  # the network's inputs: columns, order, scale
 EDGE_VERSION = 1  # edges of the spectral graph and their features

@@ -19,7 +19,7 @@ from ..core.instrument import CHANNELS, Channel, airs_column_wavelengths, wavele
 from .raw import RawFolder, read_parquet
 
 # %% ../../nbs/detector/time_axis.ipynb #9d63f453
-MOST_HOURS = 15.0  # from the first to the last frame of a visit
+MOST_HOURS = 8.0  # from the first to the last frame of a visit; the fit looks for transits in 7.5 hours
 LEAST_HOURS = 0.5
 MOST_STEPS = 10.0  # of the usual time between pairs
 HOURS_IN = {"days": 24.0, "minutes": 1 / 60, "seconds": 1 / 3600, "milliseconds": 1 / 3.6e6}
@@ -32,6 +32,10 @@ def _check_hours(path: Path, name: str, hours: np.ndarray) -> None:
     if (np.diff(hours) <= 0).any():
         place = int(np.flatnonzero(np.diff(hours) <= 0)[0]) + 1
         raise ContractError(path, name, f"time {place} ({hours[place]:g}) is not above the one before", again)
+    steps = np.diff(hours[::2])
+    if len(steps) and steps.max() > MOST_STEPS * np.median(steps):
+        gap = f"has a gap of {steps.max():.3g} hours after time {2 * int(np.argmax(steps))}"
+        raise ContractError(path, name, gap, again)
     span = float(hours[-1] - hours[0])
     if not LEAST_HOURS < span < MOST_HOURS:
         looks = [unit for unit, size in HOURS_IN.items() if 1 < span * size < MOST_HOURS]
@@ -39,10 +43,6 @@ def _check_hours(path: Path, name: str, hours: np.ndarray) -> None:
         raise ContractError(path, name, f"spans {span:g} hours{guess}", "give hours; a visit lasts about 7.5")
     if not -0.5 < hours[0] < 1:
         raise ContractError(path, name, f"begins at {hours[0]:g} hours", "give hours from the start of the visit")
-    steps = np.diff(hours[::2])
-    if len(steps) and steps.max() > MOST_STEPS * np.median(steps):
-        gap = f"has a gap of {steps.max():.3g} hours after time {2 * int(np.argmax(steps))}"
-        raise ContractError(path, name, gap, again)
 
 # %% ../../nbs/detector/time_axis.ipynb #c212a435
 def read_frame_times(raw: RawFolder, channel: Channel) -> np.ndarray:  # hours, (frames,)

@@ -46,20 +46,20 @@ def reweighed(problem: FitProblem, state: State, at: Sequence[Linearised]) -> St
     variance, good, time_weight, clip = [], [], [], problem.options.clip_sigma
     for block, linear in zip(problem.blocks, at, strict=True):
         z = (block.flux - linear.model) * np.sqrt(block.time_weight[:, None] / block.variance)
-        size = np.abs(z)
-        usual = size < clip * 1.4826 * np.median(size)
+        size, seen = np.abs(z), observed_steps(block)
+        usual = size < clip * 1.4826 * np.median(size[seen])
         if block.missing is not None:
-            usual = (size < clip * 1.4826 * np.median(size[~block.missing])) & ~block.missing
+            usual = (size < clip * 1.4826 * np.median(size[seen][~block.missing[seen]])) & ~block.missing
         frame = np.where(usual, z, 0).mean(axis=1)
-        far = np.abs(frame - np.median(frame))
-        kept = far < clip * 1.4826 * np.median(far) if block.is_airs else np.ones(len(far), bool)
-        kept &= observed_steps(block)
+        far = np.abs(frame - np.median(frame[seen]))
+        kept = far < clip * 1.4826 * np.median(far[seen]) if block.is_airs else np.ones(len(far), bool)
+        kept &= seen
         used = np.where(usual & kept[:, None], z**2, 0)
         counts = np.maximum((usual & kept[:, None]).sum(axis=0), 1)
         common = used.sum() / counts.sum()
         scale = (used.sum(axis=0) + BIN_SHRINKAGE * common) / (counts + BIN_SHRINKAGE) if block.is_airs else common
         variance.append(block.variance * np.maximum(scale, LEAST_SCALE))
-        used_points = (usual | ~kept[:, None]) & observed_steps(block)[:, None]
+        used_points = (usual | ~kept[:, None]) & seen[:, None]
         good.append(used_points if block.missing is None else used_points & ~block.missing)
         time_weight.append(block.time_weight * kept)
     return replace(state, variance=variance, good=good, time_weight=time_weight)

@@ -134,7 +134,7 @@ def error_underestimate(block: Block) -> float:
 def near_neighbours(block: Block) -> np.ndarray:  # bool, (T, B)
     """Select the points within 8 robust standard deviations of a running median over nine steps."""
     away = np.abs(block.flux - running_median(block.flux))
-    near = away <= 8 * 1.4826 * np.median(away, axis=0)
+    near = away <= 8 * 1.4826 * np.median(away[observed_steps(block)], axis=0)
     return np.asarray(near if block.missing is None else near & ~block.missing)
 
 # %% ../../nbs/transits/fit_problem.ipynb #4a1e48ec

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.instrument import VISIT_HOURS
 from .fit_priors import DEPTH_PRIOR
 from .fit_problem import Equations, FitProblem, State
 from .learned_priors import Evidence
+from .model import observed_steps
 from .systematics import Colour
 
 # %% ../../nbs/transits/fit_report.ipynb #4814d104
@@ -81,7 +81,7 @@ def noise_quality(problem: FitProblem, state: State, colours: Sequence[Colour]) 
             figures["common_noise"].append(max(colour.white * float(np.sum(1 / variance)) - 1, 0.0))
     left_out = [~good | (weight == 0)[:, None] for good, weight in zip(state.good, state.time_weight, strict=True)]
     for number, block in enumerate(problem.blocks):
-        left_out[number] &= True if block.missing is None else ~block.missing
+        left_out[number] &= observed_steps(block)[:, None] & (True if block.missing is None else ~block.missing)
     return {name: float(np.mean(values)) for name, values in figures.items()} | {
         "red_noise": float(max(colour.red / colour.white for colour in colours)),
         "clipped_fraction": float(np.mean([part.mean() for part in left_out])),
@@ -95,12 +95,14 @@ def geometry_quality(problem: FitProblem, value: Mapping[str, float], depth: flo
     chord = np.sqrt(max((1 + np.sqrt(max(depth, 0.0))) ** 2 - b2, 0.0))
     half = problem.models[0].period_h / (2 * np.pi) * np.arcsin(min(chord / np.sqrt(max(sma**2 - b2, 1.0)), 1.0))
     airs = [block for block in problem.blocks if block.is_airs]
-    inside = [np.mean(np.abs(block.time_h - value[f"t0_h[{block.visit}]"]) < half) * VISIT_HOURS for block in airs]
+    inside = [np.abs(block.time_h - value[f"t0_h[{block.visit}]"]) < half for block in airs]
+    hours = [np.median(np.diff(block.time_h)) * observed_steps(block) for block in airs]  # of each step
+    transit_h = np.mean([step_h[here].sum() for step_h, here in zip(hours, inside, strict=True)])
     return {
         "impact": float(np.sqrt(b2)),
         "duration_h": 2 * float(half),
-        "transit_h": float(np.mean(inside)),
-        "baseline_h": float(VISIT_HOURS - np.mean(inside)),
+        "transit_h": float(transit_h),
+        "baseline_h": float(np.mean([step_h.sum() for step_h in hours]) - transit_h),
     }
 
 # %% ../../nbs/transits/fit_report.ipynb #806e6d55
