@@ -142,6 +142,6 @@ def test_the_command_ends_with_1_where_a_version_was_raised(
     now = VERSIONS["fit"]
     monkeypatch.setitem(VERSIONS, "fit", now + 1)
     assert metrics.main(["check"]) == 1
-    wanted = rf"worlds\.default: outdated, measured with fit \d+, this code has fit {now + 1}\n"
+    wanted = rf"worlds\.default: outdated, measured with fit \d+, this code has fit {now + 1};"
     assert re.search(wanted, capsys.readouterr().out)
     assert metrics.main([]) == 2

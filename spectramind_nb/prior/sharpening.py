@@ -55,7 +55,6 @@ def learn_line_shape(evidence: Sequence[np.ndarray]) -> float:
 
     Half of the prior probability is on no smoothing.
     """
-    logs = np.array([np.maximum(each - each.max(), -MOST_NATS) for each in evidence]).reshape(-1, len(WIDTHS))
-    total = logs.sum(axis=0)
+    total = np.array([np.maximum(one - one.max(), -MOST_NATS) for one in evidence]).reshape(-1, len(WIDTHS)).sum(axis=0)
     total[1:] -= np.log(len(WIDTHS) - 1)
     return WIDTHS[int(np.argmax(total))]

@@ -252,9 +252,8 @@ def learn_factors(
             factors = fit_factors(truth[~test], rest, reference, λ_factors, *choices[number])
             held_out[number, test] = planet_scores(truth[test], own, log_factors(own, factors), reference)[0]
 
-        each = product(range(folds), range(len(choices)))
         with ThreadPoolExecutor(usable_cores()) as pool:  # NumPy works without Python's lock
-            list(pool.map(lambda one: judge(*one), each))
+            list(pool.map(lambda one: judge(*one), product(range(folds), range(len(choices)))))
     gain = held_out - held_out[0]
     sure = gain.mean(axis=1) - 2 * gain.std(axis=1) / np.sqrt(len(truth))
     return fit_factors(truth, predicted, reference, λ_factors, *choices[int(sure.argmax())])
