@@ -396,7 +396,7 @@ def test_predict_score_and_simulate_hand_over_what_they_were_given(home: Path, m
     fakes = {"predict": lambda *words, **named: seen.append((words, named)) or {}, "runtime_line": lambda out: "1 h"}
     fake_module(monkeypatch, "pipeline.predict", **fakes)
     monkeypatch.setattr("spectramind_nb.cli.predict._learned_lines", lambda *words: [])
-    monkeypatch.setattr("spectramind_nb.pipeline.prediction.refuse_other_raw", lambda *words: None)
+    monkeypatch.setattr("spectramind_nb.pipeline.prediction.refuse_loss", lambda *words: None)
     fake_module(monkeypatch, "core.metric", score_files=lambda *files: {"score": 0.5, "files": len(files)})
     simulate = lambda out, *words, world: seen.append((out, words[:6]))  # noqa: E731
     fake_module(monkeypatch, "simulator.data_sets", simulate_dataset=simulate)

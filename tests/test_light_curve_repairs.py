@@ -123,6 +123,10 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "rounded to few digits": (lambda t: t["flux"].round(-3, out=t["flux"]), "FGS1 of visit 0 has the same value in"),
     "whole numbers below 20": (lambda t: np.round(t["flux"] / 1e4, out=t["flux"]), "the same value in all steps"),
     "flux and errors exchanged": (swap, "the same value in all steps of 1 of 1 bin. Fix: give the star's light"),
+    "cut off at the level out of transit": (
+        lambda t: np.minimum(t["flux"], np.median(t["flux"][-20:], axis=0), out=t["flux"]),
+        "of the steps, as if cut off there. Fix: give all fluxes as they were measured",
+    ),
     "every bin the same": (
         lambda t: t["flux"].__setitem__((slice(None), slice(1, None)), t["flux"][:, [5]]),
         "281 bins repeat the light curve of the bin before",

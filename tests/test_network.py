@@ -478,7 +478,12 @@ def test_weights_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     single = {name: getattr(weights.prior, name).astype(np.float32) for name in SINGLE}
     for ours, theirs in ((again.scaling, SCALING), (again.prior, replace(weights.prior, **single))):
         assert all(np.array_equal(value, getattr(theirs, k)) for k, value in vars(ours).items() if "star" not in k)
-    path.write_bytes(path.read_bytes()[:200])
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"}", 8) + len(whole) // 2] ^= 64  # one bit of an array
+    path.write_bytes(whole)
+    with pytest.raises(ContractError, match="checksum: is that of other arrays"):
+        read_network(path)
+    path.write_bytes(whole[:200])
     for bad, words in ((path, "not a readable network"), (tmp_path / "none.safetensors", "is missing")):
         with pytest.raises(ContractError, match=words):
             read_network(bad)

@@ -11,7 +11,7 @@ __all__ = ['predictions', 'PlanetsOption', 'WorkersOption', 'ConfigOption', 'DEF
 # %% ../../nbs/cli/predict.ipynb #ce77d686
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,22 +96,22 @@ PredictingNetworkOption = Annotated[
 
 # %% ../../nbs/cli/predict.ipynb #3d94b8b0
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Overwrite a submission that was predicted from other raw data.")
+    bool, typer.Option("--force", help="Overwrite a submission from other raw data, or with other planets.")
 ]
 
 
-def _frames_of(raw: Path | None, run: Path, out_csv: Path | None) -> Path:
-    """Return the folder of the raw data; refuse one that a submission to be overwritten wasn't predicted from."""
+def _frames_of(raw: Path | None, run: Path, out_csv: Path | None, chosen: Sequence[int] = ()) -> Path:
+    """Return the folder of the raw data; refuse to overwrite a submission from other data, or with other planets."""
     from spectramind_nb.core.errors import ContractError, absence
     from spectramind_nb.detector.raw import RawFolder
-    from spectramind_nb.pipeline.prediction import refuse_other_raw
+    from spectramind_nb.pipeline.prediction import refuse_loss
     from spectramind_nb.pipeline.stages import raw_of
 
     if raw and not raw.is_dir():
         raise ContractError(raw, "folder", absence(raw), "--raw names a folder that is there")
     source = raw or raw_of(run)
     if out_csv:
-        refuse_other_raw(out_csv, RawFolder(source))
+        refuse_loss(out_csv, RawFolder(source), chosen)
     return source
 
 # %% ../../nbs/cli/predict.ipynb #a9f259c2
@@ -158,8 +158,8 @@ def predict_planets(
     with recorded("predict", raw=raw, run=run, out_csv=out_csv, **words) as call:
         call.facts["artifacts"] = [out_csv]
         ensure_run(call, run, "07_uncertainty")
-        source = _frames_of(raw, run, None if force else out_csv)
         chosen = parse_planet_ids(planets)
+        source = _frames_of(raw, run, None if force else out_csv, chosen)
         how = _how(run, files)
         given = {"--out-csv": short(out_csv), "--run": short(run), "--raw": short(source), "--planets": planets}
         given |= {"--budget-hours": str(budget_hours or ""), "--work": short(work) if work else ""}

@@ -18,7 +18,7 @@ from ..core.errors import plural
 from ..core.files import short
 
 # %% ../../nbs/cli/simulate.ipynb #2c07bc28
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 OpacitiesOption = Annotated[
     Path | None, typer.Option("--opacities", help="Folder of TauREx k-tables; default: the package's own.")
 ]

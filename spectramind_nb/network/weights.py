@@ -8,6 +8,7 @@ __all__ = ['WEIGHTS_DEPEND_ON', 'SINGLE', 'SAME_OUTPUT', 'EXPORTS', 'Weights', '
            'export_network']
 
 # %% ../../nbs/network/weights.ipynb #0688b7f3
+import hashlib
 import json
 import logging
 import re
@@ -86,6 +87,13 @@ def reference_output(weights: Weights) -> np.ndarray:  # mean and standard devia
     stds, mean_std = stds_of(found)
     return np.stack([found.mean, np.hypot(stds, mean_std[:, None])])
 
+# %% ../../nbs/network/weights.ipynb #a02712bc
+def _checksum(arrays: Mapping[str, Tensor]) -> str:
+    content = hashlib.sha256()
+    for name in sorted(name for name in arrays if not name.startswith("reference.")):
+        content.update(name.encode() + arrays[name].contiguous().numpy().tobytes())
+    return content.hexdigest()
+
 # %% ../../nbs/network/weights.ipynb #769e7334
 SINGLE = ("centres", "components")  # large arrays of the prior, which the file holds in single precision
 
@@ -104,7 +112,7 @@ def write_network(path: str | Path, weights: Weights) -> Path:
         parts["evidence"] = {name: value.contiguous() for name, value in weights.evidence.state_dict().items()}
     arrays = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     options = json.dumps(asdict(weights.network.options))
-    facts = {**weights.about, "options": options, **version_facts(WEIGHTS_DEPEND_ON)}
+    facts = {**weights.about, "options": options, "checksum": _checksum(arrays), **version_facts(WEIGHTS_DEPEND_ON)}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(arrays, facts))
     return Path(path)
@@ -134,6 +142,8 @@ def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[
     except (OSError, SafetensorError) as error:
         problem = f"is not a readable network ({error})" if Path(path).is_file() else absence(path, "file")
         raise ContractError(path, "file", problem, fix) from error
+    if about.pop("checksum", made := _checksum(arrays)) != made:  # files of earlier versions have none
+        raise ContractError(path, "checksum", "is that of other arrays: the file is damaged", fix)
     if about.pop("guide", ""):  # what earlier versions called `fgs1`
         about["fgs1"] = "input"
     if "options" in about:

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Prediction', 'join_predictions', 'fill_failed', 'calibrated', 'read_truth', 'prediction_path', 'calibration_digest',
            'write_prediction', 'read_prediction', 'recalibrate', 'quantiles_of_submission', 'run_of_submission',
-           'why_stale', 'compare_with_run', 'submission_warnings', 'refuse_other_raw']
+           'why_stale', 'compare_with_run', 'submission_warnings', 'refuse_loss']
 
 # %% ../../nbs/pipeline/prediction.ipynb #653bfdd7
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from spectramind_nb.core.depth_checks import (
     sigma_ratio_warning,
     sigma_warning,
 )
-from ..core.errors import ContractError
+from ..core.errors import ContractError, plural
 from ..core.files import run_folder, short
 from ..core.instrument import N_BINS
 from ..core.metric import NORMAL_10, Reference
@@ -248,18 +248,25 @@ def submission_warnings(path: str | Path, submission: Submission, run_dir: str |
     return [warning for warning in (*compared, *own) if warning]
 
 # %% ../../nbs/pipeline/prediction.ipynb #55b9135e
-def refuse_other_raw(path: str | Path, raw: RawFolder) -> None:
-    """Raise `ContractError` where a submission at `path` was predicted from other raw data than `raw`."""
+def refuse_loss(path: str | Path, raw: RawFolder, chosen: Collection[int] = ()) -> None:
+    """Raise `ContractError` where a new submission at `path` would lose an earlier one.
+
+    That is one predicted from other raw data than `raw`, or one with planets that are not among the `chosen`, if some
+    are chosen.
+    """
     path = Path(path)
     if not path.is_file():
-        return
-    where = read_prediction(path)[1].get("raw", "") if prediction_path(path).is_file() else ""
-    if where == str(raw.root.resolve()):
         return
     try:
         planets = set(read_submission(path, physical=False).planet_id.tolist())
     except ContractError:
         return  # no submission that could be lost
+    if chosen and (lost := sorted(planets - {*chosen})):
+        problem = f"has {plural(len(lost), 'planet')} that would be lost, such as {lost[0]}"
+        raise ContractError(path, "submission", problem, "give another --out-csv, or --force to overwrite it")
+    where = read_prediction(path)[1].get("raw", "") if prediction_path(path).is_file() else ""
+    if where == str(raw.root.resolve()):
+        return
     strange = sorted(planets - {*choose_planets(raw, "test")})
     if (where and Path(where).is_dir()) or strange:
         other = f"from the raw data in {short(Path(where))}" if where else f"for planet {strange[0]} of other raw data"

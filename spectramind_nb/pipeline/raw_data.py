@@ -73,8 +73,10 @@ def _given_raw(raw: Path, planets: Sequence[int]) -> Path:
 
 def check_apart(run_dir: Path, raw: str) -> None:
     """Raise `ContractError` where a run would be written among its raw data."""
-    if raw and Path(raw).expanduser().resolve() == run_dir:
-        raise ContractError(run_dir, "folder", "holds the raw data", "choose another --run-dir")
+    folder = Path(raw).expanduser().resolve()
+    if raw and folder in (run_dir, *run_dir.parents):
+        problem = "holds the raw data" if folder == run_dir else f"is within the raw data {short(folder)}"
+        raise ContractError(run_dir, "folder", problem, "choose another --run-dir")
 
 # %% ../../nbs/pipeline/raw_data.ipynb #a5cfe2fb
 def _raw_before(saved: Path, marker: Path) -> str:
@@ -149,6 +151,9 @@ def _simulated_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool, forc
             f"{raw}: holds files that were not simulated here. Fix: --raw {raw} uses them, or choose another --run-dir"
         )
     if known == {**wanted, "files": raw_fingerprint(raw)}:
+        return raw
+    code = {"code": wanted["code"]}  # of the package: an upgrade changes it
+    if begun and known and {**known, **code} == {**wanted, "files": raw_fingerprint(raw)}:
         return raw
     if begun and {**(known or {}), "files": ""} != {**wanted, "files": ""}:
         fix = "repeat the --profile and the settings that this run was made with, or leave out --from"

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FAR_CHANGE', 'APART_CHANGE', 'FAR_SIGMA', 'MOST_STRAY', 'MOST_CONSTANT', 'LEAST_BINS', 'LINE_STEPS', 'LINE_SHARE',
-           'LOW_ERROR', 'HIGH_ERROR', 'BIN_RATIO', 'MOST_EQUAL', 'MOST_COPIES', 'bin_medians', 'stray_points',
-           'repeated_steps', 'constant_bins', 'filled_points', 'level_variance', 'odd_bins', 'Repairs', 'check_digits',
-           'repaired_visit', 'repaired']
+           'LOW_ERROR', 'HIGH_ERROR', 'BIN_RATIO', 'MOST_EQUAL', 'MOST_COPIES', 'MOST_CUT', 'bin_medians',
+           'stray_points', 'repeated_steps', 'constant_bins', 'filled_points', 'level_variance', 'odd_bins', 'Repairs',
+           'check_digits', 'repaired_visit', 'repaired']
 
 # %% ../../nbs/transits/light_curve_repairs.ipynb #d8826e39
 import warnings
@@ -105,6 +105,7 @@ def odd_bins(flux: np.ndarray, variance: np.ndarray) -> np.ndarray:  # (B,)
 # %% ../../nbs/transits/light_curve_repairs.ipynb #53ee185e
 MOST_EQUAL = 0.3  # of the changes from step to step that are zero
 MOST_COPIES = 0.05  # of the AIRS bins
+MOST_CUT = 0.08  # of the steps that have a bin's least or largest value
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,10 @@ def check_digits(path: Path, name: str, flux: np.ndarray) -> None:
             f"{name} has the same value in {100 * np.median(equal):.0f}% of successive steps, as rounded numbers do"
         )
         raise ContractError(path, "flux", problem, "write more digits")
+    cut = max(float(np.median(np.mean(flux == edge(flux, axis=0), axis=0))) for edge in (np.nanmin, np.nanmax))
+    if cut > MOST_CUT:
+        problem = f"{name} has its least or largest value in {100 * cut:.0f}% of the steps, as if cut off there"
+        raise ContractError(path, "flux", problem, "give all fluxes as they were measured")
     level = flux / bin_medians(flux)
     copies = np.mean(np.abs(np.diff(level, axis=1)) < 1e-12, axis=0) > MOST_EQUAL
     if copies.sum() > MOST_COPIES * len(copies):
