@@ -257,16 +257,6 @@ def test_too_much_damage_fails_with_the_reason(tiny: RawFolder, name: str) -> No
         light_curves(one, np.repeat(one.frames[1::2], 2, axis=0))
 
 
-@pytest.mark.parametrize("part", [-0.2, 0.2])
-def test_an_image_added_to_all_second_reads_of_fgs1_is_refused(tiny: RawFolder, part: float) -> None:
-    one, _ = recorded(tiny.root, "FGS1")
-    frames, dark = one.frames.astype(float), -one.adc.offset * one.adc.gain
-    light = np.median(frames[1::2], axis=0) - dark
-    frames[1::2] += part * light
-    with pytest.raises(ContractError, match=r"times the charge of the first, not 2 times"):
-        light_curves(one, frames.clip(0, 65535).astype(np.uint16))
-
-
 # --- Depths ---
 
 
