@@ -27,7 +27,7 @@ RetrievalFolderOption = Annotated[Path, typer.Option("--out", help="Folder to wr
 ProposalsOption = Annotated[int, typer.Option("--proposals", min=100, help="Number of atmospheres to weigh.")]
 
 # %% ../../nbs/cli/retrieve.ipynb #77b5d4ff
-@retrievals.command("retrieve", epilog="Example: spectramind retrieve --run runs/demo --planet ID --out retrievals")
+@retrievals.command("retrieve", epilog="Example: spectramind retrieve --run runs/demo --planet 1775089410 --out out")
 def retrieve_atmosphere(
     planet: RetrievedPlanetOption,
     run: RetrievedRunOption = DEMO,
