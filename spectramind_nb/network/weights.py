@@ -142,7 +142,7 @@ def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[
     except (OSError, SafetensorError) as error:
         problem = f"is not a readable network ({error})" if Path(path).is_file() else absence(path, "file")
         raise ContractError(path, "file", problem, fix) from error
-    if about.pop("checksum", made := _checksum(arrays)) != made:  # files of earlier versions have none
+    if "checksum" in about and about.pop("checksum") != _checksum(arrays):  # files of earlier versions have none
         raise ContractError(path, "checksum", "is that of other arrays: the file is damaged", fix)
     if about.pop("guide", ""):  # what earlier versions called `fgs1`
         about["fgs1"] = "input"

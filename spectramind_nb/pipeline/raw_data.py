@@ -150,10 +150,10 @@ def _simulated_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool, forc
         raise UserError(
             f"{raw}: holds files that were not simulated here. Fix: --raw {raw} uses them, or choose another --run-dir"
         )
-    if known == {**wanted, "files": raw_fingerprint(raw)}:
-        return raw
-    code = {"code": wanted["code"]}  # of the package: an upgrade changes it
-    if begun and known and {**known, **code} == {**wanted, "files": raw_fingerprint(raw)}:
+    whole = {**wanted, "files": raw_fingerprint(raw)}
+    if known == whole or (
+        begun and known and {**known, "code": wanted["code"]} == whole
+    ):  # an upgrade changes the code
         return raw
     if begun and {**(known or {}), "files": ""} != {**wanted, "files": ""}:
         fix = "repeat the --profile and the settings that this run was made with, or leave out --from"

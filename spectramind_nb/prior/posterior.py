@@ -198,10 +198,10 @@ def combine(
     found = likely_members(members, offset)
     weight = found.weight[:, 0]
     lows, apart = zip(*(own.invert(offset) for own in found.members), strict=True)
-    low, residuals, root = np.concatenate(lows), np.concatenate(apart)[:, 0], np.sqrt(weight)[:, None]
+    residuals, root = np.concatenate(apart)[:, 0], np.sqrt(weight)
     residual, shrink = weight @ residuals, np.concatenate([own.shrink for own in found.members])
-    low *= root[:, None]
-    spread = np.concatenate([low.reshape(-1, N_BINS), root * (residuals - residual)])
+    spread = np.concatenate([*(low.reshape(-1, N_BINS) for low in lows), residuals - residual])
+    spread *= np.concatenate([np.repeat(root, lows[0].shape[1]), root])[:, None]
     inner = np.diag(1 - weight @ shrink) + spread.T @ spread
     amplitude = float(weight @ np.concatenate([own.amplitude for own in found.members]))
     kinds, whole = found.kinds[:, 0], white.basis @ inner @ white.basis.T

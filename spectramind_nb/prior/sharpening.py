@@ -49,12 +49,13 @@ def width_evidence(
     """
     return np.array([log_evidence_of(prior, *sharpen(depth, covariance, width), star) for width in WIDTHS])
 
-
+# %% ../../nbs/prior/sharpening.ipynb #bdb961f1
 def learn_line_shape(evidence: Sequence[np.ndarray]) -> float:
     """Find the likeliest width of the line shape from log evidences (W,) of planets; 0 from none.
 
     Half of the prior probability is on no smoothing.
     """
-    total = np.array([np.maximum(one - one.max(), -MOST_NATS) for one in evidence]).reshape(-1, len(WIDTHS)).sum(axis=0)
+    logs = np.array([np.maximum(each - each.max(), -MOST_NATS) for each in evidence]).reshape(-1, len(WIDTHS))
+    total = logs.sum(axis=0)
     total[1:] -= np.log(len(WIDTHS) - 1)
     return WIDTHS[int(np.argmax(total))]

@@ -22,7 +22,6 @@ from scipy.ndimage import median_filter
 from ..core.contracts import read_npz, write_npz
 from ..core.errors import UserError, first_of
 from ..core.files import read_json, run_folder
-from ..core.lifetime import one_thread
 from .fit import SHALLOWEST, fit_planet
 from .fit_priors import FitOptions
 from .fit_report import LEAST_SEEN, MOST_RED, SLIVER_IMPACT, Fit
@@ -207,11 +206,10 @@ def fit_to_file(
     if again:
         earlier = read_fit(run_dir, who[1])
         near = earlier["depth"], fit_record(earlier)["shared"]
-    with one_thread():
-        if options.learned and not again:  # as a run does it: first with the guesses
-            blocks, first = fit_sound_bins(who[1], blocks, star, replace(options, learned=None))
-            near = first.depth, first.shared
-        blocks, fit = fit_sound_bins(who[1], blocks, star, options, near)
+    if options.learned and not again:  # as a run does it: first with the guesses
+        blocks, first = fit_sound_bins(who[1], blocks, star, replace(options, learned=None))
+        near = first.depth, first.shared
+    blocks, fit = fit_sound_bins(who[1], blocks, star, options, near)
     check_channels(fit, who[1])
     check_middle(blocks, fit, who[1])
     line_shape = options.learned.line_shape if options.learned else 0.0
