@@ -150,10 +150,8 @@ def _simulated_raw(cfg: DictConfig, run_dir: Path, show: Show, begun: bool, forc
         raise UserError(
             f"{raw}: holds files that were not simulated here. Fix: --raw {raw} uses them, or choose another --run-dir"
         )
-    whole = {**wanted, "files": raw_fingerprint(raw)}
-    if known == whole or (
-        begun and known and {**known, "code": wanted["code"]} == whole
-    ):  # an upgrade changes the code
+    stated = {**known, "code": wanted["code"]} if begun and known else known  # an upgrade changes the code
+    if stated == {**wanted, "files": raw_fingerprint(raw)}:
         return raw
     if begun and {**(known or {}), "files": ""} != {**wanted, "files": ""}:
         fix = "repeat the --profile and the settings that this run was made with, or leave out --from"
