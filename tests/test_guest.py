@@ -151,6 +151,44 @@ def test_programs_of_a_command_end_with_it(blow: str) -> None:
         assert wait_until(lambda: not marked(mark), 5), marked(mark)
 
 
+LATE = """import multiprocessing, os, signal, time
+from pathlib import Path
+from spectramind_nb.pipeline.warm_kernels import _fork_kernel
+
+
+def late():
+    server = os.getppid()
+    Path("begun").touch()
+    while os.getppid() == server:  # until the command has ended, and the fork server with it
+        time.sleep(0.01)
+    _fork_kernel(["kernel", "-f", "kernel.json"], None, dict(os.environ))
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["spectramind_nb.core.lifetime"])
+    context.Process(target=late).start()
+    while not Path("begun").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)"""
+
+
+@LINUX
+@pytest.mark.parametrize("words", [["late.py"], ["-m", "spectramind_nb.pipeline.warm_kernels", "-f", "kernel.json"]])
+def test_a_kernel_that_starts_when_its_command_has_ended_ends_at_once(home: Path, words: list[str]) -> None:
+    (home / "late.py").write_text(LATE)
+    mark = uuid.uuid4().hex
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "SPECTRAMIND_MARK": mark, "JPY_PARENT_PID": "1"}
+    with subprocess.Popen([sys.executable, *words], cwd=home, env=env) as process:
+        try:
+            assert process.wait(20) == -signal.SIGKILL
+            assert wait_until(lambda: not marked(mark), 10), marked(mark)
+        finally:
+            for pid in marked(mark):
+                os.kill(pid, signal.SIGKILL)
+    assert not (home / "kernel.json").exists()
+
+
 CALL = """import signal, sys, time
 from spectramind_nb.cli.calls import recorded
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)

@@ -84,6 +84,9 @@ def apply_backend() -> None:
 def begin_process(parent: int) -> None:
     """Bind a new kernel or worker to the process `parent` that started it, and take its share of the run's lock."""
     end_with(parent)
+    command = multiprocessing.parent_process()  # of a forked kernel it isn't `parent`, which is the fork server
+    if command is not None and not command.is_alive():  # both ended before this process was bound
+        os.kill(os.getpid(), signal.SIGKILL)
     apply_backend()
     if path := os.environ.get(WRITERS):
         with suppress(OSError, UserError):  # a folder without locks

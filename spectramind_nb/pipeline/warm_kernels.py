@@ -44,7 +44,7 @@ def _fork_kernel(words: Sequence[str], folder: str | None, variables: Mapping[st
 
     matplotlib.rcdefaults()  # the server may have read settings of the user
     matplotlib.use(variables.get("MPLBACKEND", INLINE))  # pyplot is not read yet
-    _become_kernel(words[1:])
+    _become_kernel(words[1:], os.getppid())
 
 # %% ../../nbs/pipeline/warm_kernels.ipynb #299cf812
 UNUSED = ("debugpy", "rfc3987_syntax")  # a debugger, and the grammar of international web addresses
@@ -61,11 +61,11 @@ def papermill_path(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 # %% ../../nbs/pipeline/warm_kernels.ipynb #3b110e0f
-def _become_kernel(words: Sequence[str]) -> None:
+def _become_kernel(words: Sequence[str], parent: int) -> None:
+    begin_process(parent)
     skip_slow_imports()
     from ipykernel.kernelapp import launch_new_instance
 
-    begin_process(os.getppid())
     launch_new_instance(list(words))
 
 # %% ../../nbs/pipeline/warm_kernels.ipynb #15a2dd89
@@ -80,7 +80,7 @@ class StageKernels(AsyncKernelManager):
 
 
 if __name__ == "__main__" and "__file__" in globals():  # no notebook
-    _become_kernel(sys.argv)
+    _become_kernel(sys.argv, int(os.environ.get("JPY_PARENT_PID", os.getppid())))  # as Jupyter names its own process
 
 # %% ../../nbs/pipeline/warm_kernels.ipynb #3577875b
 class _Forked:
