@@ -189,6 +189,21 @@ def test_a_kernel_that_starts_when_its_command_has_ended_ends_at_once(home: Path
     assert not (home / "kernel.json").exists()
 
 
+INTERRUPTED = """import asyncio, multiprocessing
+from spectramind_nb.pipeline import warm_kernels
+warm_kernels.PRELOADED = ("spectramind_nb.core.lifetime", "matplotlib", "ipykernel.kernelapp")
+with warm_kernels.warm_kernels():
+    asyncio.run(warm_kernels.StageKernels(kernel_name="python3").start_kernel())
+    assert len(multiprocessing.active_children()) == 1
+    raise KeyboardInterrupt"""
+
+
+@LINUX
+def test_a_kernel_that_is_starting_does_not_hold_up_an_interrupted_command(home: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == -signal.SIGINT and done.stderr.endswith("KeyboardInterrupt\n"), done.stderr
+
+
 CALL = """import signal, sys, time
 from spectramind_nb.cli.calls import recorded
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)

@@ -106,6 +106,9 @@ class _Forked:
         self._process.terminate()
 
 # %% ../../nbs/pipeline/warm_kernels.ipynb #9a00d8a0
+_forked: list[ForkServerProcess] = []  # by the present block of `warm_kernels`
+
+
 class WarmProvisioner(LocalProvisioner):
     """Starts kernels of this interpreter by fork, or as ever where no fork server can be started."""
 
@@ -115,6 +118,7 @@ class WarmProvisioner(LocalProvisioner):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
         process = context.Process(target=_fork_kernel, args=(words, folder and str(folder), kwargs["env"]))
+        _forked.append(process)
         try:
             process.start()
         except (OSError, EOFError):  # such as a TMPDIR too long for the name of a socket
@@ -127,7 +131,7 @@ class WarmProvisioner(LocalProvisioner):
 # %% ../../nbs/pipeline/warm_kernels.ipynb #aaa1bb88
 @contextmanager
 def warm_kernels() -> Iterator[None]:
-    """Start Jupyter's kernels in this block from a warm process, on Linux."""
+    """Start Jupyter's kernels in this block from a warm process, on Linux; those that live when it ends are killed."""
     if sys.platform != "linux":
         yield
         return
@@ -139,3 +143,6 @@ def warm_kernels() -> Iterator[None]:
         yield
     finally:
         factory.default_provisioner_name = before
+        while _forked:  # Jupyter forgets a kernel that was just starting when the command was interrupted
+            if (process := _forked.pop()).pid:
+                process.kill()
