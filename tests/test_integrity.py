@@ -30,7 +30,7 @@ STAR = {"sma": 12.0, "i": 89.0, "P": 4.0, "Ts": 5500.0}
 
 def visit_log(planet: int, channel: str, visit: int = 0, **figures: float) -> dict[str, Any]:
     """A record of `calibration_log.json` of 500 pairs, without a fault except for `figures`."""
-    sound = dict.fromkeys((*ADDED, *AVERAGED, *LARGEST), 0) | {"pairs": 500}
+    sound = dict.fromkeys((*ADDED, *AVERAGED, *LARGEST), 0) | {"pairs": 500, "charge_ratio": 1.0}
     return {"planet": planet, "split": "train", "visit": visit, "channel": channel, **sound, **figures}
 
 
@@ -164,6 +164,16 @@ def test_rows_of_other_planets_are_told_by_many_fits(run: Path, tmp_path: Path) 
     (line,) = lines(stars[1:] + stars[:1])
     assert "star table: 12 of 12 planets contradict sma and i of their rows by more than 4 standard deviations" in line
     assert line.endswith("check that each row stands beside its own planet_id")
+
+
+def test_charges_that_do_not_fit_their_exposures_are_a_warning(run: Path) -> None:
+    path = run / "01_features/artifacts/calibration_log.json"
+    rows = json.loads(path.read_text())
+    odd = [row | ({"charge_ratio": 0.992} if row["channel"] == "FGS1" and row["planet"] == 1 else {}) for row in rows]
+    write_json(path, odd)
+    (line,) = (line for line in integrity_lines(write_integrity(run)) if "second reads" in line)
+    assert line.startswith("warning           FGS1: the second reads hold 0.9920 times the charge")
+    assert "(planet 1)" in line
 
 
 def test_a_damaged_fit_is_named(run: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -255,6 +255,75 @@ def test_too_much_damage_fails_with_the_reason(tiny: RawFolder, name: str) -> No
         light_curves(one, frames)
     with pytest.raises(ContractError, match=r"times the charge of the first|are damaged"):
         light_curves(one, np.repeat(one.frames[1::2], 2, axis=0))
+
+
+def stuck(row: slice, column: slice) -> Callable[[Frames], Frames]:
+    """Repeat the readings that some pixels have in the first pair."""
+
+    def changed(frames: Frames) -> Frames:
+        for kind in (0, 1):
+            frames[kind::2, row, column] = frames[kind, row, column]
+        return frames
+
+    return changed
+
+
+@pytest.mark.parametrize(("name", "first"), [("FGS1", 9), ("AIRS-CH0", 100)])
+def test_stuck_pixels_are_left_out(tiny: RawFolder, name: str, first: int) -> None:
+    one, clean = recorded(tiny.root, name)
+    row, column = slice(10, 20), slice(first, first + 1)
+    lost, curves = lost_pairs(tiny.root, name, stuck(row, column))
+    assert lost == [] and clean.log["pixels_stuck"] == 0
+    assert curves.log["pixels_stuck"] == (~one.calibration.dead[row, column]).sum() > 3
+
+
+def image_added(share: float) -> Callable[[Frames], Frames]:
+    """Add a share of the usual image to all second reads."""
+
+    def changed(frames: Frames) -> Frames:
+        image = np.median(frames[1::2], axis=0) - np.median(frames[0::2], axis=0)
+        frames[1::2] = np.clip(frames[1::2] + share * image, 0, 65_534).astype(np.uint16)
+        return frames
+
+    return changed
+
+
+def first_reads_alike(frames: Frames) -> Frames:
+    frames[0::2] = frames[0]
+    return frames
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (stuck(slice(14, 15), slice(None)), "the pixels of row 14 give the same readings in all"),
+        (first_reads_alike, "live pixels give the same readings in all"),
+        (image_added(-0.05), "times the charge of the first, not"),
+        (image_added(0.05), "times the charge of the first, not"),
+    ],
+)
+def test_frames_with_an_image_of_another_kind_are_refused(
+    tiny: RawFolder, name: str, change: Callable[[Frames], Frames], said: str
+) -> None:
+    one, _ = recorded(tiny.root, name)
+    with pytest.raises(ContractError, match=said):
+        light_curves(one, change(one.frames.copy()))
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_a_linearity_correction_of_another_detector_is_refused(tiny: RawFolder, name: str) -> None:
+    one, clean = recorded(tiny.root, name)
+    assert abs(clean.log["charge_ratio"] - 1) < {"FGS1": 0.002, "AIRS-CH0": 0.01}[name]
+    other = one.calibration.linear_corr.copy()
+    other[2:] *= -3
+    with pytest.raises(ContractError, match=r"check that the frames are as read out, linear_corr\.parquet"):
+        light_curves(replace(one, calibration=replace(one.calibration, linear_corr=other)), one.frames)
+
+
+def test_a_constant_lift_of_all_fgs1_readings_changes_nothing(tiny: RawFolder) -> None:
+    lost, curves = lost_pairs(tiny.root, "FGS1", lambda frames: np.minimum(frames + 300, 65_534).astype(np.uint16))
+    assert lost == [] and abs(curves.log["charge_ratio"] - 1) < 0.002
 
 
 # --- Depths ---

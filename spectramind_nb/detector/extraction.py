@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MOST_STRAY_PX', 'STRAY_LIMIT', 'LightCurves', 'last_pair_is_bad', 'blank_pairs', 'odd_spectra', 'stray_stars',
            'sum_sound_pairs', 'subtract_background', 'extract_series', 'extract_visit', 'extract_files',
-           'checked_images', 'extract_checked', 'in_steps', 'without_gaps', 'white_features', 'mean_step_times',
-           'at_times', 'joined_dilution', 'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
+           'extract_checked', 'in_steps', 'without_gaps', 'white_features', 'mean_step_times', 'at_times',
+           'joined_dilution', 'bin_features', 'Steps', 'Recipe', 'signal_paths', 'extract_planet']
 
 # %% ../../nbs/detector/extraction.ipynb #0f0eb6d0
 from collections.abc import Iterable
@@ -30,7 +30,6 @@ from spectramind_nb.detector.corrections import (
     typical_pair,
     visit_paths,
 )
-from .displacement import check_place
 from spectramind_nb.detector.foreground import (
     Dilution,
     Foreground,
@@ -53,12 +52,13 @@ from spectramind_nb.detector.photometry import (
     sum_series,
     true_motion,
 )
+from .pixel_checks import check_images
 from .raw import RawFolder, read_adc, read_calibration
 from .read_checks import ReadChecks, check_reads, is_central, require_enough, sampled_pixels
 from .signal_files import open_signal, pixel_histories, read_pixels
 from .streaming import MOST_HOLES, PixelSeries, read_series
 from .time_axis import read_frame_times, read_pair_times
-from .visit_checks import Mark, check_bins, check_clipped, check_new_visit
+from .visit_checks import Mark, check_bins, check_new_visit
 
 # %% ../../nbs/detector/extraction.ipynb #3ed8c91c
 @dataclass(frozen=True)
@@ -218,14 +218,6 @@ def extract_files(
     found = extract_checked(histories, checks, visit_now, length, options, photometry)
     return replace(found, prints=checks.prints), length
 
-# %% ../../nbs/detector/extraction.ipynb #074a38f9
-def checked_images(where: Path, sample: Visit) -> Visit:
-    """Return some pairs of a visit. Raises `ContractError` if pixels are displaced, or readings are cut off."""
-    dead, flat = sample.calibration.dead, sample.calibration.flat
-    check_place(where, sample.signal, np.where(dead, np.nan, flat), sample.channel)
-    check_clipped(where, sample.signal, ~dead)
-    return sample
-
 # %% ../../nbs/detector/extraction.ipynb #cfd6b6d0
 def extract_checked(
     histories: Iterable[tuple[int, np.ndarray]],
@@ -237,19 +229,19 @@ def extract_checked(
 ) -> LightCurves:
     """Extract light curves from pixel histories whose reads were checked. Raises `ContractError`."""
     pairs, chosen = len(checks.left_out), sample_pairs(len(checks.left_out))
-    if not checks.order.unchanged:
-        histories = ((pixel, checks.in_place(reads)) for pixel, reads in histories)
+    placed = ((pixel, checks.in_place(reads)) for pixel, reads in histories)
     how = (chosen, options.linearity, options.persistence_pairs)
-    series = read_series(histories, pairs, visit.channel, visit.adc, visit.calibration, *how)
+    series = read_series(placed, pairs, visit.channel, visit.adc, visit.calibration, *how)
     left_out = checks.left_out | series.incomplete
     counts = checks.counts | {"pairs_incomplete": int((series.incomplete & ~checks.left_out).sum())}
     require_enough(left_out, counts, checks.where)
     good = ~left_out[chosen] if not left_out[chosen].all() else slice(None)
-    sample = checked_images(checks.where, replace(visit, signal=series.sample[good], time_h=visit.time_h[chosen][good]))
+    sample = replace(visit, signal=series.sample[good], time_h=visit.time_h[chosen][good])
+    sample, figures = check_images(checks.where, sample, options)
     curves = extract_series(series, sample, visit.time_h, length, options, photometry, left_out)
     left_out[: len(curves.flux)] |= np.isnan(curves.flux.reshape(len(curves.flux), -1)).all(axis=1)
     require_enough(left_out, counts | {"pairs_implausible": curves.log["pairs_implausible"]}, checks.where)
-    curves.log.update(counts)
+    curves.log.update(counts | figures)
     return curves
 
 # %% ../../nbs/detector/extraction.ipynb #d8da2a4d

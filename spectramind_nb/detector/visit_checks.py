@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['END_SHARE', 'MOST_CHANGE', 'MOST_BRIGHTER', 'SEAM_STEPS', 'SEAM_SHARE', 'SEAM_SIGMA', 'MOST_COLOUR', 'COLOUR_SIGMA',
-           'VISIT_PARTS', 'MOST_CHANGE_OF_COLUMN', 'COLUMN_SIGMA', 'SHARED_FRAMES', 'Mark', 'LEAST_CLIPPED',
-           'CLIPPED_SHARE', 'LIGHT_PARTS', 'MOST_UNSHARED', 'APART_SIGMA', 'light_level', 'check_steady',
-           'in_even_steps', 'light_seam', 'odd_columns', 'colour_change', 'check_seams', 'check_new_visit',
-           'check_clipped', 'check_order', 'light_apart', 'check_together', 'check_bins']
+           'VISIT_PARTS', 'MOST_CHANGE_OF_COLUMN', 'COLUMN_SIGMA', 'SHARED_FRAMES', 'Mark', 'LIGHT_PARTS',
+           'MOST_UNSHARED', 'APART_SIGMA', 'light_level', 'check_steady', 'in_even_steps', 'light_seam', 'odd_columns',
+           'colour_change', 'check_seams', 'check_new_visit', 'check_order', 'light_apart', 'check_together',
+           'check_bins']
 
 # %% ../../nbs/detector/visit_checks.ipynb #84d990da
 from pathlib import Path
@@ -157,22 +157,6 @@ def check_new_visit(where: Path, prints: np.ndarray, flux: np.ndarray, earlier: 
             problem = f"the star is {ratio:.2f} times as bright as in visit {number}, as if it were another one"
             raise ContractError(where, "frames", problem, "keep the visits of one planet in its folder")
     return prints, level
-
-# %% ../../nbs/detector/visit_checks.ipynb #c8d1ac2a
-LEAST_CLIPPED, CLIPPED_SHARE = 12, 0.2  # readings; of the pairs, as for one pixel that is always cut off
-
-
-def check_clipped(where: Path, signal: np.ndarray, live: np.ndarray) -> None:
-    """Raise `ContractError` if the largest readings were cut off below the full scale.
-
-    `signal` holds some pairs of reads (ADU, uint16, (pairs, 2, rows, columns)), `live` the pixels that count.
-    """
-    second = signal[:, 1][:, live]
-    most = int(second.max(initial=0))
-    count = int((second == most).sum())
-    if 0 < most < np.iinfo(second.dtype).max and count > max(LEAST_CLIPPED, CLIPPED_SHARE * len(signal)):
-        problem = f"no reading is above {most} ADU, which {count} readings of {len(signal)} pairs have, as if cut off"
-        raise ContractError(where, "frames", problem, "give the readings as they were read out, up to 65535")
 
 # %% ../../nbs/detector/visit_checks.ipynb #a11a22fa
 def check_order(where: Path, flux: np.ndarray) -> None:
