@@ -3712,6 +3712,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                               'spectramind_nb/transits/fit_results.py'),
                                                      'spectramind_nb.transits.fit_results.misfit_warnings': ( 'transits/fit_results.html#misfit_warnings',
                                                                                                               'spectramind_nb/transits/fit_results.py'),
+                                                     'spectramind_nb.transits.fit_results.missing_in_transit': ( 'transits/fit_results.html#missing_in_transit',
+                                                                                                                 'spectramind_nb/transits/fit_results.py'),
                                                      'spectramind_nb.transits.fit_results.noise_growth': ( 'transits/fit_results.html#noise_growth',
                                                                                                            'spectramind_nb/transits/fit_results.py'),
                                                      'spectramind_nb.transits.fit_results.noise_warnings': ( 'transits/fit_results.html#noise_warnings',

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SOLAR_RADIUS_KM', 'AU_IN_SOLAR_RADII', 'LARGEST_IMPACT', 'STAR_VALUES', 'KEPLER_RATIOS', 'LEAST_DENSITY',
            'DWARF_DENSITY', 'EXCHANGE_COST', 'FEW_ROWS', 'MOST_OFFSET', 'USUAL_OFFSET', 'SOME_ROWS', 'ERROR_COLUMNS',
-           'StarValue', 'by_factors', 'kepler_axis', 'kepler_offset', 'StarFault', 'plain_fault', 'conversions',
-           'exchanges', 'star_fault', 'typical_offset', 'table_fault', 'error_fault']
+           'LEAST_SMA_ERR', 'LEAST_I_ERR_DEG', 'StarValue', 'by_factors', 'kepler_axis', 'kepler_offset', 'StarFault',
+           'plain_fault', 'conversions', 'exchanges', 'star_fault', 'typical_offset', 'table_fault', 'error_fault']
 
 # %% ../../nbs/core/star_table.ipynb #af991a0b
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -307,6 +307,7 @@ def table_fault(table: pd.DataFrame) -> StarFault | None:
 
 # %% ../../nbs/core/star_table.ipynb #03b912b1
 ERROR_COLUMNS = ("P_err", "sma_err", "i_err", "Ts_err")
+LEAST_SMA_ERR, LEAST_I_ERR_DEG = 1e-4, 1e-3  # relative, and degrees: nobody knows them better
 
 
 def error_fault(name: str, value: float, of: float) -> str:
@@ -315,4 +316,6 @@ def error_fault(name: str, value: float, of: float) -> str:
         return f"is {value:g}, not a standard deviation above zero"
     if name != "i_err" and value > abs(of):
         return f"is {value:g}, larger than {name.removesuffix('_err')} itself ({of:g})"
+    if value < {"sma_err": LEAST_SMA_ERR * abs(of), "i_err": LEAST_I_ERR_DEG}.get(name, 0.0):
+        return f"is {value:g}, smaller than anyone knows {name.removesuffix('_err')}"
     return f"is {value:g} degrees, more than any orbit's" if name == "i_err" and value > 20 else ""

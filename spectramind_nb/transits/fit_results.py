@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['USUAL_ERRORS', 'MOST_CLIPPED', 'MOST_OWN_DRIFT_PPM', 'MOST_APART', 'MOST_ECCENTRIC', 'MOST_GROWTH',
-           'LEAST_SLOW_NOISE', 'MEDIAN_OF_3', 'Result', 'unit_of', 'errors_over_scatter', 'noise_growth', 'slow_noise',
-           'warnings_of', 'filter_warnings', 'misfit_warnings', 'noise_warnings', 'dead_warnings', 'result_of',
-           'read_result', 'spectrum_table', 'posterior_arrays', 'write_posterior', 'read_posterior', 'write_result',
-           'export_fit']
+           'LEAST_SLOW_NOISE', 'MEDIAN_OF_3', 'MOST_MISSING', 'Result', 'unit_of', 'errors_over_scatter',
+           'noise_growth', 'slow_noise', 'missing_in_transit', 'warnings_of', 'filter_warnings', 'misfit_warnings',
+           'noise_warnings', 'dead_warnings', 'result_of', 'read_result', 'spectrum_table', 'posterior_arrays',
+           'write_posterior', 'read_posterior', 'write_result', 'export_fit']
 
 # %% ../../nbs/transits/fit_results.ipynb #72f2319d
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from .fit_file import fit_record
 from .fit_priors import MOST_WHITE_DEPTH
 from .fit_report import LEAST_SEEN, MOST_RED, SLIVER_IMPACT, Depths, Fit
 from .light_curve_file import STAR_FILE_UNITS, ObservedLightCurves, write_ecsv
-from .model import Block
+from .model import Block, observed_steps
 
 # %% ../../nbs/transits/fit_results.ipynb #86543396
 USUAL_ERRORS = (2 / 3, 1.5)  # stated errors over the scatter
@@ -107,6 +107,21 @@ def slow_noise(blocks: Sequence[Block]) -> float:
         ratios.append(float(np.median(slow / np.maximum(fast, 1e-30))) / MEDIAN_OF_3)
     return float(np.mean(ratios)) if ratios else 1.0
 
+# %% ../../nbs/transits/fit_results.ipynb #5cf416df
+MOST_MISSING = 0.02  # share of missing points in transit, over that outside
+
+
+def missing_in_transit(blocks: Sequence[Block], shared: Mapping[str, float], duration_h: float) -> float:
+    """Compute by how much the share of missing points is larger in transit than outside, over all bins with data."""
+    shares: list[list[np.ndarray]] = [[], []]
+    for block in blocks:
+        none = np.zeros(block.flux.shape, bool) if block.missing is None else block.missing
+        near = np.abs(block.time_h - shared[f"t0_h[{block.visit}]"]) < duration_h / 2
+        for inside in (False, True):
+            shares[inside].append(none[observed_steps(block) & (near == inside)][:, ~none.all(axis=0)].ravel())
+    beside, within = (np.concatenate(parts) for parts in shares)
+    return float(within.mean() - beside.mean()) if within.size and beside.size else 0.0
+
 # %% ../../nbs/transits/fit_results.ipynb #16f61f36
 def warnings_of(result: Result) -> list[str]:
     """List what a user must know before using a result: a sentence each, none for a good one."""
@@ -157,6 +172,9 @@ def misfit_warnings(quality: Mapping[str, float]) -> list[str]:
     if quality.get("clipped_fraction", 0.0) > MOST_CLIPPED:
         share = 100 * quality["clipped_fraction"]
         lines.append(f"{share:.1f}% of the points don't follow a transit: look at the light curves before using depths")
+    if (more := quality.get("missing_in_transit", 0.0)) > MOST_MISSING:
+        words = f"{100 * more:.0f}% more points are missing in transit than outside, as if low values were removed"
+        lines.append(f"{words}, which makes depths too small: give light curves without clipping")
     lines += filter_warnings(quality)
     for name, words in (
         ("points_impossible", "points left out, far from their bin's median or from the other bins, or repeated"),
@@ -194,7 +212,9 @@ def result_of(fit: Fit, curves: ObservedLightCurves) -> Result:
     quality = fit.quality | {"steps_left_out": float(curves.left_out)}
     quality |= {f"{name}_errors_over_scatter": ratio for name, ratio in errors_over_scatter(curves.blocks).items()}
     points = sum(float(block.missing.sum()) for block in curves.blocks if block.missing is not None)
-    quality |= {"points_missing": points} if points else {}
+    if points:
+        crowd = missing_in_transit(curves.blocks, fit.shared, fit.quality["duration_h"])
+        quality |= {"points_missing": points, "missing_in_transit": crowd}
     blocks = curves.blocks
     quality |= {"noise_growth": noise_growth(blocks), "slow_noise": slow_noise(blocks)} if blocks else {}
     repairs = curves.repairs
