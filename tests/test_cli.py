@@ -357,6 +357,9 @@ def test_validate_compares_a_submission_with_a_run(home: Path, monkeypatch: pyte
     assert same.exit_code == 0 and "warning" not in same.stdout, same.output
     write_submission(home / "s.csv", replace(known, sigma=10 * known.sigma))
     assert "warning: sigma" in spectramind("validate", "s.csv", "--run", "runs/mine").stdout
+    by_name = np.argsort([str(k) for k in range(283)])
+    write_submission(home / "s.csv", replace(known, mu=mu[:, by_name]))
+    assert "check the order of bins" in spectramind("validate", "s.csv", "--run", "runs/mine").stdout
     write_submission(home / "s.csv", replace(known, mu=np.roll(mu, -1, axis=1)))
     last = spectramind("validate", "s.csv", "--run", "runs/mine")
     assert last.exit_code == 2 and "FGS1" in one_line(last)

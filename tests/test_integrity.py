@@ -1,5 +1,6 @@
 """The integrity report of a run: counts by planet and channel, the star table against the fit, and failed planets."""
 
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -178,6 +179,11 @@ def test_charges_that_do_not_fit_their_exposures_are_a_warning(run: Path) -> Non
 
 def test_a_damaged_fit_is_named(run: Path) -> None:
     path = run_folder(run, "outputs/fits") / "transit_1.npz"
+    whole = path.read_bytes()
+    arrays = dict(np.load(io.BytesIO(whole)))
+    np.savez(path, **arrays | {"noise_variance": -arrays["noise_variance"]})
+    with pytest.raises(ContractError, match="can't be right: the file is damaged"):
+        write_integrity(run)
     path.write_bytes(b"PK no such thing")
     with pytest.raises(ContractError, match="transit_1"):
         write_integrity(run)

@@ -483,6 +483,9 @@ def test_weights_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(ContractError, match="checksum: is that of other arrays"):
         read_network(path)
+    write_network(path, replace(weights, scaling=replace(SCALING, unit=float("nan"))))
+    with pytest.raises(ContractError, match=r"scaling\.unit: holds numbers that are not finite"):
+        read_network(path)
     path.write_bytes(whole[:200])
     for bad, words in ((path, "not a readable network"), (tmp_path / "none.safetensors", "is missing")):
         with pytest.raises(ContractError, match=words):

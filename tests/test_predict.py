@@ -187,6 +187,14 @@ def test_a_bundle_packs_the_integrity_report(run: Path, unlabelled: RawFolder, t
         assert each["orbit"]["sma"]["table"] == pytest.approx(star["sma"])
 
 
+def test_a_bundle_leaves_out_the_reports_of_another_submission(later: tuple[Path, Path]) -> None:
+    out, _ = later
+    for name, text in ((INTEGRITY, json.dumps([{"planet": 1}])), ("runtime.csv", "planet,seconds\n1,2\n")):
+        out.with_name(name).write_text(text)
+    with zipfile.ZipFile(write_bundle(out, out.with_name("a.zip"))) as archive:
+        assert archive.namelist() == ["out.csv", LOG, "manifest.json"]
+
+
 def test_without_labels_or_an_earlier_run_the_shipped_weights_speak(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "00_calibration", tmp_path / "00_calibration")
     assert train_run(tmp_path, tmp_path / "nowhere", "", 3, 0.02).empty

@@ -83,6 +83,11 @@ def _stars_of(run: Path | None) -> Path | None:
 Draw = Callable[[Path, Path], object]  # writes the diagnostics of the run in a folder to a file
 
 
+def _reports_on(integrity: Path, planets: np.ndarray) -> bool:
+    records = json.loads(integrity.read_text(encoding="utf-8")) if integrity.is_file() else []
+    return not records or {*planets.tolist()} <= {record["planet"] for record in records}
+
+
 def _judged(source: Path, run: Path | None, stars: Path | None, draw: Draw | None) -> dict[str, bytes]:
     with TemporaryDirectory() as scratch:
         page = Path(scratch) / "diagnostics.html"
@@ -99,8 +104,8 @@ def write_bundle(
 ) -> Path:
     """Write the zip of a checked submission, its audit, reports and times, and a manifest.
 
-    The manifest names the run behind it. `stars`, by default the run's star table, give temperatures. `draw` writes
-    its diagnostics. Raises `ContractError` for a stale submission.
+    The manifest names the run behind it. `stars`, by default the run's, give temperatures. `draw` writes diagnostics.
+    Reports of another submission in the folder are left out. Raises `ContractError` for a stale submission.
     """
     source = Path(submission)
     found, why = read_submission(source), why_stale(source)
@@ -109,6 +114,7 @@ def write_bundle(
         raise ContractError(source, "submission", why, fix)
     run = run_of_submission(source)
     further = [source.with_name(name) for name in ("report.json", INTEGRITY, "runtime.csv")]
+    further = further if _reports_on(source.with_name(INTEGRITY), found.planet_id) else []
     content = {path.name: path.read_bytes() for path in (source, *further) if path.is_file()}
     content |= _judged(source, run, stars, draw)
     files = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}

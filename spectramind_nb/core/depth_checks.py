@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['DEEPEST', 'DEEPEST_MEDIAN', 'LOWEST', 'LEAST_DEPTH', 'LEAST_MEDIAN', 'MOST_STEP', 'MOST_TIMES', 'MOST_ABOVE',
            'LEAST_SIGMA', 'MOST_SIGMA', 'LEAST_TYPICAL_SIGMA', 'MOST_MEDIAN_SIGMA', 'FEW_PLANETS', 'DEPTH_UNITS',
-           'MOST_RELATIVE_SIGMA', 'LEAST_SHAPE_POWER', 'MOST_SIGMA_RATIO', 'MOST_DEPTH_RATIO', 'depth_unit',
-           'depth_fault', 'sigma_fault', 'sigma_warning', 'repeated_warning', 'check_spectra', 'label_fault',
-           'order_fault', 'depth_ratio_warning', 'sigma_ratio_warning']
+           'MOST_RELATIVE_SIGMA', 'LEAST_SHAPE_POWER', 'MOST_SIGMA_RATIO', 'MOST_DEPTH_RATIO', 'MOST_DISTANCE',
+           'depth_unit', 'depth_fault', 'sigma_fault', 'sigma_warning', 'repeated_warning', 'check_spectra',
+           'label_fault', 'order_fault', 'depth_ratio_warning', 'spectra_warning', 'sigma_ratio_warning']
 
 # %% ../../nbs/core/depth_checks.ipynb #bbaf4366
 from pathlib import Path
@@ -182,6 +182,7 @@ def order_fault(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
 
 # %% ../../nbs/core/depth_checks.ipynb #72e4ef5d
 MOST_DEPTH_RATIO = 1.05  # of the typical planet's depth to that of another submission
+MOST_DISTANCE = 2.0  # rms over the bins of the typical planet, in standard deviations; by another method some .5
 
 
 def depth_ratio_warning(mu: np.ndarray, known: np.ndarray) -> str:
@@ -191,6 +192,14 @@ def depth_ratio_warning(mu: np.ndarray, known: np.ndarray) -> str:
     if len(mu) < FEW_PLANETS or 1 / MOST_DEPTH_RATIO < ratio < MOST_DEPTH_RATIO:
         return ""
     return f"the depths are {ratio:.3g} times those of the run's own submission"
+
+# %% ../../nbs/core/depth_checks.ipynb #849a99f8
+def spectra_warning(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
+    """Describe depths (P, 283) that are far from `known` ones, by the error bars of these; "" if they aren't."""
+    distance = float(np.median(np.sqrt((((mu - known) / sigma) ** 2).mean(axis=1))))
+    if distance < MOST_DISTANCE:
+        return ""
+    return f"the spectra are {distance:.1f} standard deviations from the run's own submission: check the order of bins"
 
 
 def sigma_ratio_warning(sigma: np.ndarray, known: np.ndarray) -> str:

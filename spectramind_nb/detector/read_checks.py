@@ -302,7 +302,8 @@ def _check_ratio(charge: np.ndarray, channel: Channel, where: Path) -> None:
     if high < 0.75 * second / first * low and low > 100:
         ratio = f"{high / low:.2f} times the charge of the first, not {second / first:.0f} times"
         problem = f"the second reads of the pairs hold {ratio}"
-        raise ContractError(where, "frames", problem, "give both reads of each pair, as they were read out")
+        fix = "check adc_info.csv, and give both reads of each pair, as they were read out"
+        raise ContractError(where, "frames", problem, fix)
 
 # %% ../../nbs/detector/read_checks.ipynb #65af9b87
 def _share(reads: np.ndarray, value: int) -> np.ndarray:  # of the pixels, (reads,)
@@ -353,7 +354,7 @@ def check_reads(
     repeated = repeated_reads(reads, kinds := kinds_of_reads(charge, adc), prints := frame_prints(reads))
     order = order_of_reads(kinds, repeated, most)
     if len(order.reads) > most:
-        problem = f"{reads.shape[1]} frames for {most} times, and it is not known which are too many"
+        problem = f"{reads.shape[1]} frames for {most} times, and their charges don't tell which are pairs"
         raise ContractError(where, "frames", problem, "copy the file and axis_info.parquet from one source")
     counts = {"reads_missing": order.missing, "reads_doubled": order.doubled, "pairs_exchanged": order.exchanged}
     checks = ReadChecks(order, np.zeros(len(order.reads) // 2, bool), counts, where, prints)

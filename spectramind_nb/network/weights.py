@@ -144,13 +144,15 @@ def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[
         raise ContractError(path, "file", problem, fix) from error
     if "checksum" in about and about.pop("checksum") != _checksum(arrays):  # files of earlier versions have none
         raise ContractError(path, "checksum", "is that of other arrays: the file is damaged", fix)
+    if odd := [name for name, array in arrays.items() if array.is_floating_point() and not array.isfinite().all()]:
+        raise ContractError(path, odd[0], "holds numbers that are not finite: the file is damaged", fix)
     if about.pop("guide", ""):  # what earlier versions called `fgs1`
         about["fgs1"] = "input"
     if "options" in about:
         about["options"] = about["options"].replace('"guide_', '"fgs1_')
     return about, arrays
 
-
+# %% ../../nbs/network/weights.ipynb #f26c10c7
 def _current_name(name: str) -> str:
     """Translate the name of a tensor: older files call the FGS1 encoder `guide`."""
     return re.sub(r"(^|[._])guide(?=[._]|$)", r"\1fgs1", name)

@@ -32,6 +32,7 @@ from spectramind_nb.core.depth_checks import (
     repeated_warning,
     sigma_ratio_warning,
     sigma_warning,
+    spectra_warning,
 )
 from ..core.errors import ContractError, plural
 from ..core.files import run_folder, short
@@ -238,7 +239,8 @@ def compare_with_run(path: str | Path, submission: Submission, run_dir: str | Pa
         problem = f"beside the submission of {short(Path(run_dir))}, {fault}"
         raise ContractError(path, "mu", problem, "put bins and planets in the order of the run's submission")
     depths = depth_ratio_warning(submission.mu[new], known.mu[old])
-    return [depths, sigma_ratio_warning(submission.sigma[new], known.sigma[old])]
+    spectra = spectra_warning(submission.mu[new], known.mu[old], known.sigma[old])
+    return [depths or spectra, sigma_ratio_warning(submission.sigma[new], known.sigma[old])]
 
 # %% ../../nbs/pipeline/prediction.ipynb #caea4f59
 def submission_warnings(path: str | Path, submission: Submission, run_dir: str | Path | None = None) -> list[str]:

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.ndimage import median_filter
 
 from ..core.contracts import read_npz, write_npz
-from ..core.errors import UserError, first_of
+from ..core.errors import ContractError, UserError, first_of
 from ..core.files import read_json, run_folder
 from .fit import SHALLOWEST, fit_planet
 from .fit_priors import FitOptions
@@ -65,9 +65,15 @@ def write_fit(
 # %% ../../nbs/transits/fit_file.ipynb #27230ccd
 def read_fit(run_dir: str | Path, planet: int) -> dict[str, np.ndarray]:
     """Read a planet's fit from a run as the arrays of schema `transit`. Raises `ContractError`."""
-    return read_npz(run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz", "transit")
+    path = run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz"
+    arrays = read_npz(path, "transit")
+    known = all(np.isfinite(arrays[name]).all() for name in ("depth", "noise_variance", "nuisance"))
+    if not known or (arrays["noise_variance"] <= 0).any():
+        problem = "or its variance can't be right: the file is damaged"
+        raise ContractError(path, "depth", problem, "run stage 02_transit again")
+    return arrays
 
-
+# %% ../../nbs/transits/fit_file.ipynb #25e153b0
 def fit_record(fit: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return what the arrays of a fit file state beside depths and curves: parameters, quality, evidence, star."""
     return dict(json.loads(str(fit["parameters"])))

@@ -20,12 +20,11 @@ from scipy.fft import dct
 from scipy.io import netcdf_file
 
 from .. import __version__
-from ..core.contracts import read_npz
 from ..core.errors import ContractError, first_of
 from ..core.files import atomic_path, run_folder
 from ..core.instrument import bin_edges, wavelengths
 from .fit import BOUNDS
-from .fit_file import fit_record
+from .fit_file import fit_record, read_fit
 from .fit_priors import MOST_WHITE_DEPTH
 from .fit_report import LEAST_SEEN, MOST_RED, SLIVER_IMPACT, Depths, Fit
 from .light_curve_file import STAR_FILE_UNITS, ObservedLightCurves, write_ecsv
@@ -232,7 +231,7 @@ def read_result(run_dir: str | Path, planet: int) -> Result:
         some = ", ".join(p.stem.split("_")[1] for p in there[:5])
         fix = f"choose one of the {len(there)} there, such as {some}" if there else "run the chain up to 02_transit"
         raise ContractError(run_dir, f"planet {planet}", "has no fit there", fix)
-    arrays = read_npz(path, "transit")
+    arrays = read_fit(run_dir, planet)
     record = fit_record(arrays)
     entries = (record[name] for name in ("shared", "shared_std", "quality", "star"))
     return Result(arrays["depth"], arrays["noise_variance"], arrays["nuisance"], *entries)
