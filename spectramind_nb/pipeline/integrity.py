@@ -105,7 +105,7 @@ def charges_apart(records: Sequence[Mapping[str, Any]], channel: str) -> dict[in
     """
     apart = {}
     for record in records:
-        ratio, error = (record["channels"].get(channel, {}).get(f"charge_ratio{end}") for end in ("", "_error"))
+        ratio, error = (record.get("channels", {}).get(channel, {}).get(f"charge_ratio{end}") for end in ("", "_error"))
         known = _known(ratio) and _known(error)
         if known and abs(ratio - 1) > MOST_CHARGE_APART[channel] + MOST_CHARGE_SIGMA * error:
             apart[record["planet"]] = ratio
