@@ -19,6 +19,7 @@ from spectramind_nb.dashboard.run_reader import Run
 from spectramind_nb.pipeline.integrity import (
     ADDED,
     AVERAGED,
+    CHARGES,
     LARGEST,
     integrity_report,
     write_integrity,
@@ -31,7 +32,7 @@ STAR = {"sma": 12.0, "i": 89.0, "P": 4.0, "Ts": 5500.0}
 
 def visit_log(planet: int, channel: str, visit: int = 0, **figures: float) -> dict[str, Any]:
     """A record of `calibration_log.json` of 500 pairs, without a fault except for `figures`."""
-    sound = dict.fromkeys((*ADDED, *AVERAGED, *LARGEST), 0) | {"pairs": 500, "charge_ratio": 1.0}
+    sound = dict.fromkeys((*ADDED, *AVERAGED, *LARGEST, *CHARGES), 0) | {"pairs": 500, "charge_ratio": 1.0}
     return {"planet": planet, "split": "train", "visit": visit, "channel": channel, **sound, **figures}
 
 
@@ -172,8 +173,8 @@ def test_charges_that_do_not_fit_their_exposures_are_a_warning(run: Path) -> Non
     rows = json.loads(path.read_text())
     odd = [row | ({"charge_ratio": 0.992} if row["channel"] == "FGS1" and row["planet"] == 1 else {}) for row in rows]
     write_json(path, odd)
-    (line,) = (line for line in integrity_lines(write_integrity(run)) if "second reads" in line)
-    assert line.startswith("warning           FGS1: the second reads hold 0.9920 times the charge")
+    (line,) = (line for line in integrity_lines(write_integrity(run)) if "first reads" in line)
+    assert line.startswith("warning           FGS1: the first reads hold 0.9920 times the charge")
     assert "(planet 1)" in line
 
 
@@ -182,7 +183,7 @@ def test_a_damaged_fit_is_named(run: Path) -> None:
     whole = path.read_bytes()
     arrays = dict(np.load(io.BytesIO(whole)))
     np.savez(path, **arrays | {"noise_variance": -arrays["noise_variance"]})
-    with pytest.raises(ContractError, match="can't be right: the file is damaged"):
+    with pytest.raises(ContractError, match="noise_variance: holds numbers that no fit gives"):
         write_integrity(run)
     path.write_bytes(b"PK no such thing")
     with pytest.raises(ContractError, match="transit_1"):

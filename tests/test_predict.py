@@ -189,10 +189,13 @@ def test_a_bundle_packs_the_integrity_report(run: Path, unlabelled: RawFolder, t
 
 def test_a_bundle_leaves_out_the_reports_of_another_submission(later: tuple[Path, Path]) -> None:
     out, _ = later
-    for name, text in ((INTEGRITY, json.dumps([{"planet": 1}])), ("runtime.csv", "planet,seconds\n1,2\n")):
-        out.with_name(name).write_text(text)
-    with zipfile.ZipFile(write_bundle(out, out.with_name("a.zip"))) as archive:
-        assert archive.namelist() == ["out.csv", LOG, "manifest.json"]
+    out.with_name("runtime.csv").write_text("planet,seconds\n1,2\n")
+    own = [int(planet) for planet in read_submission(out).planet_id]
+    for planets, split in (([], "test"), ([1], "test"), (own, "train"), (own, "test")):
+        out.with_name(INTEGRITY).write_text(json.dumps([{"planet": planet, "split": split} for planet in planets]))
+        with zipfile.ZipFile(write_bundle(out, out.with_name("a.zip"))) as archive:
+            found = [name for name in archive.namelist() if name in (INTEGRITY, "runtime.csv")]
+        assert found == ([INTEGRITY, "runtime.csv"] if (planets, split) == (own, "test") else [])
 
 
 def test_without_labels_or_an_earlier_run_the_shipped_weights_speak(run: Path, tmp_path: Path) -> None:

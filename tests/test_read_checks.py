@@ -64,7 +64,7 @@ def record(raw: RawFolder, planet: int, channel: Channel) -> Recorded:
     return Recorded(raw, channel, frames, read_calibration(folder, channel), read_adc(raw, channel, planet))
 
 
-def light_curves(one: Recorded, frames: Frames) -> tuple[LightCurves, int]:
+def light_curves(one: Recorded, frames: Frames, options: Options | None = None) -> tuple[LightCurves, int]:
     """Extract light curves from frames as `extract_files` does; also return the number of pairs in a step."""
     channel, flat = one.channel, frames.reshape(len(frames), -1)
     pixels, times = sampled_pixels(channel, one.calibration.dead), len(read_frame_times(one.raw, channel))
@@ -75,7 +75,7 @@ def light_curves(one: Recorded, frames: Frames) -> tuple[LightCurves, int]:
     hours = read_pair_times(one.raw, channel, pairs)
     visit = Visit(channel, np.empty((0, 2, channel.rows, channel.columns), np.uint16), hours, one.calibration, one.adc)
     histories = enumerate(np.ascontiguousarray(flat.T))
-    return extract_checked(histories, checks, visit, length, Options(), PSF), length
+    return extract_checked(histories, checks, visit, length, options or Options(), PSF), length
 
 
 def depths(curves: Mapping[str, tuple[LightCurves, int]], star: Mapping[str, float]) -> dict[str, tuple[float, float]]:
@@ -288,6 +288,12 @@ def image_added(share: float) -> Callable[[Frames], Frames]:
     return changed
 
 
+def without_charge(frames: Frames) -> Frames:
+    noise = np.random.default_rng(0).normal(437, 6, frames[0::2].shape)
+    frames[0::2] = noise.astype(np.uint16)
+    return frames
+
+
 def first_reads_alike(frames: Frames) -> Frames:
     frames[0::2] = frames[0]
     return frames
@@ -295,19 +301,20 @@ def first_reads_alike(frames: Frames) -> Frames:
 
 @pytest.mark.parametrize("name", CHANNELS)
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (stuck(slice(14, 15), slice(None)), "the pixels of row 14 give the same readings in all"),
         (first_reads_alike, "live pixels give the same readings in all"),
-        (image_added(-0.05), "times the charge of the first, not"),
-        (image_added(0.05), "times the charge of the first, not"),
+        (image_added(-0.05), "of the charge of the second, not"),
+        (image_added(0.05), "of the charge of the second, not"),
+        (without_charge, "of the charge of the second, not"),
     ],
 )
-def test_frames_with_an_image_of_another_kind_are_refused(
-    tiny: RawFolder, name: str, change: Callable[[Frames], Frames], said: str
+def test_a_fault_that_all_frames_share_is_found(
+    tiny: RawFolder, name: str, change: Callable[[Frames], Frames], message: str
 ) -> None:
     one, _ = recorded(tiny.root, name)
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=message):
         light_curves(one, change(one.frames.copy()))
 
 
@@ -319,6 +326,27 @@ def test_a_linearity_correction_of_another_detector_is_refused(tiny: RawFolder, 
     other[2:] *= -3
     with pytest.raises(ContractError, match=r"check that the frames are as read out, linear_corr\.parquet"):
         light_curves(replace(one, calibration=replace(one.calibration, linear_corr=other)), one.frames)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+@pytest.mark.parametrize("share", [0.5, 0.75, 0.9, 0.97])
+def test_readings_cut_off_at_any_level_are_refused(tiny: RawFolder, name: str, share: float) -> None:
+    one, _ = recorded(tiny.root, name)
+    usual = np.sort(np.median(one.frames[1::2], axis=0)[~one.calibration.dead])
+    level = int(share * usual[-5])
+    with pytest.raises(
+        ContractError, match=f"no reading is above {level} ADU|of the charge of|the charge of the first"
+    ):
+        light_curves(one, np.minimum(one.frames, level).astype(np.uint16))
+
+
+def test_without_linearity_correction_no_ratio_is_checked(tiny: RawFolder) -> None:
+    one, _ = recorded(tiny.root, "FGS1")
+    other = one.calibration.linear_corr.copy()
+    other[2:] *= -3
+    changed = replace(one, calibration=replace(one.calibration, linear_corr=other))
+    curves, _ = light_curves(changed, changed.frames, Options(linearity=False))
+    assert "charge_ratio" not in curves.log and curves.log["pixels_stuck"] == 0
 
 
 def test_a_constant_lift_of_all_fgs1_readings_changes_nothing(tiny: RawFolder) -> None:

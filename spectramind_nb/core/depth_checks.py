@@ -182,7 +182,7 @@ def order_fault(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
 
 # %% ../../nbs/core/depth_checks.ipynb #72e4ef5d
 MOST_DEPTH_RATIO = 1.05  # of the typical planet's depth to that of another submission
-MOST_DISTANCE = 2.0  # rms over the bins of the typical planet, in standard deviations; by another method some .5
+MOST_DISTANCE = 2.0  # rms over the bins of the typical planet, in standard deviations
 
 
 def depth_ratio_warning(mu: np.ndarray, known: np.ndarray) -> str:
@@ -195,11 +195,12 @@ def depth_ratio_warning(mu: np.ndarray, known: np.ndarray) -> str:
 
 # %% ../../nbs/core/depth_checks.ipynb #849a99f8
 def spectra_warning(mu: np.ndarray, known: np.ndarray, sigma: np.ndarray) -> str:
-    """Describe depths (P, 283) that are far from `known` ones, by the error bars of these; "" if they aren't."""
-    distance = float(np.median(np.sqrt((((mu - known) / sigma) ** 2).mean(axis=1))))
+    """Describe depths (P, 283) whose shape is far from that of `known` ones, with `sigma`; "" if it isn't."""
+    apart = mu - known - (mu - known).mean(axis=1, keepdims=True)
+    distance = float(np.median(np.sqrt(((apart / sigma) ** 2).mean(axis=1))))
     if distance < MOST_DISTANCE:
         return ""
-    return f"the spectra are {distance:.1f} standard deviations from the run's own submission: check the order of bins"
+    return f"the spectra's shapes are {distance:.1f} standard deviations from those of the run: check the order of bins"
 
 
 def sigma_ratio_warning(sigma: np.ndarray, known: np.ndarray) -> str:

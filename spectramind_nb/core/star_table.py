@@ -307,7 +307,7 @@ def table_fault(table: pd.DataFrame) -> StarFault | None:
 
 # %% ../../nbs/core/star_table.ipynb #03b912b1
 ERROR_COLUMNS = ("P_err", "sma_err", "i_err", "Ts_err")
-LEAST_SMA_ERR, LEAST_I_ERR_DEG = 1e-4, 1e-3  # relative, and degrees: nobody knows them better
+LEAST_SMA_ERR, LEAST_I_ERR_DEG = 1e-4, 1e-3  # relative, and degrees
 
 
 def error_fault(name: str, value: float, of: float) -> str:
@@ -316,6 +316,6 @@ def error_fault(name: str, value: float, of: float) -> str:
         return f"is {value:g}, not a standard deviation above zero"
     if name != "i_err" and value > abs(of):
         return f"is {value:g}, larger than {name.removesuffix('_err')} itself ({of:g})"
-    if value < {"sma_err": LEAST_SMA_ERR * abs(of), "i_err": LEAST_I_ERR_DEG}.get(name, 0.0):
-        return f"is {value:g}, smaller than anyone knows {name.removesuffix('_err')}"
+    if value < (least := {"sma_err": LEAST_SMA_ERR * abs(of), "i_err": LEAST_I_ERR_DEG}.get(name, 0.0)):
+        return f"is {value:g}, below {least:g}, the least that is plausible"
     return f"is {value:g} degrees, more than any orbit's" if name == "i_err" and value > 20 else ""

@@ -23,14 +23,15 @@ LEAST_CLIPPED, CLIPPED_SHARE = 12, 0.2  # readings; of the pairs, as for one pix
 
 
 def check_clipped(where: Path, signal: np.ndarray, live: np.ndarray) -> None:
-    """Raise `ContractError` if the largest readings were cut off below the full scale.
+    """Raise `ContractError` if the largest readings were cut off below the full scale; a stuck pixel does not count.
 
     `signal` holds some pairs of reads (ADU, uint16, (pairs, 2, rows, columns)), `live` the pixels that count.
     """
     second = signal[:, 1][:, live]
     most = int(second.max(initial=0))
-    count = int((second == most).sum())
-    if 0 < most < np.iinfo(second.dtype).max and count > max(LEAST_CLIPPED, CLIPPED_SHARE * len(signal)):
+    cut = second == most
+    count, one_stuck = int(cut.sum()), cut.any(axis=0).sum() == 1 and cut.all(axis=0).any()
+    if 0 < most < FULL_SCALE and count > max(LEAST_CLIPPED, CLIPPED_SHARE * len(signal)) and not one_stuck:
         problem = f"no reading is above {most} ADU, which {count} readings of {len(signal)} pairs have, as if cut off"
         raise ContractError(where, "frames", problem, "give the readings as they were read out, up to 65535")
 
@@ -62,7 +63,7 @@ MOST_CHARGE_OFF, CHARGE_SIGMA = {"FGS1": 0.006, "AIRS-CH0": 0.03}, 5.0  # relati
 
 
 def charge_ratio(charge: np.ndarray, live: np.ndarray, channel: Channel) -> tuple[float, float]:
-    """Divide the charge of second reads by that of first ones, relative to their exposure times; also its error.
+    """Divide the charge of first reads by that of second ones, relative to their exposure times; also its error.
 
     `charge` holds some pairs of reads after the linearity correction (e-, (pairs, 2, rows, columns)), `live` the pixels
     that count. The result is 1 with an infinite error for few pairs, and where no pixel counts or none holds light.
@@ -75,22 +76,22 @@ def charge_ratio(charge: np.ndarray, live: np.ndarray, channel: Channel) -> tupl
     dark = np.median(usual[:, usual[1] <= faint], axis=1)
     light = charge[:, :, usual[1] >= bright].mean(axis=2, dtype=float) - dark
     first, second = np.median(light, axis=0)
-    if not first > 0:
+    if not second > 0:
         return 1.0, np.inf
-    apart = light[:, 1] - second / first * light[:, 0]
-    error = 1.2533 * 1.4826 * np.median(np.abs(apart)) / len(light) ** 0.5 / first  # of a median
+    apart = light[:, 0] - first / second * light[:, 1]
+    error = 1.2533 * 1.4826 * np.median(np.abs(apart)) / len(light) ** 0.5 / second  # of a median
     times = channel.read_times_s[1] / channel.read_times_s[0]
-    return float(second / first / times), float(error / times)
+    return float(first / second * times), float(error * times)
 
 # %% ../../nbs/detector/pixel_checks.ipynb #de997d3a
 def check_charges(where: Path, charge: np.ndarray, live: np.ndarray, channel: Channel) -> dict[str, float]:
     """Raise `ContractError` if the `charge_ratio` is not that of the exposure times; else return it, where known."""
     ratio, error = charge_ratio(charge, live, channel)
     if abs(ratio - 1) > MOST_CHARGE_OFF[channel.name] + CHARGE_SIGMA * error:
-        times = channel.read_times_s[1] / channel.read_times_s[0]
-        problem = f"the second reads of the pairs hold {ratio * times:.4g} times the charge of the first"
+        share = channel.read_times_s[0] / channel.read_times_s[1]
+        problem = f"the first reads of the pairs hold {ratio * share:.4g} of the charge of the second, not {share:.4g}"
         fix = "check that the frames are as read out, linear_corr.parquet of this detector, and adc_info.csv right"
-        raise ContractError(where, "frames", f"{problem}, not {times:.4g} times", fix)
+        raise ContractError(where, "frames", problem, fix)
     return {"charge_ratio": ratio, "charge_ratio_error": error} if np.isfinite(error) else {}
 
 # %% ../../nbs/detector/pixel_checks.ipynb #98ed7ff1
@@ -99,10 +100,11 @@ def check_images(where: Path, sample: Visit, options: Options) -> tuple[Visit, d
 
     Raises `ContractError` if pixels are stuck or displaced, readings cut off, or charges impossible.
     """
-    stuck = stuck_pixels(where, sample.signal, ~sample.calibration.dead)
-    dead, flat = sample.calibration.dead | stuck, sample.calibration.flat
-    check_place(where, sample.signal, np.where(dead, np.nan, flat), sample.channel)
-    check_clipped(where, sample.signal, ~dead)
+    live = ~sample.calibration.dead
+    check_clipped(where, sample.signal, live)
+    stuck = stuck_pixels(where, sample.signal, live)
+    dead = sample.calibration.dead | stuck
+    check_place(where, sample.signal, np.where(dead, np.nan, sample.calibration.flat), sample.channel)
     log: dict[str, float] = {"pixels_stuck": int(stuck.sum())}
     if options.linearity:
         charge, _ = linearise(adc_to_electrons(sample.signal, sample.adc), sample.calibration.linear_corr)

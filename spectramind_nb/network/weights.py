@@ -145,7 +145,7 @@ def _read_safetensors(path: str | Path, fix: str) -> tuple[dict[str, str], dict[
     if "checksum" in about and about.pop("checksum") != _checksum(arrays):  # files of earlier versions have none
         raise ContractError(path, "checksum", "is that of other arrays: the file is damaged", fix)
     if odd := [name for name, array in arrays.items() if array.is_floating_point() and not array.isfinite().all()]:
-        raise ContractError(path, odd[0], "holds numbers that are not finite: the file is damaged", fix)
+        raise ContractError(path, odd[0], "holds numbers that are not finite", fix)
     if about.pop("guide", ""):  # what earlier versions called `fgs1`
         about["fgs1"] = "input"
     if "options" in about:

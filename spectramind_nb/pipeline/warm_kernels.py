@@ -106,7 +106,7 @@ class _Forked:
         self._process.terminate()
 
 # %% ../../nbs/pipeline/warm_kernels.ipynb #9a00d8a0
-_forked: list[ForkServerProcess] = []  # by the present block of `warm_kernels`
+_forked: list[ForkServerProcess] = []  # kernels
 
 
 class WarmProvisioner(LocalProvisioner):
@@ -135,7 +135,7 @@ def warm_kernels() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    factory, name = KernelProvisionerFactory.instance(), "spectramind-warm"
+    factory, name, forked = KernelProvisionerFactory.instance(), "spectramind-warm", len(_forked)
     kind, before = KernelProvisionerFactory.GROUP_NAME, factory.default_provisioner_name
     factory.provisioners[name] = EntryPoint(name, f"{WarmProvisioner.__module__}:{WarmProvisioner.__name__}", kind)
     factory.default_provisioner_name = name
@@ -143,6 +143,7 @@ def warm_kernels() -> Iterator[None]:
         yield
     finally:
         factory.default_provisioner_name = before
-        while _forked:  # Jupyter forgets a kernel that was just starting when the command was interrupted
-            if (process := _forked.pop()).pid:
+        for process in _forked[forked:]:  # Jupyter forgets one that was just starting when the command was interrupted
+            if process.is_alive():
                 process.kill()
+        del _forked[forked:]

@@ -67,10 +67,10 @@ def read_fit(run_dir: str | Path, planet: int) -> dict[str, np.ndarray]:
     """Read a planet's fit from a run as the arrays of schema `transit`. Raises `ContractError`."""
     path = run_folder(run_dir, "outputs/fits") / f"transit_{planet}.npz"
     arrays = read_npz(path, "transit")
-    known = all(np.isfinite(arrays[name]).all() for name in ("depth", "noise_variance", "nuisance"))
-    if not known or (arrays["noise_variance"] <= 0).any():
-        problem = "or its variance can't be right: the file is damaged"
-        raise ContractError(path, "depth", problem, "run stage 02_transit again")
+    for name in ("depth", "noise_variance", "nuisance"):
+        if not np.isfinite(arrays[name]).all() or (name == "noise_variance" and not (arrays[name] > 0).all()):
+            problem = "holds numbers that no fit gives: the file is damaged"
+            raise ContractError(path, name, problem, "run stage 02_transit again")
     return arrays
 
 # %% ../../nbs/transits/fit_file.ipynb #25e153b0

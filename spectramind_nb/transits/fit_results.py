@@ -111,15 +111,21 @@ MOST_MISSING = 0.02  # share of missing points in transit, over that outside
 
 
 def missing_in_transit(blocks: Sequence[Block], shared: Mapping[str, float], duration_h: float) -> float:
-    """Compute by how much the share of missing points is larger in transit than outside, over all bins with data."""
-    shares: list[list[np.ndarray]] = [[], []]
+    """Compute by how much the fraction of missing points is larger in transit than outside, over visits and AIRS bins.
+
+    Steps without any point, and FGS1's missing points, are gaps and don't count.
+    """
+    excess, counts = [0.0], [0.0]
     for block in blocks:
-        none = np.zeros(block.flux.shape, bool) if block.missing is None else block.missing
+        if block.missing is None:
+            continue
+        gone, observed = block.missing[:, ~block.missing.all(axis=0)], observed_steps(block)
         near = np.abs(block.time_h - shared[f"t0_h[{block.visit}]"]) < duration_h / 2
-        for inside in (False, True):
-            shares[inside].append(none[observed_steps(block) & (near == inside)][:, ~none.all(axis=0)].ravel())
-    beside, within = (np.concatenate(parts) for parts in shares)
-    return float(within.mean() - beside.mean()) if within.size and beside.size else 0.0
+        within, beside = gone[observed & near], gone[observed & ~near]
+        if within.size and beside.size:
+            excess.append(float(within.mean() - beside.mean()))
+            counts.append(within.size)
+    return float(np.dot(excess, counts) / max(sum(counts), 1))
 
 # %% ../../nbs/transits/fit_results.ipynb #16f61f36
 def warnings_of(result: Result) -> list[str]:
@@ -172,8 +178,8 @@ def misfit_warnings(quality: Mapping[str, float]) -> list[str]:
         share = 100 * quality["clipped_fraction"]
         lines.append(f"{share:.1f}% of the points don't follow a transit: look at the light curves before using depths")
     if (more := quality.get("missing_in_transit", 0.0)) > MOST_MISSING:
-        words = f"{100 * more:.0f}% more points are missing in transit than outside, as if low values were removed"
-        lines.append(f"{words}, which makes depths too small: give light curves without clipping")
+        words = f"{100 * more:.0f} percentage points more of the values are missing in transit than outside"
+        lines.append(f"{words}, as if low ones were removed, which makes depths too small: give all values")
     lines += filter_warnings(quality)
     for name, words in (
         ("points_impossible", "points left out, far from their bin's median or from the other bins, or repeated"),
