@@ -427,6 +427,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'spectramind_nb/core/file_kinds.py'),
                                                 'spectramind_nb.core.file_kinds.file_kind': ( 'core/file_kinds.html#file_kind',
                                                                                               'spectramind_nb/core/file_kinds.py'),
+                                                'spectramind_nb.core.file_kinds.plain_text_warning': ( 'core/file_kinds.html#plain_text_warning',
+                                                                                                       'spectramind_nb/core/file_kinds.py'),
                                                 'spectramind_nb.core.file_kinds.read_text': ( 'core/file_kinds.html#read_text',
                                                                                               'spectramind_nb/core/file_kinds.py'),
                                                 'spectramind_nb.core.file_kinds.refuse_repeated': ( 'core/file_kinds.html#refuse_repeated',

@@ -333,7 +333,9 @@ def test_validate_says_ok_or_which_planet(home: Path) -> None:
     write_submission(home / "s.csv", Submission(np.array([7, 8]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))
     assert spectramind("validate", "s.csv").stdout == "OK s.csv: 2 planets, 283 bins, median sigma 100 ppm\n"
     write_submission(home / "s.csv", Submission(np.array([7, 8]), np.full((2, 283), 0.01), np.full((2, 283), 0.01)))
-    assert "warning: sigma: the typical error bar is 100% of the depth" in spectramind("validate", "s.csv").stdout
+    assert "warning: the typical error bar is 100% of the depth" in spectramind("validate", "s.csv").stdout
+    (home / "wide.csv").write_text((home / "s.csv").read_text(), encoding="utf-16")
+    assert "warning: the file is UTF-16 text: submit plain text in UTF-8" in spectramind("validate", "wide.csv").stdout
     stars = "planet_id,Rs,Ms,Ts,Mp,e,P,sma,i\n7,1,1,5000,1,0,3,9,88\n8,1,1,5000,1,0,3,9,88\n"
     (home / "mine/test_star_info.csv").write_text(stars)
     write_submission(home / "s.csv", Submission(np.array([7, 9]), np.full((2, 283), 0.01), np.full((2, 283), 1e-4)))
@@ -356,7 +358,7 @@ def test_validate_compares_a_submission_with_a_run(home: Path, monkeypatch: pyte
     same = spectramind("validate", "s.csv", "--run", "runs/mine")
     assert same.exit_code == 0 and "warning" not in same.stdout, same.output
     write_submission(home / "s.csv", replace(known, sigma=10 * known.sigma))
-    assert "warning: sigma" in spectramind("validate", "s.csv", "--run", "runs/mine").stdout
+    assert "warning: the typical error bar" in spectramind("validate", "s.csv", "--run", "runs/mine").stdout
     by_name = np.argsort([str(k) for k in range(283)])
     write_submission(home / "s.csv", replace(known, mu=mu[:, by_name]))
     assert "check the order of bins" in spectramind("validate", "s.csv", "--run", "runs/mine").stdout

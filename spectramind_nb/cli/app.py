@@ -335,17 +335,18 @@ def validate(
     """Check columns, numbers, positive error bars and planets of a submission; prints a line, and warnings."""
     with recorded("validate", file=file, raw=raw, run=run):
         from spectramind_nb.core.contracts import check_planets, read_submission
+        from spectramind_nb.core.file_kinds import plain_text_warning
         from spectramind_nb.detector.raw import RawFolder, choose_planets
         from spectramind_nb.pipeline.prediction import submission_warnings
 
         submission = read_submission(file)
         if raw:
             check_planets(file, submission, choose_planets(RawFolder(raw), "test"))
-        warnings = submission_warnings(file, submission, run)
+        warnings = [plain_text_warning(file), *submission_warnings(file, submission, run)]
         planets = plural(len(submission.mu), "planet")
         ppm = 1e6 * float(sorted(submission.sigma.ravel())[submission.sigma.size // 2])
         print(f"OK {short(file)}: {planets}, {submission.mu.shape[1]} bins, median sigma {ppm:.0f} ppm")
-        print(*(f"warning: sigma: {warning}\n" for warning in warnings), sep="", end="")
+        print(*(f"warning: {warning}\n" for warning in warnings if warning), sep="", end="")
 
 # %% ../../nbs/cli/app.ipynb #fc0c74ab
 @app.command(
