@@ -304,6 +304,7 @@ def first_reads_alike(frames: Frames) -> Frames:
     ("change", "message"),
     [
         (stuck(slice(14, 15), slice(None)), "the pixels of row 14 give the same readings in all"),
+        (stuck(slice(None), slice(20, 21)), "the pixels of column 20 give the same readings in all"),
         (first_reads_alike, "live pixels give the same readings in all"),
         (image_added(-0.05), "of the charge of the second, not"),
         (image_added(0.05), "of the charge of the second, not"),

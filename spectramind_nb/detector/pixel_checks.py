@@ -44,16 +44,17 @@ def stuck_pixels(where: Path, signal: np.ndarray, live: np.ndarray) -> np.ndarra
     """Find live pixels whose first or second reading is the same in all pairs; empty and full readings don't count.
 
     `signal` holds some pairs of reads (ADU, uint16, (pairs, 2, rows, columns)). Raises `ContractError` for many stuck
-    pixels, or a whole row.
+    pixels, or a whole row or column.
     """
     usual = signal[0]
     same = (signal == usual).all(axis=0) & (usual > 0) & (usual < np.iinfo(usual.dtype).max)
     stuck = live & same.any(axis=0) & (len(signal) >= LEAST_LOOKS)
-    rows = np.flatnonzero((stuck | ~live).all(axis=1))
-    many = stuck.sum() > MOST_STUCK * live.sum()
-    if many or len(rows):
-        which = f"{stuck.sum()} of {live.sum()} live pixels" if many else f"the pixels of row {rows[0]}"
-        problem = f"{which} give the same readings in all {len(signal)} pairs looked at"
+    whole = ((name, (stuck | ~live).all(axis) & stuck.any(axis)) for name, axis in (("row", 1), ("column", 0)))
+    lines = [f"the pixels of {name} {np.flatnonzero(line)[0]}" for name, line in whole if line.any()]
+    if stuck.sum() > MOST_STUCK * live.sum():
+        lines = [f"{stuck.sum()} of {live.sum()} live pixels"]
+    if lines:
+        problem = f"{lines[0]} give the same readings in all {len(signal)} pairs looked at"
         raise ContractError(where, "frames", problem, "get the file again from its source, or leave the planet out")
     return np.asarray(stuck)
 
