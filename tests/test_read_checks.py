@@ -308,6 +308,8 @@ def first_reads_alike(frames: Frames) -> Frames:
         (first_reads_alike, "live pixels give the same readings in all"),
         (image_added(-0.05), "of the charge of the second, not"),
         (image_added(0.05), "of the charge of the second, not"),
+        (image_added(-0.2), "of the charge of the second, not"),
+        (image_added(0.2), "of the charge of the second, not"),
         (without_charge, "of the charge of the second, not"),
     ],
 )

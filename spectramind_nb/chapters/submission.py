@@ -115,9 +115,9 @@ def write_bundle(
         fix = f"spectramind calibrate-temp --submission {source} writes it again, or predict again"
         raise ContractError(source, "submission", why, fix)
     run = run_of_submission(source)
-    further = [source.with_name(name) for name in ("report.json", INTEGRITY, "runtime.csv")]
-    further = further if _reports_on(source.with_name(INTEGRITY), found.planet_id) else []
-    content = {path.name: path.read_bytes() for path in (source, *further) if path.is_file()}
+    own = _reports_on(source.with_name(INTEGRITY), found.planet_id)
+    reports = [source.with_name(name) for name in ("report.json", INTEGRITY, "runtime.csv") if own]
+    content = {path.name: path.read_bytes() for path in (source, *reports) if path.is_file()}
     content |= _judged(source, run, stars, draw)
     files = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     manifest = {"planets": len(found.mu), "files": files, "version": __version__, **(run_identity(run) if run else {})}

@@ -47,7 +47,7 @@ def stuck_pixels(where: Path, signal: np.ndarray, live: np.ndarray) -> np.ndarra
     pixels, or a whole row or column.
     """
     usual = signal[0]
-    same = (signal == usual).all(axis=0) & (usual > 0) & (usual < np.iinfo(usual.dtype).max)
+    same = (signal == usual).all(axis=0) & (usual > 0) & (usual < FULL_SCALE)
     stuck = live & same.any(axis=0) & (len(signal) >= LEAST_LOOKS)
     whole = ((name, (stuck | ~live).all(axis) & stuck.any(axis)) for name, axis in (("row", 1), ("column", 0)))
     lines = [f"the pixels of {name} {np.flatnonzero(line)[0]}" for name, line in whole if line.any()]

@@ -115,7 +115,7 @@ def missing_in_transit(blocks: Sequence[Block], shared: Mapping[str, float], dur
 
     Steps without any point, and FGS1's missing points, are gaps and don't count.
     """
-    excess, counts = [0.0], [0.0]
+    excess, counts = list[float](), list[int]()
     for block in blocks:
         if block.missing is None:
             continue
@@ -125,7 +125,7 @@ def missing_in_transit(blocks: Sequence[Block], shared: Mapping[str, float], dur
         if within.size and beside.size:
             excess.append(float(within.mean() - beside.mean()))
             counts.append(within.size)
-    return float(np.dot(excess, counts) / max(sum(counts), 1))
+    return float(np.average(excess, weights=counts)) if counts else 0.0
 
 # %% ../../nbs/transits/fit_results.ipynb #16f61f36
 def warnings_of(result: Result) -> list[str]:
@@ -218,8 +218,8 @@ def result_of(fit: Fit, curves: ObservedLightCurves) -> Result:
     quality |= {f"{name}_errors_over_scatter": ratio for name, ratio in errors_over_scatter(curves.blocks).items()}
     points = sum(float(block.missing.sum()) for block in curves.blocks if block.missing is not None)
     if points:
-        crowd = missing_in_transit(curves.blocks, fit.shared, fit.quality["duration_h"])
-        quality |= {"points_missing": points, "missing_in_transit": crowd}
+        excess = missing_in_transit(curves.blocks, fit.shared, fit.quality["duration_h"])
+        quality |= {"points_missing": points, "missing_in_transit": excess}
     blocks = curves.blocks
     quality |= {"noise_growth": noise_growth(blocks), "slow_noise": slow_noise(blocks)} if blocks else {}
     repairs = curves.repairs
